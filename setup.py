@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packaging of lonc-gevent; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"$', (HERE / "lonc_gevent/__init__.py").read_text(), re.MULTILINE
+)
+if VERSION is None:
+    message = "lonc_gevent/__init__.py states no __version__"
+    raise RuntimeError(message)
+
+setup(
+    name="lonc-gevent",
+    version=VERSION.group(1),
+    description="The local proxy daemon of the LON-CAPA network: lonc, re-implemented with gevent",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="GPL-2.0-or-later",
+    python_requires=">=3.11",
+    packages=find_packages(include=["lonc_gevent", "lonc_gevent.*"]),
+    package_data={"lonc_gevent": ["py.typed"]},
+    entry_points={"console_scripts": ["lonc-gevent = lonc_gevent.cli:main"]},
+    install_requires=[
+        "gevent>=25.4,<27",  # the hub, the loop's watchers and callbacks, gevent.queue
+        "greenlet>=3.2,<4",  # imported directly, where a greenlet is switched to
+        "structlog>=25.1,<27",
+        "pycryptodome>=3.20,<5",
+        "cryptography>=45,<52",  # IDEA, in its "decrepit" module
+        "msgspec>=0.19,<0.23",
+        "click>=8.1,<9",
+        "setproctitle>=1.3,<2",
+    ],
+    extras_require={
+        "dev": [
+            "bandit>=1.8,<2",
+            "coverage>=7.6,<8",
+            "hypothesis>=6.120,<7",
+            "mypy>=1.14,<3",
+            "pytest>=8.3,<10",
+            "pytest-randomly>=3.16,<6",
+            "pytest-timeout>=2.3,<3",
+            "ruff>=0.9,<0.18",
+            "setuptools>=70",
+            "supervisor>=4.2,<5",
+            "types-gevent>=25.4",
+            "types-setuptools>=70",
+        ],
+        "demo": ["supervisor>=4.2,<5"],
+    },
+)
