@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When a host may be tried again: a gate that shuts for longer after each failure.
+
+The delay after the n-th failure in a row is a random share of min(maximum, minimum * 2**n):
+"full jitter", from the first retry on, so that many hosts lost in one second are not redialled
+in one second. It never gives up (the original marked a host dead for good: protocol.md,
+section 5). A value object: `now` and the random number are passed in.
+"""
+
+from __future__ import annotations
+
+
+class Gate:
+    """Open until an attempt fails; shut for the delay; open again until the next one fails.
+
+    `minimum` and `maximum` are seconds: the first delay's upper bound, and that of all.
+    """
+
+    __slots__ = ("failures", "maximum", "minimum", "opens_at")
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.failures = 0
+        self.opens_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Gate failures={self.failures} opens_at={self.opens_at:.3f}>"
+
+    @property
+    def ceiling(self) -> float:
+        """The longest that the next failure can shut the gate for, in seconds."""
+        # 2**62 is far beyond any maximum; without the cap the integer grows for years.
+        return min(self.maximum, self.minimum * 2 ** min(self.failures, 62))
+
+    def is_open(self, now: float) -> bool:
+        """Whether an attempt may be made at `now`."""
+        return now >= self.opens_at
+
+    def failed(self, now: float, share: float) -> float:
+        """Note a failed attempt; return the delay in seconds. `share` is random in [0, 1)."""
+        delay = self.ceiling * share
+        self.failures += 1
+        self.opens_at = now + delay
+        return delay
+
+    def open(self) -> None:
+        """Forget all failures: an attempt succeeded, or somebody asks for one now."""
+        self.failures = 0
+        self.opens_at = 0.0

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is counted: plain integers, added where things happen, read when somebody asks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+DURATION_BOUNDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
+"""Upper bounds of the duration buckets, in seconds; one more bucket has none."""
+
+
+class Histogram:
+    """Counts of observations by bucket, and their sum, in seconds."""
+
+    __slots__ = ("buckets", "sum")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        self.sum = 0.0
+
+    @property
+    def count(self) -> int:
+        """The number of observations."""
+        return sum(self.buckets)
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+    def quantile(self, share: float) -> float | None:
+        """Return the upper bound of the bucket that holds this share, None if all is empty.
+
+        What lies over the last bound is given as the last bound.
+        """
+        return quantile(self.buckets, share)
+
+
+def quantile(buckets: list[int], share: float) -> float | None:
+    """Return the upper bound, in seconds, of the bucket that holds `share` of all observations.
+
+    None if there are none. What lies over the last bound is given as the last bound.
+    """
+    rank = share * sum(buckets)
+    if not rank:
+        return None
+    seen = 0
+    for bound, count in zip(DURATION_BOUNDS, buckets, strict=False):
+        seen += count
+        if seen >= rank:
+            return bound
+    return DURATION_BOUNDS[-1]
+
+
+class HostStats:
+    """All that is counted for one host since the daemon started."""
+
+    __slots__ = ("attempts", "con_lost", "duration", "ok", "queue_wait")
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.con_lost = 0
+        self.duration = Histogram()
+        self.queue_wait = Histogram()
+        self.attempts: Counter[str] = Counter()
+        """Attempts to make a lond connection by result: "ok" or the error's kind."""

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines: how bytes become requests and replies, and which requests are special.
+
+A request and a reply are one line each, ended by one LF, and may hold any other byte
+(protocol.md, section 2). So the only framing there is, is to look for the next LF.
+
+LineBuffer wants three things of its bytes:
+  1. the common case, one whole line in one read, costs no copy;
+  2. a line that trickles in costs time linear in its length: the buffer remembers how far it
+     has searched, and grows as a bytearray does;
+  3. it never holds more than its limit and one read.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+LINE_END = b"\n"
+
+CON_LOST = b"con_lost\n"
+"""The daemon's answer when no lond took the request, or lond was lost before its whole reply."""
+
+OK = b"ok\n"
+"""The daemon's answer to a control line."""
+
+RESET_RETRIES = b"reset_retries\n"
+"""Control line: open the gate of this host (protocol.md, section 2)."""
+
+CLOSE_CONNECTIONS = b"close_connection_exit\n"
+"""Control line: close this host's lond connections once they are done."""
+
+MAX_VERB = 32
+
+Line: TypeAlias = bytes | bytearray
+"""A whole line with its LF; a bytearray where a copy of something large was saved."""
+
+_SETHOST = b"sethost:"
+_ENCRYPT = b"encrypt:"
+
+
+class LineTooLongError(Exception):
+    """The line in the buffer is longer than its limit, its end not yet in sight or too far."""
+
+
+class LineBuffer:
+    """Collects bytes and gives them back as lines, each with its LF.
+
+    `limit` is the longest line, in bytes, LF included. After LineTooLongError the buffer is
+    of no further use.
+    """
+
+    __slots__ = ("_data", "_searched", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._data = bytearray()
+        self._searched = 0
+
+    def __len__(self) -> int:
+        """Return the number of bytes that wait in the buffer."""
+        return len(self._data)
+
+    def __repr__(self) -> str:
+        return f"<LineBuffer {len(self._data)} of {self.limit} bytes>"
+
+    def add(self, data: bytes) -> Line | None:
+        """Take what a read brought; return the first whole line, if there is one now.
+
+        Raises LineTooLongError if that line is, or is bound to be, over the limit.
+        """
+        if not self._data:
+            end = data.find(LINE_END) + 1
+            if end == len(data) and end <= self.limit:
+                return data
+        self._data += data
+        return self.take()
+
+    def take(self) -> Line | None:
+        """Return the next whole line that is already in the buffer, or None.
+
+        Raises LineTooLongError as `add` does.
+        """
+        data = self._data
+        if not data:
+            return None
+        end = data.find(LINE_END, self._searched) + 1
+        if not end:
+            self._searched = len(data)
+            if len(data) >= self.limit:
+                raise LineTooLongError
+            return None
+        if end > self.limit:
+            raise LineTooLongError
+        self._searched = 0
+        if end == len(data):
+            self._data = bytearray()
+            return data
+        line = bytes(data[:end])
+        del data[:end]
+        return line
+
+    def clear(self) -> None:
+        """Forget everything: the buffer is as new."""
+        if self._data:
+            self._data = bytearray()
+        self._searched = 0
+
+
+def encrypted_part(request: Line) -> int:
+    """Return where the text to seal begins, or 0 if the request goes out in clear.
+
+    `encrypt:` counts at the start, or right after one `sethost:ID:` prefix (protocol.md,
+    section 3e). The `encrypt:` itself is not sent; what stands before it is.
+    """
+    head = request[:8]
+    if head == _ENCRYPT:
+        return len(_ENCRYPT)
+    if head == _SETHOST:
+        start = request.find(b":", len(_SETHOST)) + 1
+        if start and request.startswith(_ENCRYPT, start):
+            return start + len(_ENCRYPT)
+    return 0
+
+
+def clear_prefix(request: Line, start: int) -> bytes:
+    """Return what stands before `encrypt:` when `encrypted_part` answered `start`."""
+    return bytes(request[: start - len(_ENCRYPT)])
+
+
+def verb(request: Line) -> str:
+    """Return the request's text up to its first colon, at most 32 bytes, fit for a log line."""
+    head = bytes(request[: MAX_VERB + 1])
+    end = head.find(b":")
+    word = head[: end if end >= 0 else MAX_VERB].rstrip(LINE_END)[:MAX_VERB]
+    return word.decode("ascii", "backslashreplace")

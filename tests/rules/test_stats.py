@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Counts: plain integers that add up."""
+
+from __future__ import annotations
+
+import pytest
+
+from lonc_gevent.rules.stats import DURATION_BOUNDS, Histogram
+
+
+def test_an_observation_falls_into_its_bucket() -> None:
+    """A bound belongs to its own bucket, as Prometheus has it (`le`)."""
+    histogram = Histogram()
+
+    for seconds in (0.0, 0.0005, 0.00051, 1e9):
+        histogram.observe(seconds)
+
+    assert histogram.buckets[:2] == [2, 1]
+    assert histogram.buckets[-1] == 1
+    assert histogram.count == 4
+
+
+def test_the_sum_is_the_sum() -> None:
+    """The sum is of what was observed, not of bounds."""
+    histogram = Histogram()
+    histogram.observe(0.25)
+    histogram.observe(0.5)
+
+    assert histogram.sum == 0.75
+
+
+@pytest.mark.parametrize(("share", "bound"), [(0.5, 0.001), (0.99, 0.1), (1.0, 300.0)])
+def test_a_quantile_is_its_buckets_bound(share: float, bound: float) -> None:
+    """A quantile is the upper bound of the bucket that it falls into."""
+    histogram = Histogram()
+    for seconds, times in ((0.0009, 98), (0.09, 1), (1e6, 1)):
+        for _ in range(times):
+            histogram.observe(seconds)
+
+    assert histogram.quantile(share) == bound
+
+
+def test_nothing_has_no_quantile() -> None:
+    """An empty histogram has no quantile."""
+    assert Histogram().quantile(0.5) is None
+    assert list(DURATION_BOUNDS) == sorted(DURATION_BOUNDS)

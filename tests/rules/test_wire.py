@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines: each case whole, byte by byte, and with something behind it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lonc_gevent.rules.wire import (
+    LineBuffer,
+    LineTooLongError,
+    clear_prefix,
+    encrypted_part,
+    verb,
+)
+
+LINES = [b"\n", b"ping\n", b"a:b:c\n", b"\x00\xff\r\n", b"x" * 5000 + b"\n"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_whole_line_comes_back_as_it_is(line: bytes) -> None:
+    """A line that came in one read is given back without a copy."""
+    buffer = LineBuffer(10_000)
+
+    assert buffer.add(line) is line
+    assert len(buffer) == 0
+    assert buffer.take() is None
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_byte_by_byte(line: bytes) -> None:
+    """A line is given back with its last byte, and not before."""
+    buffer = LineBuffer(10_000)
+
+    for i in range(len(line) - 1):
+        assert buffer.add(line[i : i + 1]) is None
+
+    assert buffer.add(line[-1:]) == line
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_follows_a_line_waits(line: bytes) -> None:
+    """Bytes after the newline are kept for the next turn."""
+    buffer = LineBuffer(10_000)
+
+    assert buffer.add(line + b"next\nrest") == line
+    assert buffer.take() == b"next\n"
+    assert buffer.take() is None
+    assert len(buffer) == 4
+    assert buffer.add(b"\n") == b"rest\n"
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), st.data())
+def test_any_cut_gives_the_same_lines(texts: list[bytes], data: st.DataObject) -> None:
+    """However the bytes are cut into reads, the same lines come out in the same order."""
+    stream = b"".join(text + b"\n" for text in texts)
+    buffer = LineBuffer(100)
+    out = []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        chunk, stream = stream[:size], stream[size:]
+        line = buffer.add(chunk)
+        while line is not None:
+            out.append(bytes(line))
+            line = buffer.take()
+
+    assert out == [text + b"\n" for text in texts]
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_a_line_at_the_limit_passes_and_over_it_does_not(chunk: int) -> None:
+    """The limit counts the newline, and holds however the line arrives."""
+    for size, fits in ((16, True), (17, False)):
+        line = b"x" * (size - 1) + b"\n"
+        buffer = LineBuffer(16)
+        found = None
+        try:
+            for i in range(0, size, chunk):
+                found = buffer.add(line[i : i + chunk])
+        except LineTooLongError:
+            assert not fits
+        else:
+            assert fits
+            assert found == line
+
+
+def test_a_line_that_never_ends_is_refused_at_the_limit() -> None:
+    """The buffer does not wait for the end of what is too long already."""
+    buffer = LineBuffer(8)
+    assert buffer.add(b"1234567") is None
+
+    with pytest.raises(LineTooLongError):
+        buffer.add(b"8")
+
+
+def test_the_cost_of_a_trickling_line_is_linear() -> None:
+    """No byte is searched twice: the position is remembered, also over a bytearray's growth."""
+    buffer = LineBuffer(10_000)
+    buffer.add(b"abc")
+    buffer.add(b"def")
+
+    assert buffer._searched == 6
+
+
+def test_clear_makes_it_new() -> None:
+    """Nothing of one client is left for the next one."""
+    buffer = LineBuffer(100)
+    buffer.add(b"half")
+
+    buffer.clear()
+
+    assert buffer.add(b"ping\n") == b"ping\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "prefix", "sealed"),
+    [
+        (b"encrypt:auth:x\n", b"", b"auth:x\n"),
+        (b"encrypt:\n", b"", b"\n"),
+        (b"sethost:msul1:encrypt:auth:x\n", b"sethost:msul1:", b"auth:x\n"),
+    ],
+)
+def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes) -> None:
+    """`encrypt:` counts at the start, or behind one sethost prefix."""
+    start = encrypted_part(request_line)
+
+    assert request_line[start:] == sealed
+    assert clear_prefix(request_line, start) == prefix
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"ping\n",
+        b"encrypt\n",
+        b"Encrypt:x\n",
+        b"sethost:msul1\n",
+        b"sethost:msul1:ping\n",
+        b"sethost:msul1:put:encrypt:x\n",
+        b"put:encrypt:x\n",
+        b"\n",
+    ],
+)
+def test_what_goes_out_in_clear(request_line: bytes) -> None:
+    """Anywhere else, `encrypt:` is only text."""
+    assert encrypted_part(request_line) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_line", "word"),
+    [
+        (b"ping\n", "ping"),
+        (b"auth:msu:smith:secret\n", "auth"),
+        (b":x\n", ""),
+        (b"\n", ""),
+        (b"\xff\x1b:x\n", "\\xff\x1b"),
+        (b"v" * 40 + b"\n", "v" * 32),
+        (b"v" * 32 + b":x\n", "v" * 32),
+    ],
+)
+def test_the_verb_of_a_request(request_line: bytes, word: str) -> None:
+    """The verb is the text up to the first colon, at most 32 bytes."""
+    assert verb(request_line) == word
