@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration read from its files: the I/O half of rules/check.py.
+
+`load` is for every command. What only the daemon needs of the machine (directories that it can
+write to, a group that exists, certificates that it can read) is asked for with `to_run=True`, so
+that `send` and `status` work for people who may not do those things.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lonc_gevent.errors import ConfigError
+from lonc_gevent.rules.check import check
+from lonc_gevent.rules.problems import Problem, did_you_mean, nearest, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lonc_gevent.rules.settings import Configuration
+
+TOML_MAX = 1024 * 1024
+OTHER_MAX = 64 * 1024 * 1024
+
+_KINDS = (
+    (stat.S_ISDIR, "is a directory"),
+    (stat.S_ISFIFO, "is a FIFO"),
+    (stat.S_ISSOCK, "is a socket"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+)
+_REASONS = {
+    errno.ENOENT: "does not exist",
+    errno.EACCES: "may not be read by this user",
+    errno.ELOOP: "is a loop of symbolic links",
+    errno.ENOTDIR: "is below something that is no directory",
+    errno.ENAMETOOLONG: "is too long a path",
+}
+
+
+def load(path: Path, *, to_run: bool = False) -> Configuration:
+    """Read the TOML file at `path` and the files that it names.
+
+    to_run: look at the file system, too, for what `run` would trip over.
+
+    Raises ConfigError with every problem found, one line each.
+    """
+    file = str(path)
+    content = _read(file, TOML_MAX)
+    if isinstance(content, str):
+        problem = Problem(file, "", content, "expected a TOML file that can be read")
+        raise ConfigError([str(problem)])
+    checked = check(content, file=file, folder=_folder(path), read=_read)
+    problems = checked.problems
+    if to_run and checked.configuration is not None:
+        problems = tuple(_surroundings(file, checked.configuration))
+    if checked.configuration is None or problems:
+        raise ConfigError([str(problem) for problem in problems])
+    return checked.configuration
+
+
+def _folder(path: Path) -> str:
+    """Find the absolute folder of a file, by its name alone: a link is not followed."""
+    try:
+        return str(path.absolute().parent)
+    except FileNotFoundError:
+        problem = Problem(str(path), "", "this directory is gone", "expected an absolute path")
+        raise ConfigError([str(problem)]) from None
+
+
+def _read(path: str, limit: int = OTHER_MAX) -> bytes | str:
+    """Read a file of at most `limit` bytes; or say in words why not.
+
+    Never waits: only a regular file is opened (opening a FIFO would hang, and a device may start
+    to do something).
+    """
+    try:
+        kind = _kind(Path(path).stat().st_mode)
+        if kind:
+            return kind
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as stream:
+            # It may have become something else in between.
+            kind = _kind(os.fstat(descriptor).st_mode)
+            content = b"" if kind else stream.read(limit + 1)
+    except OSError as error:
+        return _reason(error)
+    if len(content) > limit:
+        return f"is larger than {limit // (1024 * 1024)} MB"
+    return kind or content
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, f"cannot be read ({error.strerror})")
+
+
+def _kind(mode: int) -> str:
+    """Say what a path leads to, if it is no regular file."""
+    if stat.S_ISREG(mode):
+        return ""
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), "is no regular file")
+
+
+def _surroundings(file: str, configuration: Configuration) -> Iterator[Problem]:
+    """Find what `run` would trip over in the file system."""
+    settings = configuration.settings
+    for key, directory in (
+        ("sockets.directory", settings.sockets.directory),
+        ("delayed.directory", settings.delayed.directory),
+        ("admin.socket", _parent(settings.admin.socket)),
+        ("delayed.perm_log", _parent(settings.delayed.perm_log)),
+        ("daemon.pid_file", _parent(settings.daemon.pid_file)),
+        ("daemon.report_file", _parent(settings.daemon.report_file)),
+    ):
+        found = _directory_fault(Path(directory)) if directory else ""
+        if found:
+            yield Problem(file, key, found, "expected a directory to write to")
+    if settings.sockets.group:
+        yield from _group_fault(file, settings.sockets.group)
+    secure = any(host.security.startswith("ssl") for host in configuration.hosts)
+    network = settings.network
+    for key, path in (
+        ("network.certificate", network.certificate if secure else ""),
+        ("network.private_key", network.private_key if secure else ""),
+        ("network.ca_certificate", network.ca_certificate if secure else ""),
+        ("delayed.key_file", settings.delayed.key_file),
+    ):
+        content = _read(path) if path else b""
+        if isinstance(content, str):
+            yield Problem(file, key, f"{show(path)} {content}", "expected a file that can be read")
+
+
+def _parent(path: str) -> str:
+    return str(Path(path).parent) if path else ""
+
+
+def _directory_fault(directory: Path) -> str:
+    """Say why nothing can be made in a directory, which itself may still have to be made."""
+    for there in (directory, *directory.parents):
+        try:
+            kind = there.stat().st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"{show(str(there))} {_reason(error)}"
+        if not stat.S_ISDIR(kind):
+            return f"{show(str(there))} is no directory"
+        if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            return f"{show(str(there))} may not be written to by this user"
+        break
+    return ""
+
+
+def _group_fault(file: str, group: str) -> Iterator[Problem]:
+    """See that the sockets can be given to the group."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        hint = did_you_mean(nearest(group, [entry.gr_name for entry in grp.getgrall()], 0.6))
+        yield Problem(file, "sockets.group", f"no group {show(group)}", hint)
+        return
+    if os.geteuid() != 0 and gid != os.getegid() and gid not in os.getgroups():
+        found = f"this user is not in group {show(group)}"
+        yield Problem(file, "sockets.group", found, "expected a group of the daemon's user")

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is wrong with a configuration, told so that a person can mend it.
+
+A `Problem` is one line: file, key or line number, what was found, what was expected. A `Sheet`
+collects those of one file, a `Report` those
+of all. What was found is shown short and with control characters escaped:
+the file may be anything at all.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+SHOWN_PROBLEMS = 50
+"""Of one file; of the rest only the number is told."""
+
+_SHOWN_HEAD = 38
+_SHOWN_TAIL = 17
+_SHOWN = _SHOWN_HEAD + 3 + _SHOWN_TAIL
+_SHOWN_DIGITS = 10**18
+_COMPARED = 64
+_BYTE_MIN, _BYTE_MAX = 0xDC80, 0xDCFF
+_CANDIDATES = 5000
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+class Problem(Struct, frozen=True):
+    """One thing to mend.
+
+    file      the file it is in, as the user knows it
+    where     a key (`pool.max_queued`), a line (`line 12`), or "" for the file as a whole
+    found     what is there
+    expected  what should be, or a hint
+    """
+
+    file: str
+    where: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        place = [escape(part) for part in (self.file, self.where) if part]
+        fault = "; ".join(part for part in (self.found, self.expected) if part)
+        return ": ".join([*place, fault])
+
+
+class Sheet:
+    """The problems of one file, the first `SHOWN_PROBLEMS` of them in full."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._problems: list[Problem] = []
+        self._more = 0
+
+    @property
+    def full(self) -> bool:
+        """True when `add` only counts: no need to think of a good hint any more."""
+        return len(self._problems) >= SHOWN_PROBLEMS
+
+    def add(self, where: str, found: str, expected: str = "") -> None:
+        """Note a problem."""
+        if self.full:
+            self._more += 1
+        else:
+            self._problems.append(Problem(self.file, where, found, expected))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """All that was noted; the last one tells how many more there are, if there are."""
+        if not self._more:
+            return tuple(self._problems)
+        return (*self._problems, Problem(self.file, "", f"... and {self._more} more", ""))
+
+
+class Report:
+    """The sheets of one configuration, and which file and place gave each key its value."""
+
+    def __init__(self, toml: str) -> None:
+        self.toml = Sheet(toml)
+        self._sheets = [self.toml]
+        self._origins: dict[str, tuple[Sheet, str]] = {}
+
+    def sheet(self, file: str) -> Sheet:
+        """Begin the sheet of another file."""
+        sheet = Sheet(file)
+        self._sheets.append(sheet)
+        return sheet
+
+    def came_from(self, key: str, sheet: Sheet, where: str) -> None:
+        """Note that the value of `key` is not from the TOML file."""
+        self._origins[key] = sheet, where
+
+    def fault(self, key: str, found: str, expected: str = "") -> None:
+        """Note a problem with the value of `key`, at the place where a person finds it."""
+        sheet, where = self._origins.get(key, (self.toml, key))
+        sheet.add(where, found, expected)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Collect those of all sheets."""
+        return tuple(problem for sheet in self._sheets for problem in sheet.problems())
+
+
+def escape(text: str) -> str:
+    """Make `text` printable on one line, whatever is in it."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(char) for char in text)
+
+
+def show(value: object) -> str:
+    """Show a value of a TOML file, or a piece of a line, in at most some 60 characters."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    match value:
+        case bool():
+            shown = "true" if value else "false"
+        case int():
+            shown = str(value) if abs(value) < _SHOWN_DIGITS else "a huge number"
+        case float():
+            shown = repr(value)
+        case str():
+            shown = f'"{shorten(value)}"'
+        case dict():
+            shown = "a table"
+        case list():
+            shown = "an array"
+        case _:
+            shown = "a date or a time"
+    return shown
+
+
+def shorten(text: str) -> str:
+    """Keep the first and the last of a long text, escaped for between double quotes."""
+    if len(text) <= _SHOWN:
+        pieces = [_quote(char) for char in text]
+        if sum(map(len, pieces)) <= _SHOWN:
+            return "".join(pieces)
+    head = _fitting(text[:_SHOWN_HEAD], _SHOWN_HEAD)
+    tail = _fitting(text[-_SHOWN_TAIL:][::-1], _SHOWN_TAIL)
+    return "".join([*head, "...", *reversed(tail)])
+
+
+def dotted(*parts: str) -> str:
+    """Join the parts of a key as TOML would write it: `hosts."s10.l2".port`."""
+    return ".".join(shorten(part) if _BARE_KEY.match(part) else show(part) for part in parts)
+
+
+def nearest(name: str, known: Collection[str], likeness: float = 0.0) -> str | None:
+    """Find the known name most like `name`; None if none is at least `likeness` (0 to 1) like it.
+
+    Of very many known names none is found: comparing with each would take too long.
+    """
+    if len(known) > _CANDIDATES:
+        return None
+    found = get_close_matches(name[:_COMPARED], known, n=1, cutoff=likeness)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str | None) -> str:
+    """Make a hint of what `nearest` found."""
+    return f"did you mean {name}?" if name else ""
+
+
+def _fitting(text: str, width: int) -> list[str]:
+    """Escape characters of `text` until `width` is used up; never half an escape."""
+    pieces = []
+    for char in text:
+        piece = _quote(char)
+        width -= len(piece)
+        if width < 0:
+            break
+        pieces.append(piece)
+    return pieces
+
+
+def _quote(char: str) -> str:
+    return f"\\{char}" if char in '"\\' else _escape(char)
+
+
+def _escape(char: str) -> str:
+    if char.isprintable():
+        return char
+    if _BYTE_MIN <= ord(char) <= _BYTE_MAX:  # a byte that is not UTF-8, see surrogateescape
+        return f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode("ascii")
