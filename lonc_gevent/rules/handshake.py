@@ -272,7 +272,7 @@ class Handshake:
         and the same one again ever after. No part of the line is in an error's text.
         """
         if self._failure is not None:
-            raise self._stuck()
+            raise self._again(*self._failure)
         kind = kind_of(line)
         entry = self._table.get(self.state, {}).get(kind)
         if entry is None:
@@ -293,7 +293,7 @@ class Handshake:
         RefusedError if nothing was received, and HandshakeLostError later. After an error: that.
         """
         if self._failure is not None:
-            return self._stuck()
+            return self._again(*self._failure)
         if self.state in (State.NEW, State.CHALLENGE):
             return self._fail(RefusedError, "lond closed the connection without a line")
         return self._fail(HandshakeLostError, f"lond went away in place of {self.state.value}")
@@ -322,8 +322,7 @@ class Handshake:
         self._failure = (error, reason)
         return error(reason)
 
-    def _stuck(self) -> LondError:
-        """Give the failure again, as a new exception: a raised one collects tracebacks."""
-        assert self._failure is not None  # noqa: S101 - the callers have just looked
-        error, reason = self._failure
+    @staticmethod
+    def _again(error: type[LondError], reason: str) -> LondError:
+        """Give a failure again, as a new exception: a raised one collects tracebacks."""
         return error(reason)
