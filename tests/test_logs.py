@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The whole log on a real pipe: structlog in front, the writer behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pytest
+
+from lonc_gevent.logs import LEVELS, Logs, open_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DEADLINE = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What settings give the log."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+class Piped:
+    """A log on a pipe, and what came out of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.read_end, self.write_end = os.pipe()
+        self.logs = open_logs(settings, self.write_end)
+
+    def text(self) -> str:
+        """Close the log and read all of it."""
+        assert self.logs.close(DEADLINE)
+        os.close(self.write_end)
+        with os.fdopen(self.read_end, "rb") as pipe:
+            return pipe.read().decode()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Close the log and read its JSON lines."""
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+@pytest.fixture
+def piped() -> Iterator[Piped]:
+    """Give a JSON log at level info."""
+    log = Piped(Settings())
+    yield log
+    log.logs.close(DEADLINE)
+
+
+def test_an_event_is_one_json_line(piped: Piped) -> None:
+    """Keys are in the contract's order and the time is UTC with microseconds and a Z."""
+    before = datetime.now(UTC)
+    piped.logs.logger.info("request_done", host="msul1", verb=b"ping", duration_ms=1.5, error=None)
+    (event,) = piped.events()
+
+    assert list(event) == ["timestamp", "level", "event", "host", "verb", "duration_ms"]
+    assert list(event.values())[1:] == ["info", "request_done", "msul1", "ping", 1.5]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", event["timestamp"])
+    written = datetime.fromisoformat(event["timestamp"])
+    assert abs(written - before) < timedelta(seconds=5)
+
+
+def test_timestamps_go_on_over_a_second(monkeypatch: pytest.MonkeyPatch, piped: Piped) -> None:
+    """The time of each event is its own, also at the turn of a second and of a year."""
+    for nanoseconds in (999_999_999, 1_000_000_000, 1_798_761_600_000_001_000):
+        monkeypatch.setattr(time, "time_ns", lambda now=nanoseconds: now)
+        piped.logs.logger.info("tried")
+    monkeypatch.undo()
+
+    assert [event["timestamp"] for event in piped.events()] == [
+        "1970-01-01T00:00:00.999999Z",
+        "1970-01-01T00:00:01.000000Z",
+        "2027-01-01T00:00:00.000001Z",
+    ]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lower_levels_are_off(level: str) -> None:
+    """Only the level that is set and those above it come out, each under its name."""
+    log = Piped(Settings(level))
+    for name in LEVELS:
+        getattr(log.logs.logger, name)("tried")
+
+    expected = list(LEVELS[LEVELS.index(level) :])
+    assert [event["level"] for event in log.events()] == expected
+
+
+def test_bound_fields_come_before_the_events_own(piped: Piped) -> None:
+    """A logger that was bound to a host names it in each event."""
+    piped.logs.logger.bind(host="msul1", connection=3).warning("connection_lost", error="stale")
+    (event,) = piped.events()
+
+    assert list(event.items())[3:] == [("host", "msul1"), ("connection", 3), ("error", "stale")]
+
+
+def test_exc_info_is_described_not_printed(piped: Piped) -> None:
+    """`exception` logs type and place, never the text of a foreign exception."""
+    try:
+        raise KeyError("canary-payload")  # noqa: TRY301 - any foreign exception
+    except KeyError as error:
+        piped.logs.logger.exception("keeper_failed", host="msul1")
+        piped.logs.logger.warning("keeper_failed", exc_info=error)
+        piped.logs.logger.warning("keeper_failed", exc_info=(KeyError, error, None))
+    piped.logs.logger.error("keeper_failed", exc_info=False)
+    *events, last = piped.events()
+
+    assert "canary" not in str(events)
+    assert [event["error"] for event in events] == ["KeyError"] * 3
+    assert events[0]["where"][0].startswith("test_logs.py:")
+    assert "error" not in last
+
+
+def test_console_is_for_people() -> None:
+    """The console format has a line an event, no colours in a pipe, no broken lines."""
+    log = Piped(Settings(format="console"))
+    log.logs.logger.info("ready", hosts=3, text="one\ntwo \x1b[31mred")
+    text = log.text()
+
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert "[info     ] ready" in text
+    assert "hosts=3" in text
+
+
+def test_a_terminal_gets_colours() -> None:
+    """The console format is coloured when a terminal shows it."""
+    master, slave = os.openpty()
+    logs = open_logs(Settings(format="console"), slave)
+    logs.logger.info("ready")
+    assert logs.close(DEADLINE)
+
+    assert b"\x1b[" in os.read(master, 4096)
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize("settings", [Settings(level="loud"), Settings(format="xml")])
+def test_settings_that_are_none_are_refused(settings: Settings) -> None:
+    """A level or a format that does not exist is an error that lists those that do."""
+    with pytest.raises(ValueError, match="is none of"):
+        open_logs(settings)
+
+
+def test_a_frozen_reader_stops_no_greenlet(tmp_path: Path) -> None:
+    """While the reading process is stopped, greenlets log and tick on; the loss is reported."""
+    read_end, write_end = os.pipe()
+    with (tmp_path / "out").open("wb") as out:
+        reader = subprocess.Popen(["cat"], stdin=read_end, stdout=out)
+    os.close(read_end)
+    logs = Logs(write_end, max_lines=1000)
+    gaps: list[float] = []
+
+    def ticker() -> None:
+        last = time.monotonic()
+        for _ in range(100):
+            gevent.sleep(0.002)
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    def talker() -> None:
+        for number in range(100):
+            for part in range(100):
+                logs.logger.info("tried", number=number * 100 + part, text="x" * 100)
+            gevent.sleep(0)
+
+    reader.send_signal(signal.SIGSTOP)
+    gevent.joinall([gevent.spawn(ticker), gevent.spawn(talker)], raise_error=True, timeout=DEADLINE)
+    reader.send_signal(signal.SIGCONT)
+    assert logs.flush(DEADLINE)
+    logs.logger.info("tried", number=10_000)
+    assert logs.close(DEADLINE)
+    os.close(write_end)
+    assert reader.wait(DEADLINE) == 0
+
+    assert len(gaps) == 100
+    assert max(gaps) < 1
+    events = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    numbers = [event["number"] for event in events if event["event"] == "tried"]
+    reports = [event for event in events if event["event"] == "log_lines_dropped"]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 10_000
+    assert logs.dropped == sum(event["dropped"] for event in reports) == 10_001 - len(numbers)
+    assert logs.dropped > 5000
+    assert {event["level"] for event in reports} == {"warning"}
+
+
+def test_repr_tells_the_state(piped: Piped) -> None:
+    """The state is readable by people and tests."""
+    assert re.fullmatch(r"<Logs <LogWriter fd=\d+ open .*>>", repr(piped.logs))
