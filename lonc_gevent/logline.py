@@ -74,7 +74,7 @@ def console_line(
     terminal.
     """
     shown = {
-        name: _escaped(value) if isinstance(value, str) else value
+        _escaped(name): _escaped(value) if isinstance(value, str) else value
         for name, value in _sanitised(shaped(timestamp, level, event, fields)).items()
     }
     line = render(shown).encode("utf-8", "backslashreplace")

@@ -125,7 +125,13 @@ def test_every_line_is_json_and_not_too_long(fields: dict[str, Any], name: str) 
 @given(st.dictionaries(texts, values, max_size=8), texts)
 def test_every_console_line_is_one_short_line(fields: dict[str, Any], name: str) -> None:
     """A value can neither break a line for people nor put control characters into it."""
-    line = console_line(TIME, "info", name, fields, lambda shape: str(list(shape.values())))
+    line = console_line(
+        TIME,
+        "info",
+        name,
+        fields,
+        lambda shape: " ".join(map("{}={}".format, *zip(*shape.items(), strict=True))),
+    )
 
     assert len(line) <= MAX_LINE
     assert line[:-1].decode("utf-8").isprintable()
@@ -165,6 +171,16 @@ def test_cut_bytes_and_collections_say_so() -> None:
     for value in (b"x" * 257, list(range(65)), nested, {"a": ["x" * 513]}):
         assert parsed(a=value)["truncated"] is True
     assert "truncated" not in parsed(a=b"x" * 256, b=list(range(64)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("x" * 65, "x" * 64), (b"ready", "ready"), (Hostile(), "<Hostile>")]
+)
+def test_an_odd_event_name_is_mended(name: Any, shown: str) -> None:
+    """A name that is too long or no text does not keep an event from coming out."""
+    event = json.loads(json_line(TIME, "info", name, {}))
+
+    assert (event["event"], event["truncated"]) == (shown, True)
 
 
 def test_too_many_fields_still_make_a_line() -> None:

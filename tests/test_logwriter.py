@@ -99,7 +99,9 @@ def test_lines_come_out_whole_and_in_order() -> None:
             writer.put(line)
         got = drain(read_end, writer)
 
+        assert repr(writer) == f"<LogWriter fd={write_end} open waiting=0 bytes=0 dropped=0>"
         assert writer.close(DEADLINE)
+        assert " closed " in repr(writer)
     assert got == b"".join(sent)
     assert writer.dropped == 0
 
@@ -158,8 +160,8 @@ def test_a_full_queue_opens_again_only_half_empty() -> None:
     """A reader that is a little too slow gets few gaps, not one after each line."""
     with pipe() as (read_end, write_end):
         os.set_blocking(write_end, False)
-        writer = LogWriter(write_end, report, max_lines=1000, max_bytes=1 << 20)
-        sent = numbered(6000)
+        writer = LogWriter(write_end, report, max_lines=5000)
+        sent = numbered(30_000)
         got = b""
         for line in sent:
             writer.put(line)
@@ -169,7 +171,7 @@ def test_a_full_queue_opens_again_only_half_empty() -> None:
         assert writer.close(DEADLINE)
 
     assert account(got, sent) == writer.dropped > 0
-    assert got.count(b"dropped ") <= 6
+    assert got.count(b"dropped ") <= 10  # 15,000 lines lost; and it opens after 2,500 lines read
 
 
 def test_a_slow_reader_on_a_nonblocking_pipe_costs_no_busy_loop() -> None:
@@ -273,6 +275,8 @@ def test_a_file_that_may_not_grow_gets_the_rest_later(tmp_path: Path) -> None:
             writer.put(line)
         eventually(lambda: writer.dropped > 0)
         assert (tmp_path / "log").stat().st_size == 1234
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1250, hard))
+        eventually(lambda: (tmp_path / "log").stat().st_size == 1250)  # cut again, same line
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert writer.flush(DEADLINE)
         for line in sent[20:]:
@@ -304,16 +308,25 @@ def test_close_does_not_wait_for_a_stuck_reader() -> None:
         assert writer.close(DEADLINE)
 
 
-def test_close_writes_what_waits() -> None:
-    """Lines put just before the end come out."""
-    for _ in range(50):
-        with pipe() as (read_end, write_end):
-            writer = LogWriter(write_end, report)
-            writer.put(b"last\n")
-            assert writer.close(DEADLINE)
+def test_a_line_put_while_the_thread_looks_the_other_way_comes_out() -> None:
+    """A line and a close that come just after the thread found nothing to do lose nothing."""
 
-            assert os.read(read_end, 100) == b"last\n"
-    assert writer.dropped == 0
+    class Late(LogWriter):
+        late = False
+
+        def _take(self) -> list[tuple[bytes, int]]:
+            batch = super()._take()
+            if not self.late:
+                self.late = True
+                self.put(b"late\n")
+                self._closed = True
+            return batch
+
+    with pipe() as (read_end, write_end):
+        writer = Late(write_end, report)
+        assert writer.close(DEADLINE)
+
+        assert os.read(read_end, 100) == b"late\n"
 
 
 def test_a_collection_of_garbage_may_log_while_a_line_is_put() -> None:
@@ -331,13 +344,3 @@ def test_a_collection_of_garbage_may_log_while_a_line_is_put() -> None:
         assert drain(read_end, writer) == b"died\n"
         assert writer.close(DEADLINE)
         del Dying
-
-
-def test_repr_tells_the_state() -> None:
-    """The state is readable by people and tests."""
-    with pipe() as (_, write_end):
-        writer = LogWriter(write_end, report)
-
-        assert repr(writer) == f"<LogWriter fd={write_end} open waiting=0 bytes=0 dropped=0>"
-        assert writer.close(DEADLINE)
-        assert "closed" in repr(writer)
