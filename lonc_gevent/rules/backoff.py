@@ -31,7 +31,7 @@ class Gate:
     def ceiling(self) -> float:
         """The longest that the next failure can shut the gate for, in seconds."""
         # 2**62 is far beyond any maximum; without the cap the integer grows for years.
-        return min(self.maximum, self.minimum * 2 ** min(self.failures, 62))
+        return min(self.maximum, self.minimum * float(1 << min(self.failures, 62)))
 
     def is_open(self, now: float) -> bool:
         """Whether an attempt may be made at `now`."""

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`lonc-gevent check`: read all that `run` would read, and say what is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import config_option, load_or_exit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("check")
+@config_option
+def command(config: Path) -> None:
+    """Read everything that `run` would read, and say what is wrong.
+
+    All problems at once, one a line on stderr: file, key or line, what was found, what was
+    expected. Exit codes: 0 good, 2 not.
+    """
+    configuration = load_or_exit(config)
+    click.echo(
+        f"{config}: good; we are {configuration.settings.network.host_id},"
+        f" {len(configuration.hosts)} hosts to serve"
+    )

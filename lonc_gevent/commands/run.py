@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`lonc-gevent run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import faulthandler
+from typing import TYPE_CHECKING
+
+import click
+import gevent
+
+from lonc_gevent.daemon import Daemon
+from lonc_gevent.errors import AlreadyRunningError, ConfigError
+from lonc_gevent.logcapture import capture_foreign, capture_hub_errors
+from lonc_gevent.logs import open_logs
+
+from . import config_option, exit_bad_config, load_or_exit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXIT_ALREADY_RUNNING = 3
+
+LAST_LINES = 2.0
+"""Seconds that a slow log reader has to take the last lines."""
+
+
+@click.command("run")
+@config_option
+def command(config: Path) -> None:
+    """Run the daemon in the foreground, one JSON line per event on stdout.
+
+    It is ready when it logs the event `ready`; TERM or INT stops it. Exit codes: 0 stopped
+    cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
+    anything else.
+    """
+    configuration = load_or_exit(config)
+    faulthandler.enable()
+    logs = open_logs(configuration.settings.log)
+    release_foreign = capture_foreign(logs)
+    release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
+    try:
+        Daemon(configuration, logs.logger).run()
+    except ConfigError as error:
+        exit_bad_config(error)
+    except AlreadyRunningError as error:
+        click.echo(error, err=True)
+        raise SystemExit(EXIT_ALREADY_RUNNING) from None
+    finally:
+        logs.close(LAST_LINES)
+        release_hub()
+        release_foreign()

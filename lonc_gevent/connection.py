@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The greenlet that owns one lond connection, from dialling to its end.
+
+Read from top to bottom it is the life of the connection: connect and shake hands, then take a
+transaction, exchange it, hand the reply back, take the next one. Whatever ends it, a transaction
+that it still holds is answered, the socket is closed, and the pool is told.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import gevent
+
+from .errors import LondError, NotSentError, ReplyLostError, UnsolicitedBytesError
+from .lond import connect
+from .rules.wire import CON_LOST
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+
+    from .lond import Lond
+    from .rules.settings import HostSettings
+    from .rules.wire import Line
+    from .transaction import Transaction
+
+
+class Owner(Protocol):
+    """What a connection asks of the pool that it belongs to."""
+
+    host: HostSettings
+    hub: Hub
+    idle: list[Connection]
+
+    def take(self) -> Transaction | None:
+        """Return the oldest transaction that waits, None if none does."""
+
+    def rest(self, connection: Connection) -> None:
+        """Take back a connection that found nothing to do."""
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Take back a transaction of which nothing was sent."""
+
+    def finish(self, transaction: Transaction, reply: Line) -> None:
+        """End a transaction and wake its waiter."""
+
+    def reply_lost(
+        self, connection: Connection, transaction: Transaction, error: ReplyLostError
+    ) -> None:
+        """End a transaction that may have run, and whose reply will not come."""
+
+    def dialled(self, connection: Connection) -> None:
+        """Hear that the connection is made and handshaken."""
+
+    def dial_failed(self, connection: Connection, error: NotSentError) -> None:
+        """Hear that it could not be made."""
+
+    def ended(self, connection: Connection, error: LondError | None = None) -> None:
+        """Hear of its end; no error: it was asked to end."""
+
+
+class Connection:
+    """A lond connection and the greenlet that owns it, from dialling to its end."""
+
+    __slots__ = (
+        "greenlet",
+        "idle_since",
+        "lond",
+        "number",
+        "pool",
+        "retiring",
+        "served",
+        "started",
+        "stream",
+        "transaction",
+    )
+
+    def __init__(self, pool: Owner, number: int) -> None:
+        self.pool = pool
+        self.number = number
+        self.stream = Stream(pool.hub)
+        self.lond: Lond | None = None
+        self.transaction: Transaction | None = None
+        self.started = 0.0
+        self.idle_since = 0.0
+        self.served = 0
+        self.retiring = False
+        self.greenlet = gevent.spawn(self._run)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.pool.host.id}/{self.number} {self.state}>"
+
+    @property
+    def state(self) -> str:
+        """In the words of the metric lonc_connections: connecting, idle or busy."""
+        if self.lond is None:
+            return "connecting"
+        return "busy" if self.transaction is not None else "idle"
+
+    def _run(self) -> None:
+        pool = self.pool
+        try:
+            self.lond = lond = connect(pool.host, pool.hub, self.stream)
+        except NotSentError as error:
+            pool.dial_failed(self, error)
+            return
+        except BaseException:
+            pool.ended(self)
+            raise
+        ending: LondError | None = None
+        try:
+            pool.dialled(self)
+            ending = self._serve(lond)
+        except LondError as error:
+            ending = error
+        finally:
+            # Killed, or a bug of ours: the reply, if any, is lost.
+            transaction, self.transaction = self.transaction, None
+            if transaction is not None:
+                pool.finish(transaction, CON_LOST)
+            lond.close()
+            pool.ended(self, ending)
+
+    def _serve(self, lond: Lond) -> LondError | None:
+        """Carry one transaction after another; return why it ended, None if it was asked to."""
+        pool = self.pool
+        stream = self.stream
+        timeout = pool.host.pool.reply_timeout
+        while True:
+            transaction = self._next(lond)
+            if transaction is None:
+                return None
+            stream.deadline = self.started + timeout
+            try:
+                reply = lond.exchange(transaction.request)
+            except NotSentError as error:
+                self.transaction = None
+                pool.put_back(transaction)
+                return error
+            except ReplyLostError as error:
+                self.transaction = None
+                pool.reply_lost(self, transaction, error)
+                return error
+            self.transaction = None
+            self.served += 1
+            pool.finish(transaction, reply)
+            if not lond.in_step:
+                return UnsolicitedBytesError("bytes after the end of a reply")
+
+    def _next(self, lond: Lond) -> Transaction | None:
+        """Wait for a transaction. None: asked to end. Raises NotSentError if lond ended it."""
+        pool = self.pool
+        if self.retiring:
+            return None
+        transaction = pool.take()
+        if transaction is not None:
+            self.transaction = transaction
+            self.started = monotonic()
+            return transaction
+        pool.rest(self)
+        return self._wait_for_work(lond)
+
+    def _wait_for_work(self, lond: Lond) -> Transaction | None:
+        """Wait, idle, as `_next` does."""
+        while True:
+            # Woken by a transaction (see `assign`), by `retire`, by lond, or for no reason.
+            self.stream.wait_readable()
+            if self.transaction is not None:
+                self.started = self.transaction.since
+                return self.transaction
+            if self.retiring:
+                return None
+            if not self.stream.is_quiet():
+                self.pool.idle.remove(self)
+                raise lond.unexpected()
+
+    def assign(self, transaction: Transaction) -> None:
+        """Hand a transaction to this idle connection."""
+        self.transaction = transaction
+        self.pool.hub.loop.run_callback(self.greenlet.switch)
+
+    def retire(self) -> None:
+        """End the connection: now if it is idle, else once its transaction is done."""
+        self.retiring = True
+        if self in self.pool.idle:
+            self.pool.idle.remove(self)
+            self.pool.hub.loop.run_callback(self.greenlet.switch)

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host's pool: a queue of transactions, and the lond connections that take from it.
+
+The rules that this keeps (the shape is one greenlet a lond connection, and two hand-offs a
+transaction: client greenlet -> connection greenlet -> client greenlet):
+
+1. A transaction ends exactly once: with lond's whole reply, or with con_lost.
+2. A connection left by anything but a whole reply is closed, whatever the reason.
+3. Only what was not sent is tried again; it goes back to the head of the queue.
+4. Connections are made one at a time, each in its own greenlet. A waiter never dials.
+5. Busy is not down. Busy: wait in the queue, oldest first, up to `queue_timeout`. Down (no
+   connection, and the gate is shut since the last attempt failed): con_lost at once.
+6. `connections` is the one number: made, being made and at work. `idle` is part of it, most
+   lately used last and used first, so that the surplus ages and is pruned.
+7. If a connection is idle, nothing waits in the queue.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+from random import random
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gevent.queue import SimpleQueue
+from greenlet import getcurrent
+
+from .connection import Connection
+from .errors import NotSentError
+from .rules.backoff import Gate
+from .rules.stats import HostStats
+from .rules.wire import CON_LOST, verb
+from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gevent.hub import Hub
+    from structlog.typing import FilteringBoundLogger
+
+    from .errors import LondError, ReplyLostError
+    from .rules.settings import HostSettings
+    from .rules.wire import Line
+    from .transaction import QueueBudget
+
+
+REFUSED_LOG_INTERVAL = 10.0
+"""Seconds between two `requests_refused` events of one host."""
+
+
+class State(Enum):
+    """How a host stands, in the words of its status."""
+
+    IDLE = "idle"  # no connection, and none was refused: the next request makes one
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    STOPPING = "stopping"
+
+
+class Pool:
+    """One host: its queue, its connections, its gate and its counts.
+
+    `watch` is called when something begins here that has a deadline, with this pool; whoever
+    is told so must call `tend` every tick until it says that all is quiet.
+    """
+
+    def __init__(
+        self,
+        host: HostSettings,
+        hub: Hub,
+        logger: FilteringBoundLogger,
+        *,
+        budget: QueueBudget,
+        watch: Callable[[Pool], None],
+        sample: int = 0,
+    ) -> None:
+        self.host = host
+        self.hub = hub
+        self.log = logger.bind(host=host.id)
+        self.stats = HostStats()
+        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+        self.queue: SimpleQueue[Transaction] = SimpleQueue()
+        self.connections: set[Connection] = set()
+        self.idle: list[Connection] = []
+        self.dialling: Connection | None = None
+        self.watched = False
+        self.stopping = False
+        self.is_down = False
+        self.last_error = ""
+        self._watch = watch
+        self._budget = budget
+        self._sample = sample
+        self._numbers = 0
+        self._refused = 0
+        self._refused_logged_at = -1e9
+
+    def __repr__(self) -> str:
+        busy = sum(c.state == "busy" for c in self.connections)
+        return (
+            f"<Pool {self.host.id} {self.state.value} queue={self.queue.qsize()}"
+            f" idle={len(self.idle)} busy={busy} connecting={int(self.dialling is not None)}>"
+        )
+
+    @property
+    def state(self) -> State:
+        """How the host stands."""
+        if self.stopping:
+            return State.STOPPING
+        if len(self.connections) > (self.dialling is not None):
+            return State.UP
+        if self.is_down:
+            return State.DOWN
+        return State.CONNECTING if self.dialling else State.IDLE
+
+    @property
+    def oldest_wait(self) -> float:
+        """How long the oldest request in the queue has waited, in seconds."""
+        if not self.queue.qsize():
+            return 0.0
+        return monotonic() - self.queue.peek_nowait().since
+
+    # -- the path of a transaction -----------------------------------------------------------
+
+    def transact(self, request: Line) -> Line:
+        """Send the request through the pool and wait for the reply line, or CON_LOST.
+
+        Called in the greenlet that wants the reply. It may wait up to `queue_timeout` and
+        `reply_timeout` together, and never raises.
+        """
+        transaction = Transaction(request, getcurrent(), monotonic())
+        self.submit(transaction)
+        try:
+            while transaction.reply is None:
+                self.hub.switch()
+        finally:
+            transaction.waiter = None
+        return transaction.reply
+
+    def submit(self, transaction: Transaction) -> None:
+        """Give the transaction to an idle connection, or to the queue, or refuse it."""
+        if not self.watched:
+            self.watched = True
+            self._watch(self)
+        if self.idle:
+            self.stats.queue_wait.buckets[0] += 1
+            self.idle.pop().assign(transaction)
+        else:
+            self._enqueue(transaction)
+
+    def _enqueue(self, transaction: Transaction) -> None:
+        now = transaction.since
+        if self.stopping or (not self.connections and not self.gate.is_open(now)):
+            self._settle(transaction, CON_LOST)
+            return
+        size = len(transaction.request)
+        if (
+            self.queue.qsize() >= self.host.pool.max_queued
+            or self._budget.used + size > self._budget.limit
+        ):
+            self._settle(transaction, CON_LOST)
+            self._log_refused(now, "queue_full")
+            return
+        self.queue.put_nowait(transaction)
+        self._budget.used += size
+        self.grow(now)
+
+    def take(self) -> Transaction | None:
+        """Take the oldest transaction that waits and may still be sent."""
+        while self.queue.qsize():
+            transaction = self.queue.get_nowait()
+            self._budget.used -= len(transaction.request)
+            waited = monotonic() - transaction.since
+            if waited < self.host.pool.queue_timeout:
+                self.stats.queue_wait.observe(waited)
+                return transaction
+            self.finish(transaction, CON_LOST)
+            self._log_refused(transaction.since + waited, "queue_timeout")
+        return None
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Give back what was not sent: it is older than all that waits."""
+        if self.idle:
+            self.idle.pop().assign(transaction)
+            return
+        self.queue.queue.appendleft(transaction)
+        self._budget.used += len(transaction.request)
+
+    def finish(self, transaction: Transaction, reply: Line) -> None:
+        """End a transaction, and wake whoever waits for it."""
+        self._settle(transaction, reply)
+        if transaction.waiter is not None:
+            self.hub.loop.run_callback(transaction.waiter.switch)
+
+    def _settle(self, transaction: Transaction, reply: Line) -> None:
+        transaction.reply = reply
+        stats = self.stats
+        if reply is CON_LOST:
+            stats.con_lost += 1
+            return
+        stats.ok += 1
+        duration = monotonic() - transaction.since
+        stats.duration.observe(duration)
+        if self._sample and not stats.ok % self._sample:
+            self.log.info(
+                "transaction",
+                verb=verb(transaction.request),
+                request_bytes=len(transaction.request),
+                reply_bytes=len(reply),
+                duration_ms=round(duration * 1000, 3),
+            )
+
+    def reply_lost(
+        self, connection: Connection, transaction: Transaction, error: ReplyLostError
+    ) -> None:
+        """End a transaction that may have run, and whose reply will not come."""
+        self.finish(transaction, CON_LOST)
+        self.log.warning(
+            "reply_lost",
+            connection=connection.number,
+            verb=verb(transaction.request),
+            request_bytes=len(transaction.request),
+            duration_ms=round((monotonic() - transaction.since) * 1000, 3),
+            error=error.kind,
+            detail=str(error),
+        )
+
+    def rest(self, connection: Connection) -> None:
+        """Take back a connection that found nothing to do."""
+        connection.idle_since = monotonic()
+        connection.stream.deadline = inf
+        self.idle.append(connection)
+
+    # -- connections -------------------------------------------------------------------------
+
+    def grow(self, now: float) -> None:
+        """Begin to make a connection, unless one is being made, all are, or the gate is shut."""
+        if (
+            self.dialling is not None
+            or len(self.connections) >= self.host.pool.max_connections
+            or self.stopping
+            or not self.gate.is_open(now)
+        ):
+            return
+        if not self.watched:
+            self.watched = True
+            self._watch(self)
+        self._numbers += 1
+        self.dialling = connection = Connection(self, self._numbers)
+        self.connections.add(connection)
+
+    def dialled(self, connection: Connection) -> None:
+        """Note that a connection is made and handshaken."""
+        self.dialling = None
+        self.stats.attempts["ok"] += 1
+        self.gate.open()
+        self.last_error = ""
+        if self.is_down:
+            self.is_down = False
+            self.log.info("host_up")
+        self.log.info("connection_made", connection=connection.number)
+        # The new one takes the oldest request; if more wait, one connection more is made.
+        if self.queue.qsize() > 1:
+            self.grow(monotonic())
+
+    def dial_failed(self, connection: Connection, error: NotSentError) -> None:
+        """Note that no connection could be made: the gate shuts."""
+        self.dialling = None
+        self.connections.discard(connection)
+        self.stats.attempts[error.kind] += 1
+        self._attempt_failed(connection, error)
+
+    def ended(self, connection: Connection, error: LondError | None = None) -> None:
+        """Note the end of a connection; make another one if something waits for it."""
+        if self.dialling is connection:
+            self.dialling = None
+        self.connections.discard(connection)
+        if error is None:
+            self.log.info("connection_closed", connection=connection.number)
+        elif isinstance(error, NotSentError) and not connection.served:
+            # It never did anything. Without the gate this would be a loop of dialling.
+            self._attempt_failed(connection, error)
+            return
+        else:
+            self.log.info(
+                "connection_lost",
+                connection=connection.number,
+                error=error.kind,
+                detail=str(error),
+            )
+        if self.queue.qsize():
+            now = monotonic()
+            self.grow(now)
+            if not self.connections:
+                self.fail_queue()
+
+    def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
+        now = monotonic()
+        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, not a secret
+        self.last_error = f"{error.kind}: {error}"
+        self.log.warning(
+            "connection_failed",
+            connection=connection.number,
+            error=error.kind,
+            detail=str(error),
+            retry_in_s=round(delay, 3),
+        )
+        if self.connections:
+            return
+        if not self.is_down:
+            self.is_down = True
+            self.log.warning("host_down", error=error.kind, detail=str(error))
+        self.fail_queue()
+
+    def fail_queue(self) -> None:
+        """Answer con_lost to all that waits."""
+        while self.queue.qsize():
+            transaction = self.queue.get_nowait()
+            self._budget.used -= len(transaction.request)
+            self.finish(transaction, CON_LOST)
+
+    # -- what time, people and the end ask for -----------------------------------------------
+
+    def tend(self, now: float) -> bool:
+        """Do all that is due; return whether the pool is quiet: nothing here has a deadline.
+
+        A quiet pool needs the next call at `next_due`.
+        """
+        queue = self.queue
+        oldest = now - self.host.pool.queue_timeout
+        while queue.qsize() and queue.peek_nowait().since <= oldest:
+            transaction = queue.get_nowait()
+            self._budget.used -= len(transaction.request)
+            self.finish(transaction, CON_LOST)
+            self._log_refused(now, "queue_timeout")
+        for connection in self.connections:
+            if connection.stream.deadline <= now:
+                connection.stream.expire()
+        while self.idle and self.idle[0].idle_since + self.host.pool.idle_timeout <= now:
+            self.idle[0].retire()
+        if queue.qsize():
+            self.grow(now)
+        if self._refused and now - self._refused_logged_at >= REFUSED_LOG_INTERVAL:
+            self._log_refused(now, "", more=0)
+        return len(self.idle) == len(self.connections) and not queue.qsize() and not self._refused
+
+    @property
+    def next_due(self) -> float | None:
+        """When a quiet pool must be tended again (monotonic seconds), None if never."""
+        if not self.idle:
+            return None
+        return self.idle[0].idle_since + self.host.pool.idle_timeout
+
+    def open_gate(self) -> None:
+        """Forget the failures: the next request makes an attempt (`reset_retries`, USR1)."""
+        self.gate.open()
+
+    def close_connections(self) -> None:
+        """End all connections once their transactions are done (`close_connection_exit`)."""
+        for connection in tuple(self.connections):
+            connection.retire()
+
+    def stop(self) -> None:
+        """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
+        self.stopping = True
+        self.fail_queue()
+        self.close_connections()
+        if self.dialling is not None:
+            self._kill(self.dialling)
+
+    @property
+    def busy(self) -> int:
+        """The number of transactions under way on lond connections."""
+        return sum(c.transaction is not None for c in self.connections)
+
+    def kill(self) -> None:
+        """End all connections now; transactions under way get con_lost."""
+        for connection in tuple(self.connections):
+            self._kill(connection)
+
+    def _kill(self, connection: Connection) -> None:
+        connection.greenlet.kill(block=False)
+        # One that is killed before its first turn never gets to say so itself.
+        if connection is self.dialling:
+            self.ended(connection)
+
+    def _log_refused(self, now: float, reason: str, more: int = 1) -> None:
+        """Log that requests were refused: at once, then at most once per interval."""
+        self._refused += more
+        if now - self._refused_logged_at < REFUSED_LOG_INTERVAL:
+            return
+        self.log.warning("requests_refused", error=reason or "queue_full", count=self._refused)
+        self._refused = 0
+        self._refused_logged_at = now

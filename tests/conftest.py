@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures: a network of real processes for each test that asks for one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import Network, network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Give a directory with a short name: Unix socket paths are limited to 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="lonc"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def net(short_path: Path) -> Iterator[Network]:
+    """Give an empty network with short limits, so that tests need not wait for long ones."""
+    pool = {
+        "connect_timeout": 2.0,
+        "handshake_timeout": 2.0,
+        "reply_timeout": 5.0,
+        "queue_timeout": 5.0,
+        "retry_backoff_min": 0.2,
+        "retry_backoff_max": 1.0,
+    }
+    with network(short_path, pool=pool) as made:
+        yield made
