@@ -53,6 +53,10 @@ def main() -> int:
         # Whoever read our output has gone. Python would complain of it once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # No room, no right to write here, an address taken: the system says it well enough.
+        print(f"quickstart: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
