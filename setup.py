@@ -38,7 +38,7 @@ setup(
     extras_require={
         "dev": [
             "bandit>=1.8,<2",
-            "coverage>=7.6,<8",
+            "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
             "pytest>=8.3,<10",
