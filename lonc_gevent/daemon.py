@@ -201,12 +201,12 @@ def describe(pool: Pool) -> dict[str, object]:
     return {
         "host": pool.host.id,
         "state": pool.state.value,
+        "connections": len(states),
         "idle": states.count("idle"),
         "busy": states.count("busy"),
-        "connecting": states.count("connecting"),
         "queue": pool.queue.qsize(),
         "oldest_wait_ms": round(pool.oldest_wait * 1000, 3),
-        "ok": pool.stats.ok,
+        "requests": pool.stats.ok + pool.stats.con_lost,
         "con_lost": pool.stats.con_lost,
         "error": pool.last_error or None,
     }

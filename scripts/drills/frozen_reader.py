@@ -86,9 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=20)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lonc") as directory:
-        with network(Path(directory)) as net:
-            good = run(net, options.seconds)
+    with tempfile.TemporaryDirectory(prefix="lonc") as directory, network(Path(directory)) as net:
+        good = run(net, options.seconds)
     print("good" if good else "BAD")
     sys.exit(not good)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GOOD, BLACKHOLED, REFUSING = 50, 75, 75
+LEGACY = {"negotiation": "legacy"}
 READY_BOUND = 3.0
 CPU_BOUND = 0.02
 
@@ -35,7 +36,7 @@ def blackhole() -> Iterator[int]:
         deaf.listen(0)
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
-            filler.setblocking(False)
+            filler.settimeout(0)
             filler.connect_ex(deaf.getsockname())
         yield deaf.getsockname()[1]
         for filler in fillers:
@@ -62,9 +63,10 @@ def latencies(net: Network, times: int) -> list[float]:
 def run(net: Network, idle_seconds: float) -> bool:
     """Start, ask, rest; print the verdict; return whether all is well."""
     net.pool["connect_timeout"] = 5.0
-    lond = net.add("good0")
+    lond = net.add("good0", negotiation="legacy")
     for i in range(1, GOOD):
-        net.hosts[f"good{i}"] = {"address": "127.0.0.1", "port": lond.port}
+        # One lond for all; legacy, as it would not take `sethost` for an id that is not its own.
+        net.hosts[f"good{i}"] = {"address": "127.0.0.1", "port": lond.port} | LEGACY
     refusing = free_port()
     for i in range(REFUSING):
         net.hosts[f"refusing{i}"] = {"address": "127.0.0.1", "port": refusing}
@@ -98,9 +100,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--idle-seconds", type=float, default=30.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lonc") as directory:
-        with network(Path(directory)) as net:
-            good = run(net, options.idle_seconds)
+    with tempfile.TemporaryDirectory(prefix="lonc") as directory, network(Path(directory)) as net:
+        good = run(net, options.idle_seconds)
     print("good" if good else "BAD")
     sys.exit(not good)
 

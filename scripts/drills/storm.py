@@ -137,9 +137,11 @@ def main() -> None:
     parser.add_argument("--delay-ms", default="0-2")
     parser.add_argument("--kill-every", type=float, default=0.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lonc") as directory:
-        with network(Path(directory), pool=POOL) as net:
-            good = run(net, options)
+    with (
+        tempfile.TemporaryDirectory(prefix="lonc") as directory,
+        network(Path(directory), pool=POOL) as net,
+    ):
+        good = run(net, options)
     print("good" if good else "BAD")
     sys.exit(not good)
 
