@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import bounds, inside, machine, solo, tables
-from bench.processes import TARGETS, BenchError, Workshop
+from bench.processes import BenchError, Workshop
 from bench.rounds import Rounds, all_right, progress
-from bench.scenarios import CHECKS, QUICK, QUICK_CHECKS, SCENARIOS, Plan, describe
+from bench.scenarios import ALL, CHECKS, QUICK, QUICK_CHECKS, SCENARIOS, Plan, describe
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -62,15 +62,19 @@ def report(chosen: argparse.Namespace, plan: Plan, workshop: Workshop) -> bool:
     """Measure and print; return whether all bounds are kept."""
     began = time.monotonic()
     about = machine.describe()
+    others = workshop.used_seconds() - machine.busy_seconds()
     rounds = Rounds(workshop, plan)
     rounds.run()
     alone = {check.name: solo.run(check.name, workshop, plan) for check in plan.checks}
     verdicts = bounds.judge(rounds.samples, alone)
     wrong = all_right(rounds.samples)
+    took = time.monotonic() - began
+    others += machine.busy_seconds() - workshop.used_seconds()
     about["run"] = (
-        f"{plan.rounds} rounds of {plan.seconds:g} s, {time.monotonic() - began:.0f} s in all,"
+        f"{plan.rounds} rounds of {plan.seconds:g} s, {took:.0f} s in all,"
         f" {time.strftime('%Y-%m-%d')}"
     )
+    about["others"] = f"used {100 * max(others, 0.0) / took:.0f} % of a core meanwhile"
     parts = [tables.machine_table(about)]
     parts += [tables.rounds_table(rounds.samples)] * bool(rounds.samples)
     parts += [tables.solo_table(alone)] * bool(alone)
@@ -106,7 +110,7 @@ def main() -> int:
         plan = plan_of(chosen)
         with Workshop() as workshop:
             if chosen.syscalls:
-                inside.print_system_calls(workshop, TARGETS, as_json=bool(chosen.json))
+                inside.print_system_calls(workshop, ALL, as_json=bool(chosen.json))
                 return 0
             if chosen.profile:
                 inside.print_profile(workshop)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.processes import BARE, HAPROXY, TARGET_NAMES
+from bench.processes import BARE, HAPROXY, HAPROXY_LINGER, TARGET_NAMES
 from bench.rounds import Spread, compare
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Verdict:
 
 def _bounds() -> Iterator[Bound]:
     for clients in (16, 64, 1000):
-        for other in (BARE, HAPROXY):
+        for other in (BARE, HAPROXY, HAPROXY_LINGER):
             yield Bound(f"conn-{clients}", CPU, other, 0.60)
             yield Bound(f"conn-{clients}", RATE, other, 1.6, at_least=True)
     for clients in (16, 64, 1000):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -130,4 +129,7 @@ def print_profile(workshop: Workshop) -> None:
         print(f"\n{mode}, {CLIENTS} clients: share of samples by innermost function")
         for name, share in profile(workshop, mode):
             print(f"{share * 100:6.1f} %  {name}")
-    print(f"\n(as seen by py-spy, {os.cpu_count()} cores)")
+    print(
+        "\nThe clock counts, not the CPU: a write that wakes its reader is also there while the"
+        " reader runs in its place."
+    )

@@ -49,3 +49,11 @@ def _haproxy() -> str:
     done = subprocess.run(["haproxy", "-v"], capture_output=True, check=False, text=True)
     words = done.stdout.split()
     return words[2] if len(words) > 2 else "?"  # noqa: PLR2004 - "HAProxy version N ..."
+
+
+def busy_seconds() -> float:
+    """Return the CPU seconds that all processes have used since the machine started."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[:8])
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")

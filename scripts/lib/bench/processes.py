@@ -24,9 +24,14 @@ HERE = Path(__file__).parent
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-OURS, HAPROXY, BARE = "ours", "haproxy", "bare"
-TARGETS = (OURS, HAPROXY, BARE)
-TARGET_NAMES = {OURS: "lonc-gevent", HAPROXY: "HAProxy", BARE: "bare relay"}
+OURS, HAPROXY, HAPROXY_LINGER, BARE = "ours", "haproxy", "haproxy-linger", "bare"
+TARGETS = (OURS, HAPROXY, HAPROXY_LINGER, BARE)
+TARGET_NAMES = {
+    OURS: "lonc-gevent",
+    HAPROXY: "HAProxy",
+    HAPROXY_LINGER: "HAProxy (linger)",
+    BARE: "bare relay",
+}
 
 HAPROXY_CONF = """\
 # One thread, as lonc has one; no log, no statistics; room for all clients at once.
@@ -39,14 +44,16 @@ defaults
     timeout client 10m
     timeout server 10m
     option tcp-smart-connect
-    option nolinger
 """
+NO_LINGER = "    option nolinger\n"
+"""Without it each connection to lond leaves a port in TIME_WAIT. One address has 28,000 of them,
+and Linux lends each out again after a second: a connection a request then ends at 14,000 a second,
+at twice the CPU, as HAProxy and the kernel look for free ones. Both are measured."""
 HAPROXY_HOST = """\
 listen h{number}
     bind {path} mode 666 backlog 4096
     server lond 127.0.0.1:{port}
 """
-# tcp-smart-connect saves a segment; nolinger spares the ports that TIME_WAIT would hold.
 
 
 class BenchError(Exception):
@@ -108,8 +115,9 @@ class Workshop:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._londs: dict[tuple[int, bool], int] = {}
+        self._londs: dict[tuple[int, str], int] = {}
         self._targets: dict[tuple[str, int, int], Target] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
         self._numbers = 0
 
     def __enter__(self) -> Self:
@@ -138,7 +146,16 @@ class Workshop:
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
             )
         self._stack.callback(stop, process)
+        self._started.append(process)
         return process
+
+    def used_seconds(self) -> float:
+        """Return the CPU seconds that the benchmark itself and all it started have used."""
+        ended = [
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        ]
+        running = [cpu_seconds(each.pid) for each in self._started if each.poll() is None]
+        return sum(each.ru_utime + each.ru_stime for each in ended) + sum(running)
 
     def wait_for(self, what: str, output: Path, process: subprocess.Popen[bytes]) -> str:
         """Wait until the regular expression is in the output; return all of that."""
@@ -150,12 +167,16 @@ class Workshop:
             time.sleep(0.005)
         return text
 
-    def lond(self, delay: int = 0, *, raw: bool = False) -> int:
-        """Return the port of a lond that answers after `delay` microseconds."""
-        key = (delay, raw)
+    def lond(self, delay: int = 0, kind: str = OURS) -> int:
+        """Return the port of a lond that answers after `delay` microseconds.
+
+        Each kind of target has its own: a port in TIME_WAIT is taken for one destination only.
+        """
+        key = (delay, kind)
         if key not in self._londs:
-            output = self.folder / f"lond-{delay}-{raw}.out"
-            command = [str(self.folder / "lond"), "--delay", str(delay), *(["--raw"] * raw)]
+            output = self.folder / f"lond-{delay}-{kind}.out"
+            command = [str(self.folder / "lond"), "--delay", str(delay)]
+            command += ["--raw"] * (kind != OURS)
             said = self.wait_for(r"ready \d+\n", output, self.start(command, output))
             self._londs[key] = int(said.split()[1])
         return self._londs[key]
@@ -169,10 +190,11 @@ class Workshop:
             makers: dict[str, Callable[[Path, int, int], Target]] = {
                 OURS: self.start_ours,
                 HAPROXY: self._start_haproxy,
+                HAPROXY_LINGER: self._start_haproxy_linger,
                 BARE: self._start_bare,
             }
             folder = self.new_folder()
-            port = self.lond(delay, raw=kind != OURS)
+            port = self.lond(delay, kind)
             target = self._targets[key] = makers[kind](folder, hosts, port)
             warm = Load(clients=5 * hosts, mode="keep", requests=100 * hosts, seconds=5)
             self.load(target.sockets, warm)
@@ -202,13 +224,18 @@ class Workshop:
         self.wait_for('"event": ?"ready"', folder / "lonc.out", process)
         return Target(OURS, process, [str(folder / "sockets" / name) for name in names])
 
-    def _start_haproxy(self, folder: Path, hosts: int, port: int) -> Target:
+    def _start_haproxy_linger(self, folder: Path, hosts: int, port: int) -> Target:
+        return self._start_haproxy(folder, hosts, port, options="")
+
+    def _start_haproxy(
+        self, folder: Path, hosts: int, port: int, *, options: str = NO_LINGER
+    ) -> Target:
         sockets = [str(folder / f"h{number}") for number in range(hosts)]
         parts = [
             HAPROXY_HOST.format(number=number, path=path, port=port)
             for number, path in enumerate(sockets)
         ]
-        (folder / "haproxy.cfg").write_text(HAPROXY_CONF + "".join(parts))
+        (folder / "haproxy.cfg").write_text(HAPROXY_CONF + options + "".join(parts))
         command = ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
         process = self.start(command, folder / "haproxy.out")
         deadline = time.monotonic() + START_SECONDS

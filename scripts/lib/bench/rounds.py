@@ -81,10 +81,10 @@ class Rounds:
         load = scenario.load
         if not load.requests:
             load = replace(load, seconds=self._plan.seconds)
+        if scenario.pace:
+            load = replace(load, rate=self._pace(scenario, kind))
         # Each client's first request does not count: with kept-open ones that is the connection.
         load = replace(load, warm=load.clients)
-        if scenario.pace:
-            load = replace(load, warm=0, rate=self._pace(scenario, kind))
         result = self._workshop.measure(target, load)
         self.samples.setdefault(scenario.name, {}).setdefault(kind, []).append(result)
 

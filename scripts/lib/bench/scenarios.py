@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.processes import BARE, HAPROXY, OURS, Load
+from bench.processes import BARE, HAPROXY, HAPROXY_LINGER, OURS, Load
 
 OURS_ONLY = (OURS,)
 ALL = (OURS, HAPROXY, BARE)
+WITH_LINGER = (OURS, HAPROXY, HAPROXY_LINGER, BARE)
 
 KILO, MEGA = 4096, 1_000_000
 LOND_US = 1000
@@ -57,8 +58,8 @@ class Plan:
 
 def _all() -> list[Scenario]:
     found = [
-        Scenario(f"{mode}-{clients}", Load(clients, mode))
-        for mode in ("conn", "keep")
+        Scenario(f"{mode}-{clients}", Load(clients, mode), targets)
+        for mode, targets in (("conn", WITH_LINGER), ("keep", ALL))
         for clients in (1, 16, 64, 1000)
     ]
     for mode in ("conn", "keep"):

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 import time
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -106,15 +106,15 @@ def silent(workshop: Workshop, _plan: Plan) -> Result:
     target = _started(workshop, 1)
     clients: list[socket.socket] = []
     try:
+        idle_descriptors = descriptors_of(target)
         workshop.load(target.sockets, Load(16, "keep", requests=1000))
-        descriptors = f"/proc/{target.pid}/fd"
-        before, open_before = resident_bytes(target.pid), len(os.listdir(descriptors))  # noqa: PTH208 - quicker
+        before = resident_bytes(target.pid)
         cpu = cpu_seconds(target.pid)
         for _ in range(SILENT_CLIENTS):
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             client.connect(target.sockets[0])
             clients.append(client)
-        _wait(lambda: len(os.listdir(descriptors)) >= open_before + SILENT_CLIENTS)  # noqa: PTH208 - quicker
+        _wait(lambda: descriptors_of(target) >= idle_descriptors + SILENT_CLIENTS)
         cpu = cpu_seconds(target.pid) - cpu
         grown = resident_bytes(target.pid) - before
     finally:
@@ -134,6 +134,11 @@ def start(workshop: Workshop, _plan: Plan) -> Result:
         resident = resident_bytes(target.pid)
         stop(target.process)
     return {"seconds": median(found), "most_seconds": max(found), "resident_mb": resident / 1e6}
+
+
+def descriptors_of(target: Target) -> int:
+    """Return how many descriptors a target has open."""
+    return len(list(Path(f"/proc/{target.pid}/fd").iterdir()))
 
 
 def _started(workshop: Workshop, hosts: int) -> Target:
