@@ -356,6 +356,10 @@ def test_a_name_without_an_address(net: Network) -> None:
 
 def test_a_name_with_two_addresses(net: Network) -> None:
     """Each address of a name is tried: `localhost` is ::1 too, where no lond listens."""
+    try:
+        socket.getaddrinfo("localhost", None)
+    except socket.gaierror:
+        pytest.skip("this machine does not know localhost")
     net.add("msul2", address="localhost")
     net.start()
 
