@@ -14,7 +14,16 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
+    {
+        "stream",
+        "logs",
+        "logcapture",
+        "logline",
+        "logwriter",
+        "listeners",
+        "configuration",
+        "watchdog",
+    },
     {"transaction", "lond", "standin"},
     {"connection"},
     {"pool"},
