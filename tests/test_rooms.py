@@ -15,10 +15,12 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"transaction", "lond", "standin"},
+    {"keyfile", "spooldir", "client"},
+    {"transaction", "lond", "standin", "spool", "spoolscan"},
     {"connection"},
     {"pool"},
-    {"clients", "keeper"},
+    {"hostreplay"},
+    {"clients", "keeper", "replayer"},
     {"daemon"},
     {"commands", "cli", "__main__"},
 ]
