@@ -22,10 +22,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import SpoolError, UnsealError
 from .listeners import LOCK_NAME
-from .rules.delayed import UNFINISHED_AGE, Note, Verdict, age_of, judge
+from .rules.delayed import (
+    UNFINISHED_AGE,
+    Note,
+    Verdict,
+    age_of,
+    is_housekeeping,
+    judge,
+    name_before,
+)
 from .rules.seal import NONCE_BYTES, is_sealed, sealed_size
 from .rules.wire import encrypted_part
-from .spooldir import SpoolDirectory
+from .spooldir import SpoolDirectory, exists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,7 +194,7 @@ class Spool:
         """Return the request line of a sealed file. Raises UnsealError."""
         if self.key is None:
             raise UnsealError("no_key")
-        return self.key.open(data, os.fsencode(name))
+        return self.key.open(data, os.fsencode(name_before(name)))
 
     def claim(self, name: str, max_bytes: int, now: float) -> Claim:
         """Look at the file whose turn has come. Raises SpoolError if it could not be removed."""
@@ -252,6 +260,37 @@ class Spool:
         directory.fault("sealed")
         os.fsync(directory.fd)
         return True
+
+    # -- what a person asks for --------------------------------------------------------------
+
+    def find(self, name: str) -> bool:
+        """Say whether the file is in quarantine. Raises FileNotFoundError if there is none."""
+        if is_housekeeping(name) or "/" in name:
+            raise FileNotFoundError
+        if exists(name, self.directory.quarantine_fd):
+            return True
+        if not exists(name, self.directory.fd):
+            raise FileNotFoundError
+        return False
+
+    def retry(self, name: str) -> str:
+        """Take a file out of quarantine, or forget the attempts of a waiting one.
+
+        Returns the name under which it waits: a number put before it in quarantine is gone.
+        Raises OSError; FileExistsError if another file of that name waits.
+        """
+        if self.find(name):
+            target = name_before(name)
+            self.directory.put_back(name, target)
+            return target
+        self.directory.forget(name)
+        return name
+
+    def discard(self, name: str) -> None:
+        """Remove a file for good. Raises OSError."""
+        quarantined = self.find(name)
+        self.directory.forget(name)
+        self.directory.discard(name, quarantined=quarantined)
 
 
 def record(perm_log: str, line: bytes) -> None:

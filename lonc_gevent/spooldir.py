@@ -234,6 +234,15 @@ class SpoolDirectory:
         os.fsync(self.fd)
         os.fsync(self.quarantine_fd)
 
+    def discard(self, name: str, *, quarantined: bool) -> None:
+        """Remove a file, or an empty folder, that a person does not want. Raises OSError."""
+        folder = self.quarantine_fd if quarantined else self.fd
+        try:
+            os.unlink(name, dir_fd=folder)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=folder)
+        os.fsync(folder)
+
     # -- notes -------------------------------------------------------------------------------
 
     def note(self, name: str) -> Note:
@@ -277,8 +286,8 @@ def free_name(name: str, folder: int) -> str:
     """Return the name, or with the first number before it that nothing in the directory has."""
     if not exists(name, folder):
         return name
-    # A name of 255 bytes gets no longer; its end, with the host id, is what matters.
-    return next(n for i in count(2) if not exists(n := f"{i}~{name[-240:]}", folder))
+    # A name that gets too long loses its end: the file is kept all the same.
+    return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
 
 
 def _read(fd: int, limit: int) -> bytes:

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
     {"keyfile", "spooldir", "client"},
-    {"transaction", "lond", "standin", "spool", "spoolscan"},
+    {"transaction", "lond", "standin", "spool", "spoollist", "spoolscan"},
     {"connection"},
     {"pool"},
     {"hostreplay"},

@@ -38,6 +38,7 @@ MAX_HOST_ID: Final = 100
 
 _DOTS = 4
 _NOT_A_WORD = re.compile(rb"[^A-Za-z0-9_]+")
+_NUMBERED = re.compile(r"\A[0-9]+~")
 _ANSWER_WORD = re.compile(rb"[^:\s]*")
 _FAILURES = frozenset(
     {"error", "refused", "rejected", "unknown_cmd", "unable_to_set", "con_lost", "con_failed"}
@@ -67,6 +68,11 @@ def host_of(name: str) -> str | None:
     if len(fields) <= _DOTS or not all(fields):
         return None
     return fields[_DOTS]
+
+
+def name_before(name: str) -> str:
+    """Return a name without the number, `2~`, that it was given in quarantine."""
+    return _NUMBERED.sub("", name)
 
 
 def is_housekeeping(name: str) -> bool:
