@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from .spool import Found, Spool
 
-SLICE: Final = 100
-"""Entries between two rests."""
+SLICE: Final = 0.0005
+"""Seconds of work between two rests. Not more: a thread that asks for the interpreter while this
+one is at work waits for the rest, as each system call here is too short to pass it on."""
 
 REST: Final = 0.0005
 """Seconds that a rest lasts."""
@@ -166,26 +167,28 @@ class _Round:
         self.complete = True
         """Whether all that is new was looked into."""
         self._sealing = 0.0
+        self._work_until = 0.0
 
     def run(self) -> None:
         directory = self.spool.directory
-        for number, entry in enumerate(directory.entries(), 1):
+        for entry in directory.entries():
             try:
                 self._entry(entry)
             except FileNotFoundError:
                 continue
             finally:
-                self._rest(number)
+                self._rest()
             if self.spool.cancelled:
                 self.complete = False
                 return
-        for number, entry in enumerate(directory.entries(QUARANTINE), 1):
+        for entry in directory.entries(QUARANTINE):
             self.found.quarantined[host_of(entry.name) or ""] += 1
-            self._rest(number)
+            self._rest()
 
-    def _rest(self, number: int) -> None:
-        if not number % SLICE:
+    def _rest(self) -> None:
+        if time.monotonic() >= self._work_until:
             time.sleep(REST)
+            self._work_until = time.monotonic() + SLICE
 
     def _entry(self, entry: os.DirEntry[str]) -> None:
         name = entry.name

@@ -106,7 +106,8 @@ def run(net: Network, files: int, kills: int, *, lond: bool) -> bool:
     net.pool |= {"retry_backoff_min": 0.05, "retry_backoff_max": 0.2}
     wanted = write(directory, files)
     for host in HOSTS:
-        net.add(host)
+        # A lond that is killed shall have a request under way.
+        net.add(host, *(("--delay-ms", "0-4") if lond else ()))
     began = time.monotonic()
     net.start(ready=False)
     done = 0
