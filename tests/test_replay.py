@@ -59,7 +59,7 @@ def is_empty(directory: Path) -> Callable[[], bool]:
 
 def test_sent_in_order_and_removed(net: Network, directory: Path) -> None:
     """Each is sent once, in the order of the names, removed, and recorded with an S line."""
-    net.tables["delayed"]["perm_log"] = "perm.log"
+    net.tables["delayed"] |= {"perm_log": "perm.log", "scan_interval": 1000.0}
     lond = net.add("msul2")
     for i in reversed(range(30)):
         put(directory, f"1000.{i:03d}.7.echo.msul2", b"echo:%d\n" % i)
@@ -287,6 +287,26 @@ def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: 
     assert net.find("delayed_attempt_lost")[0]["error"] == "connection_lost"
 
 
+def test_what_only_waited_is_no_attempt(net: Network, directory: Path) -> None:
+    """A file that no connection took in time is tried again, and nothing is counted."""
+    net.pool |= {"max_connections": 1, "queue_timeout": 0.3}
+    net.tables["delayed"]["max_attempts"] = 1
+    lond = net.add("msul2")
+    net.start()
+    with net.client("msul2") as client:
+        client.send(b"delay:1500:live\n")
+        wait_until(lambda: lond.received, "a live one is under way")
+        put(directory, "1.1.1.echo.msul2", b"echo:x\n")
+        net.wait_for("requests_refused", host="msul2")
+
+        assert client.line() == b"live\n"
+
+    wait_until(is_empty(directory), "it is sent")
+    assert lond.received == [b"delay:1500:live", b"echo:x"]
+    assert not net.find("delayed_failed")
+    assert not net.find("delayed_attempt_lost")
+
+
 def test_attempts_survive_a_restart(net: Network, directory: Path) -> None:
     """A daemon that is killed does not forget how many connections a file has cost."""
     net.tables["delayed"]["max_attempts"] = 3
@@ -377,6 +397,20 @@ def test_a_directory_that_is_a_link(net: Network, directory: Path) -> None:
     net.start()
 
     assert "symbolic link" in trouble(net)
+
+
+def test_another_directory_in_its_place(net: Network, directory: Path) -> None:
+    """The daemon takes up the directory that stands at the path now."""
+    lond = net.add("msul2")
+    net.start()
+    wait_until((directory / "quarantine").exists, "it is in use")
+    directory.rename(directory.with_name("away"))
+    directory.mkdir(mode=0o700)
+
+    put(directory, "1.1.1.echo.msul2", b"echo:x\n")
+
+    wait_until(lambda: lond.received, "it is sent")
+    wait_until(is_empty(directory), "it is removed")
 
 
 def test_two_daemons_never_replay_one_directory(net: Network, directory: Path) -> None:
