@@ -17,11 +17,11 @@ from gevent.queue import SimpleQueue
 
 from . import __version__
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
 from .listeners import DirectoryLock, prepare_directory
 from .pool import Pool
-from .replayer import Replayer, build
 from .transaction import QueueBudget
 
 if TYPE_CHECKING:

@@ -15,12 +15,10 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"keyfile", "spooldir", "client"},
-    {"transaction", "lond", "standin", "spool", "spoollist", "spoolscan"},
+    {"transaction", "lond", "standin", "client"},
     {"connection"},
     {"pool"},
-    {"hostreplay"},
-    {"clients", "keeper", "replayer"},
+    {"clients", "keeper", "delayed"},
     {"daemon"},
     {"commands", "cli", "__main__"},
 ]

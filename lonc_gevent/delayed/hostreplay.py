@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 import gevent
 from gevent.event import Event
 
-from .errors import SpoolError
-from .pool import State
-from .rules.backoff import Gate
-from .rules.delayed import Verdict, completed_line, first_word, is_failure
-from .rules.wire import CON_LOST, verb
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.rules.backoff import Gate
+from lonc_gevent.rules.delayed import Verdict, completed_line, first_word, is_failure
+from lonc_gevent.rules.stats import HostState
+from lonc_gevent.rules.wire import CON_LOST, verb
+
 from .spool import record
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
+    from lonc_gevent.pool import Pool
+    from lonc_gevent.transaction import Transaction
+
     from .spool import Claim, Spool
-    from .transaction import Transaction
 
 RATE: Final = 200.0
 """Delayed requests a second for one host, at most: one that comes back is not flooded."""
@@ -142,7 +144,7 @@ class HostReplay:
     def _may_send(self) -> bool:
         """Wait for what comes before a file: a connection, the backoff, live requests."""
         now = monotonic()
-        if self.pool.state is not State.UP:
+        if self.pool.state is not HostState.UP:
             # Nobody else may be asking for this host: the file does.
             self.pool.grow(now)
             opens_in = self.pool.gate.opens_at - now
@@ -158,8 +160,8 @@ class HostReplay:
     def _live_first(self, since: float) -> bool:
         """Wait until no live request waits, and a little for an idle connection."""
         pool = self.pool
-        while pool.queue.qsize() or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
-            if self._is_over() or pool.state is not State.UP:
+        while len(pool.queue) or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
+            if self._is_over() or pool.state is not HostState.UP:
                 return False
             pool.grow(monotonic())
             gevent.sleep(LIVE_POLL)
