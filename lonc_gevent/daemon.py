@@ -17,6 +17,7 @@ from gevent.queue import SimpleQueue
 
 from . import __version__
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
 from .listeners import DirectoryLock, prepare_directory
@@ -68,6 +69,7 @@ class Daemon:
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
+        self.replayer: Replayer | None = None
 
     def __repr__(self) -> str:
         return f"<Daemon {self.settings.network.host_id} {len(self.pools)} hosts>"
@@ -101,6 +103,8 @@ class Daemon:
         self._lock = DirectoryLock(directory)
         gid = group_id(self.settings.sockets.group)
         mode = int(self.settings.sockets.mode, 8)
+        self.replayer = build(self.settings, self.pools, self.log, gid=gid)
+        self.replayer.known = self.configuration.known
         for host in self.configuration.hosts:
             pool = Pool(
                 host,
@@ -110,6 +114,7 @@ class Daemon:
                 watch=self.keeper.watch,
                 sample=self.settings.log.sample,
             )
+            pool.came_back = self.replayer.came_back
             self.pools[host.id] = pool
         for name, host_id in self.configuration.sockets.items():
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
@@ -117,6 +122,7 @@ class Daemon:
         gevent.spawn(self.keeper.run)
         self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
+        self.replayer.start()
         self.log.info(
             "ready",
             version=__version__,
@@ -162,6 +168,8 @@ class Daemon:
         timeout = self.settings.admin.stop_timeout
         started = monotonic()
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
+        if self.replayer is not None:
+            self.replayer.stop()
         self.clients.stop_listening()
         for pool in self.pools.values():
             pool.stop()
@@ -170,6 +178,8 @@ class Daemon:
         for pool in self.pools.values():
             pool.kill()
         self._wait_until_answered(monotonic() + LAST_WORDS)
+        if self.replayer is not None:
+            self.replayer.close()
         self.clients.close()
         gevent.sleep(0)
         self.log.info(

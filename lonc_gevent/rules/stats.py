@@ -85,7 +85,16 @@ class HostState(Enum):
 class HostStats:
     """All that is counted for one host since the daemon started."""
 
-    __slots__ = ("attempts", "con_lost", "duration", "ok", "queue_wait")
+    __slots__ = (
+        "attempts",
+        "con_lost",
+        "delayed_quarantined",
+        "delayed_replayed",
+        "delayed_waiting",
+        "duration",
+        "ok",
+        "queue_wait",
+    )
 
     def __init__(self) -> None:
         self.ok = 0
@@ -94,3 +103,6 @@ class HostStats:
         self.queue_wait = Histogram()
         self.attempts: Counter[str] = Counter()
         """Attempts to make a lond connection by result: "ok" or the error's kind."""
+        self.delayed_waiting = 0
+        self.delayed_quarantined = 0
+        self.delayed_replayed = 0
