@@ -182,6 +182,7 @@ class Daemon:
             self.replayer.close()
         self.clients.close()
         gevent.sleep(0)
+        self.watchdog.stop()  # `stopped` is the last event
         self.log.info(
             "stopped",
             con_lost=killed,
