@@ -56,6 +56,7 @@ class State(Enum):
     CONNECTING = "connecting"
     UP = "up"
     DOWN = "down"
+    PAUSED = "paused"
     STOPPING = "stopping"
 
 
@@ -87,6 +88,7 @@ class Pool:
         self.dialling: Connection | None = None
         self.watched = False
         self.stopping = False
+        self.paused = False
         self.is_down = False
         self.last_error = ""
         self._watch = watch
@@ -108,6 +110,8 @@ class Pool:
         """How the host stands."""
         if self.stopping:
             return State.STOPPING
+        if self.paused:
+            return State.PAUSED
         if len(self.connections) > (self.dialling is not None):
             return State.UP
         if self.is_down:
@@ -151,7 +155,8 @@ class Pool:
 
     def _enqueue(self, transaction: Transaction) -> None:
         now = transaction.since
-        if self.stopping or (not self.connections and not self.gate.is_open(now)):
+        down = not self.connections and not self.gate.is_open(now)
+        if self.stopping or (down and not self.paused):
             self._settle(transaction, CON_LOST)
             return
         size = len(transaction.request)
@@ -240,6 +245,7 @@ class Pool:
             self.dialling is not None
             or len(self.connections) >= self.host.pool.max_connections
             or self.stopping
+            or self.paused
             or not self.gate.is_open(now)
         ):
             return
@@ -292,7 +298,7 @@ class Pool:
         if self.queue.qsize():
             now = monotonic()
             self.grow(now)
-            if not self.connections:
+            if not self.connections and not self.paused:
                 self.fail_queue()
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
@@ -311,7 +317,8 @@ class Pool:
         if not self.is_down:
             self.is_down = True
             self.log.warning("host_down", error=error.kind, detail=str(error))
-        self.fail_queue()
+        if not self.paused:
+            self.fail_queue()
 
     def fail_queue(self) -> None:
         """Answer con_lost to all that waits."""
@@ -360,6 +367,18 @@ class Pool:
         """End all connections once their transactions are done (`close_connection_exit`)."""
         for connection in tuple(self.connections):
             connection.retire()
+
+    def pause(self) -> None:
+        """Let requests wait, and end the connections once they are done, as PgBouncer's PAUSE."""
+        self.paused = True
+        self.close_connections()
+
+    def resume(self) -> None:
+        """Send again, what waits first; a host that was down is tried at once."""
+        self.paused = False
+        self.gate.open()
+        if self.queue.qsize():
+            self.grow(monotonic())
 
     def stop(self) -> None:
         """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""

@@ -15,10 +15,13 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
+    {"slices", "page"},
     {"transaction", "lond", "standin"},
     {"connection"},
     {"pool"},
-    {"clients", "keeper"},
+    {"clients", "keeper", "history", "httpd"},
+    {"status", "metrics"},
+    {"admin"},
     {"daemon"},
     {"commands", "cli", "__main__"},
 ]
