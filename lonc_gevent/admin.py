@@ -110,10 +110,10 @@ class Admin:
     def start(self) -> None:
         """Listen and serve. Raises ConfigError, and AlreadyRunningError if somebody is there."""
         path = Path(self.settings.socket)
-        sockets = [listen(path, MODE)]
+        # TCP first: a port that is taken must not leave a socket file behind.
+        sockets = [listen_tcp(self.settings.listen)] if self.settings.listen else []
+        sockets.append(listen(path, MODE))
         self._inode = path.stat().st_ino
-        if self.settings.listen:
-            sockets.append(listen_tcp(self.settings.listen))
         for sock in sockets:
             server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
             server.start()

@@ -8,6 +8,7 @@ client that says nothing, drips bytes or reads nothing costs one greenlet, for a
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,8 @@ class _Handler(WSGIHandler):
     """One connection."""
 
     server: HttpServer
+    ignored_socket_errors = (*WSGIHandler.ignored_socket_errors, errno.EBADF)
+    """EBADF is what gevent raises in a greenlet that waits on a socket which `_expire` shut."""
 
     def handle(self) -> None:
         """Serve request after request, each within its deadline."""
@@ -79,15 +82,9 @@ class HttpServer(WSGIServer):
 
     handler_class = _Handler
 
-    def __init__(
-        self,
-        listener: socket,
-        application: Application,
-        *,
-        name: str,
-        request_timeout: float = REQUEST_TIMEOUT,
-    ) -> None:
-        self.request_timeout = request_timeout
+    request_timeout = REQUEST_TIMEOUT
+
+    def __init__(self, listener: socket, application: Application, *, name: str) -> None:
         super().__init__(
             listener,
             application,
