@@ -51,7 +51,8 @@ class _Handler(WSGIHandler):
         """Serve request after request, each within its deadline."""
         self._timer: Any = gevent.get_hub().loop.timer(self.server.request_timeout)
         try:
-            super().handle()
+            with suppress(OSError):  # the client is gone before it took its 400
+                super().handle()
         finally:
             self._timer.stop()
             self._timer.close()
