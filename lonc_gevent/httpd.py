@@ -49,7 +49,8 @@ class _Handler(WSGIHandler):
 
     def handle(self) -> None:
         """Serve request after request, each within its deadline."""
-        self._timer: Any = gevent.get_hub().loop.timer(self.server.request_timeout)
+        timeout = self.server.request_timeout
+        self._timer: Any = gevent.get_hub().loop.timer(timeout, repeat=timeout)
         try:
             with suppress(OSError):  # the client is gone before it took its 400
                 super().handle()
@@ -58,8 +59,8 @@ class _Handler(WSGIHandler):
             self._timer.close()
 
     def handle_one_request(self) -> Any:
-        self._timer.stop()
-        self._timer.start(self._expire, self.socket)
+        # `again`: a timer that is stopped and started goes on with what was left.
+        self._timer.again(self._expire, self.socket)
         return super().handle_one_request()
 
     def get_environ(self) -> dict[str, Any]:

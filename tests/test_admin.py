@@ -319,6 +319,19 @@ def test_a_client_that_reads_nothing_is_let_go(hasty: Network) -> None:
     assert [e for e in hasty.events if e["level"] == "error"] == []
 
 
+def test_a_client_that_goes_on_asking_is_kept(hasty: Network) -> None:
+    """The deadline is one request's: a connection that is used lives longer than that."""
+    connection = UnixConnection(hasty.sockets / "lonc-admin")
+    connection.connect()
+    first = connection.sock
+    began = time.monotonic()
+    while time.monotonic() - began < 1.0:
+        assert exchange(connection, "GET", "/healthz").status == 200
+
+    assert connection.sock is first
+    connection.close()
+
+
 def test_nonsense_is_refused_quietly(net: Network) -> None:
     """What is no HTTP gets 400, and nothing is logged or said on stderr."""
     net.add("msul2")

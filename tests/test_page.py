@@ -71,7 +71,7 @@ def test_the_policy_lets_nothing_else_in(net: Network) -> None:
 # -- in a browser ------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Debian's Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (the dev extra)")
