@@ -27,6 +27,7 @@ import gevent
 import msgspec
 
 from .clients import peer_of
+from .controls import COMMANDS
 from .errors import ConfigError
 from .httpd import SOCKET_KEY, HttpServer
 from .listeners import listen, remove
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
     from .rules.settings import Admin as AdminSettings
     from .status import Reporter
 
@@ -198,19 +198,6 @@ class Admin:
         log.info("admin_command", host=pool.host.id)
         command(pool)
         return say(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
-
-
-def _reconnect(pool: Pool) -> None:
-    pool.open_gate()
-    pool.close_connections()
-
-
-COMMANDS: Final[dict[str, Callable[[Pool], None]]] = {
-    "pause": lambda pool: pool.pause(),
-    "resume": lambda pool: pool.resume(),
-    "reconnect": _reconnect,
-}
-"""What can be done to a host, by the last part of the path."""
 
 
 def _host_id(path: str) -> str:

@@ -54,10 +54,10 @@ class History:
             series = self.hosts.get(pool.host.id)
             now = reading(pool)
             if series is None:
-                if not (now.ok or now.con_lost or pool.queue.qsize()):
+                if not (now.ok or now.con_lost or len(pool.queue)):
                     continue
                 series = self.hosts[pool.host.id] = Series()
-            step = series.read(number, now, pool.queue.qsize())
+            step = series.read(number, now, len(pool.queue))
             if step is not None:
                 self.total.add(step)
         for host_id in self.hosts.keys() - self.pools.keys():

@@ -18,9 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from . import __version__
-from .pool import State
-from .rules.stats import DURATION_BOUNDS
+from .rules.stats import DURATION_BOUNDS, HostState
 from .slices import in_slices
+from .status import oldest_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -190,7 +190,7 @@ def _state(pools: Iterable[Pool]) -> Metric:
         "lonc_host_state", "1 for the state that the host is in.", labels=["host", "state"]
     )
     for pool in pools:
-        for state in State:
+        for state in HostState:
             metric.add_metric([pool.host.id, state.value], state is pool.state)
     return metric
 
@@ -230,12 +230,12 @@ def _delayed_replayed(pools: Iterable[Pool]) -> Metric:
 FAMILIES: Final[tuple[Callable[[Iterable[Pool]], Metric], ...]] = (
     _requests,
     _duration,
-    _gauge("lonc_queue_length", "Requests that wait for a connection.", lambda p: p.queue.qsize()),
+    _gauge("lonc_queue_length", "Requests that wait for a connection.", lambda p: len(p.queue)),
     _queue_wait,
     _gauge(
         "lonc_queue_oldest_seconds",
         "How long the oldest request in the queue has waited; 0 if none waits.",
-        lambda pool: pool.oldest_wait,
+        oldest_wait,
     ),
     _connections,
     _attempts,

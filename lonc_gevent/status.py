@@ -143,8 +143,8 @@ class Reporter:
             connecting=states.count("connecting"),
             idle=states.count("idle"),
             busy=states.count("busy"),
-            queue=pool.queue.qsize(),
-            oldest_wait_s=round(pool.oldest_wait, 3),
+            queue=len(pool.queue),
+            oldest_wait_s=round(oldest_wait(pool), 3),
             requests=requests,
             ok=stats.ok,
             con_lost=stats.con_lost,
@@ -179,3 +179,8 @@ class Reporter:
 def timestamp(seconds: float) -> str:
     """Return an RFC 3339 time, in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def oldest_wait(pool: Pool) -> float:
+    """Return for how many seconds the oldest request in the queue has waited; 0 if none does."""
+    return max(monotonic() - pool.queue.oldest_since, 0.0)

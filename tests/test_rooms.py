@@ -20,7 +20,7 @@ FLOORS = [
     {"connection"},
     {"pool"},
     {"clients", "keeper", "history", "httpd"},
-    {"status", "metrics"},
+    {"status", "metrics", "controls"},
     {"admin"},
     {"daemon"},
     {"commands", "cli", "__main__"},

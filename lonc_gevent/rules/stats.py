@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def quantile(buckets: list[int], share: float) -> float | None:
         if seen >= rank:
             return bound
     return DURATION_BOUNDS[-1]
+
+
+class HostState(Enum):
+    """How a host stands, in the words of its status."""
+
+    IDLE = "idle"  # no connection, and none was refused: the next request makes one
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    PAUSED = "paused"  # requests wait, by an administrator's word
+    STOPPING = "stopping"
 
 
 def estimate(buckets: Sequence[int], share: float) -> float | None:

@@ -109,7 +109,7 @@ def host(number: int, made: Series, **fields: object) -> HostStatus:
 
 def network_of(count: int) -> tuple[Status, dict[str, HostDetail]]:
     """Make up a network in which not all is well."""
-    chance = random.Random(count)  # noqa: S311 - a picture, not a secret
+    chance = random.Random(count)
     down = {
         "state": "down",
         "error": "unreachable: 192.0.2.7 port 5663: Connection refused",
@@ -128,13 +128,13 @@ def network_of(count: int) -> tuple[Status, dict[str, HostDetail]]:
         down_since = LENGTH
         if number in (2, 90, 91):
             fields, down_since, load = down, 68, max(load, 4.0)
-        if number == 14:  # noqa: PLR2004 - one of each kind of trouble
+        if number == 14:
             fields = {"queue": 214, "oldest_wait_s": 8.2, "busy": 5, "idle": 0}
-        if number == 33:  # noqa: PLR2004
+        if number == 33:
             fields = {"delayed_quarantined": 2, "delayed_replayed": 1240}
-        if number == 52:  # noqa: PLR2004
+        if number == 52:
             fields = {"state": "paused", "idle": 0, "busy": 0, "queue": 31, "oldest_wait_s": 21.0}
-        if number == 70:  # noqa: PLR2004
+        if number == 70:
             fields = {"state": "connecting", "connecting": 1, "idle": 0, "busy": 0}
         made = series(load, chance, down_since=down_since)
         steps += made.steps
