@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import os
+from socket import socketpair
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 import gevent
 import pytest
 
+from lonc_gevent.admin import Admin
+from lonc_gevent.httpd import SOCKET_KEY
 from lonc_gevent.logs import Logs
 from lonc_gevent.metrics import Metrics
 from lonc_gevent.pool import Pool
+from lonc_gevent.rules.settings import Admin as AdminSettings
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
 from lonc_gevent.status import Reporter
@@ -126,6 +130,24 @@ def test_hosts_that_are_gone_are_forgotten(logger: FilteringBoundLogger) -> None
     reports.history.read()
 
     assert set(reports.history.hosts) == {"b"}
+
+
+def test_reload_is_what_hup_is(logger: FilteringBoundLogger) -> None:
+    """`POST /reload` does what the daemon gave for it, once, and says that it is under way."""
+    calls: list[str] = []
+    statuses: list[str] = []
+    admin = Admin(
+        AdminSettings(), reporter(logger, "a"), logger, reload=lambda: calls.append("reload")
+    )
+    ours, theirs = socketpair()
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/reload", SOCKET_KEY: ours}
+
+    admin.serve(environ, lambda status, _headers: statuses.append(status))  # type: ignore[arg-type,return-value]
+
+    ours.close()
+    theirs.close()
+    assert calls == ["reload"]
+    assert statuses == ["202 Accepted"]
 
 
 @pytest.mark.parametrize("what", ["status", "metrics", "history"])
