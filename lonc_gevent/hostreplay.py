@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 import gevent
 from gevent.event import Event
+from greenlet import getcurrent
 
 from .errors import SpoolError
-from .pool import State
 from .rules.backoff import Gate
 from .rules.delayed import Verdict, completed_line, first_word, is_failure
+from .rules.stats import HostState
 from .rules.wire import CON_LOST, verb
 from .spool import record
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
     from .pool import Pool
     from .spool import Claim, Spool
-    from .transaction import Transaction
 
 RATE: Final = 200.0
 """Delayed requests a second for one host, at most: one that comes back is not flooded."""
@@ -86,6 +87,22 @@ class Answered(NamedTuple):
     name: str
     request: bytes
     noted: bool
+
+
+def carry(pool: Pool, request: bytes) -> Transaction:
+    """Send the request as `Pool.transact` does; return the transaction once it has ended.
+
+    With CON_LOST for a reply, its `error` tells a request that may have run from one that never
+    left.
+    """
+    transaction = Transaction(request, getcurrent(), monotonic())
+    pool.submit(transaction)
+    try:
+        while transaction.reply is None:
+            pool.hub.switch()
+    finally:
+        transaction.waiter = None
+    return transaction
 
 
 class HostReplay:
@@ -142,7 +159,7 @@ class HostReplay:
     def _may_send(self) -> bool:
         """Wait for what comes before a file: a connection, the backoff, live requests."""
         now = monotonic()
-        if self.pool.state is not State.UP:
+        if self.pool.state is not HostState.UP:
             # Nobody else may be asking for this host: the file does.
             self.pool.grow(now)
             opens_in = self.pool.gate.opens_at - now
@@ -158,8 +175,8 @@ class HostReplay:
     def _live_first(self, since: float) -> bool:
         """Wait until no live request waits, and a little for an idle connection."""
         pool = self.pool
-        while pool.queue.qsize() or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
-            if self._is_over() or pool.state is not State.UP:
+        while pool.queue or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
+            if self._is_over() or pool.state is not HostState.UP:
                 return False
             pool.grow(monotonic())
             gevent.sleep(LIVE_POLL)
@@ -193,7 +210,7 @@ class HostReplay:
             self._quarantine(name, "max_attempts", attempts)
             return
         self._next_at = monotonic() + 1 / RATE
-        transaction = self.pool.carry(claim.found.request)
+        transaction = carry(self.pool, claim.found.request)
         if transaction.reply is CON_LOST:
             if transaction.error is None:
                 self._wait(DIAL_POLL)  # it never left: down, paused, or the queue was full

@@ -21,7 +21,7 @@ from gevent.threadpool import ThreadPool
 from .errors import ConfigError, SpoolError
 from .hostreplay import HostReplay
 from .keyfile import read_key
-from .listeners import LOCK_NAME
+from .rules.settings import LOCK_NAME
 from .spool import Spool
 from .spooldir import prepare
 from .spoolscan import Scanner
@@ -212,11 +212,17 @@ class Replayer:
 
 
 def build(
-    settings: Settings, pools: Mapping[str, Pool], logger: FilteringBoundLogger, *, gid: int = -1
+    settings: Settings,
+    pools: Mapping[str, Pool],
+    logger: FilteringBoundLogger,
+    *,
+    gid: int = -1,
+    lock: str = LOCK_NAME,
 ) -> Replayer:
     """Make the replayer of a daemon, and its directory if it is missing.
 
-    gid: the group that may write there, -1 for none. Raises ConfigError for a bad key file.
+    gid: the group that may write there, -1 for none. lock: the lock file's name; daemons that share
+    the hosts among them need one each. Raises ConfigError for a bad key file.
     """
     delayed = settings.delayed
     key = None
@@ -232,6 +238,6 @@ def build(
         uids=frozenset(settings.sockets.allow_uids),
         settle=delayed.settle,
         key=key,
-        lock=LOCK_NAME,
+        lock=lock,
     )
     return Replayer(spool, pools, logger, settings=settings)

@@ -21,7 +21,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import SpoolError, UnsealError
-from .listeners import LOCK_NAME
 from .rules.delayed import (
     UNFINISHED_AGE,
     Note,
@@ -32,6 +31,7 @@ from .rules.delayed import (
     name_before,
 )
 from .rules.seal import NONCE_BYTES, is_sealed, sealed_size
+from .rules.settings import LOCK_NAME
 from .rules.wire import encrypted_part
 from .spooldir import SpoolDirectory, exists
 

@@ -23,8 +23,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from .errors import SpoolError
-from .listeners import LOCK_NAME
 from .rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
+from .rules.settings import LOCK_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

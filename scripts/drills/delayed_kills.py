@@ -56,7 +56,7 @@ def wait_for_progress(net: Network, files: float) -> None:
     deadline = time.monotonic() + FIRST_START
     while size(net) <= goal and time.monotonic() < deadline:
         time.sleep(0.002)
-    time.sleep(random.uniform(0, 0.01))  # noqa: S311 - a moment, no secret
+    time.sleep(random.uniform(0, 0.01))
 
 
 def kill_daemon(net: Network, share: float) -> None:
@@ -64,7 +64,7 @@ def kill_daemon(net: Network, share: float) -> None:
     daemon = net.daemon
     if daemon is None:
         raise RuntimeError("there is no daemon")
-    wait_for_progress(net, random.uniform(0, share))  # noqa: S311 - the same
+    wait_for_progress(net, random.uniform(0, share))
     daemon.kill()
     daemon.close()
     net.start(ready=False)
@@ -73,8 +73,8 @@ def kill_daemon(net: Network, share: float) -> None:
 def kill_lond(net: Network, directory: Path, share: float) -> None:
     """Kill a lond that still gets files, and start it again."""
     busy = [lond for lond in net.londs.values() if left(directory, lond.host_id)]
-    wait_for_progress(net, random.uniform(0, share))  # noqa: S311 - the same
-    lond: Lond = random.choice(busy or list(net.londs.values()))  # noqa: S311 - the same
+    wait_for_progress(net, random.uniform(0, share))
+    lond: Lond = random.choice(busy or list(net.londs.values()))
     lond.kill()
     lond.start()
 
