@@ -41,6 +41,7 @@ setup(
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
+            "py-spy>=0.4,<1",  # scripts/bench --profile
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",
             "pytest-timeout>=2.3,<3",

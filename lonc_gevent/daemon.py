@@ -17,12 +17,13 @@ from gevent.queue import SimpleQueue
 
 from . import __version__
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
 from .listeners import DirectoryLock, prepare_directory
 from .pool import Pool
-from .replayer import Replayer, build
 from .transaction import QueueBudget
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -64,6 +65,7 @@ class Daemon:
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
+        self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
@@ -118,6 +120,7 @@ class Daemon:
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
+        self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
         self.replayer.start()
         self.log.info(
@@ -187,6 +190,7 @@ class Daemon:
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""
+        self.watchdog.stop()
         self.clients.stop_listening()
         if self._pid_file_is_ours:
             with suppress(OSError):

@@ -14,14 +14,15 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"keyfile", "spooldir", "client"},
-    {"transaction", "lond", "standin", "spool", "spoollist", "spoolscan"},
+    {"stream", "listeners", "configuration", "watchdog", "sdnotify", "page"},
+    {"logs", "logcapture", "logline", "logwriter"},
+    {"peers", "permissions", "keyfile", "sessionkeyfile", "localkey", "tls", "expiry"},
+    {"transaction", "dial", "session", "lond", "standin", "client", "doctor"},
     {"connection"},
     {"pool"},
-    {"hostreplay"},
-    {"clients", "keeper", "replayer"},
-    {"daemon"},
+    {"clients", "keeper", "delayed"},
+    {"status", "history", "metrics", "admin", "adminhttp", "report"},
+    {"control", "restart", "handover", "reload", "daemon"},
     {"commands", "cli", "__main__"},
 ]
 """From the rules up to the edge. Rooms of one floor may use each other, without a cycle."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lonc_gevent.delayed.keyfile import make_key, read_key
+from lonc_gevent.delayed.listing import Item, items, look_up
+from lonc_gevent.delayed.spool import Spool
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.keyfile import make_key, read_key
 from lonc_gevent.rules.problems import escape
-from lonc_gevent.spool import Spool
-from lonc_gevent.spoollist import Item, items, look_up
 
 from . import EXIT_BAD_CONFIG, load_or_exit
 

@@ -22,9 +22,9 @@ from itertools import count
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
-from .errors import SpoolError
-from .rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
-from .rules.settings import LOCK_NAME
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
+from lonc_gevent.rules.settings import LOCK_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .rules.seal import KEY_BYTES, SealKey, key_from_file, key_to_file
+from lonc_gevent.rules.seal import KEY_BYTES, SealKey, key_from_file, key_to_file
 
 if TYPE_CHECKING:
     from pathlib import Path

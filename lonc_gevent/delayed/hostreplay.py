@@ -25,20 +25,22 @@ import gevent
 from gevent.event import Event
 from greenlet import getcurrent
 
-from .errors import SpoolError
-from .rules.backoff import Gate
-from .rules.delayed import Verdict, completed_line, first_word, is_failure
-from .rules.stats import HostState
-from .rules.wire import CON_LOST, verb
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.rules.backoff import Gate
+from lonc_gevent.rules.delayed import Verdict, completed_line, first_word, is_failure
+from lonc_gevent.rules.stats import HostState
+from lonc_gevent.rules.wire import CON_LOST, verb
+from lonc_gevent.transaction import Transaction
+
 from .spool import record
-from .transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
+    from lonc_gevent.pool import Pool
+
     from .spool import Claim, Spool
 
 RATE: Final = 200.0

@@ -6,10 +6,10 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import UnsealError
-from .rules.delayed import QUARANTINE, Verdict, host_of, is_housekeeping
-from .rules.seal import is_sealed, sealed_size
-from .rules.wire import encrypted_part, verb
+from lonc_gevent.errors import UnsealError
+from lonc_gevent.rules.delayed import QUARANTINE, Verdict, host_of, is_housekeeping
+from lonc_gevent.rules.seal import is_sealed, sealed_size
+from lonc_gevent.rules.wire import encrypted_part, verb
 
 if TYPE_CHECKING:
     import os

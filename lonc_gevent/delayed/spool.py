@@ -8,7 +8,7 @@ The order of steps is what keeps a request from being lost, or sent without need
 - quarantine: the note why, then the rename, then both directories synced;
 - attempt: the note is written after a connection was lost, so a daemon that dies counts nothing.
 
-Everything here blocks and may run in two threads: one looks through the directory (spoolscan.py),
+Everything here blocks and may run in two threads: one looks through the directory (scan.py),
 one serves the replay. Where both could meet on one name, `_names` is held.
 """
 
@@ -20,8 +20,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import SpoolError, UnsealError
-from .rules.delayed import (
+from lonc_gevent.errors import SpoolError, UnsealError
+from lonc_gevent.rules.delayed import (
     UNFINISHED_AGE,
     Note,
     Verdict,
@@ -30,15 +30,16 @@ from .rules.delayed import (
     judge,
     name_before,
 )
-from .rules.seal import NONCE_BYTES, is_sealed, sealed_size
-from .rules.settings import LOCK_NAME
-from .rules.wire import encrypted_part
-from .spooldir import SpoolDirectory, exists
+from lonc_gevent.rules.seal import NONCE_BYTES, is_sealed, sealed_size
+from lonc_gevent.rules.settings import LOCK_NAME
+from lonc_gevent.rules.wire import encrypted_part
+
+from .directory import SpoolDirectory, exists
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .rules.seal import SealKey
+    from lonc_gevent.rules.seal import SealKey
 
 
 class Found(NamedTuple):

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .rules.delayed import (
+from lonc_gevent.rules.delayed import (
     QUARANTINE,
     UNFINISHED_AGE,
     UNFINISHED_PREFIX,

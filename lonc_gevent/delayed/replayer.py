@@ -18,13 +18,14 @@ import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from .errors import ConfigError, SpoolError
+from lonc_gevent.errors import ConfigError, SpoolError
+from lonc_gevent.rules.settings import LOCK_NAME
+
+from .directory import prepare
 from .hostreplay import HostReplay
 from .keyfile import read_key
-from .rules.settings import LOCK_NAME
+from .scan import Scanner
 from .spool import Spool
-from .spooldir import prepare
-from .spoolscan import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
-    from .rules.settings import Settings
-    from .spoolscan import Scan
+    from lonc_gevent.pool import Pool
+    from lonc_gevent.rules.settings import Settings
+
+    from .scan import Scan
 
 THREADS: Final = 2
 """One for the look through the directory, one for the files whose turn has come."""
