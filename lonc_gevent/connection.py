@@ -153,6 +153,7 @@ class Connection:
                 return error
             except ReplyLostError as error:
                 self.transaction = None
+                transaction.error = error
                 pool.reply_lost(self, transaction, error)
                 return error
             self.transaction = None
