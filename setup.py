@@ -43,6 +43,7 @@ setup(
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
+            "py-spy>=0.4,<1",  # scripts/bench --profile
             "playwright>=1.48,<2",  # drives Debian's chromium; its own browsers are not needed
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "run": "lonc_gevent.commands.run:command",
     "check": "lonc_gevent.commands.check:command",
     "send": "lonc_gevent.commands.send:command",
+    "delayed": "lonc_gevent.commands.delayed:command",
     "status": "lonc_gevent.commands.status:command",
     "lond": "lonc_gevent.standin.command:lond_command",
 }

@@ -18,12 +18,14 @@ from gevent.queue import SimpleQueue
 from . import __version__
 from .admin import Admin
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
 from .listeners import DirectoryLock, prepare_directory
 from .pool import Pool
 from .status import Reporter
 from .transaction import QueueBudget
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +78,7 @@ class Daemon:
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
+        self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
         self.reporter = Reporter(
             self.pools,
             logger,
@@ -87,6 +90,7 @@ class Daemon:
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
+        self.replayer: Replayer | None = None
 
     def __repr__(self) -> str:
         return f"<Daemon {self.settings.network.host_id} {len(self.pools)} hosts>"
@@ -120,6 +124,8 @@ class Daemon:
         self._lock = DirectoryLock(directory)
         gid = group_id(self.settings.sockets.group)
         mode = int(self.settings.sockets.mode, 8)
+        self.replayer = build(self.settings, self.pools, self.log, gid=gid)
+        self.replayer.known = self.configuration.known
         for host in self.configuration.hosts:
             pool = Pool(
                 host,
@@ -129,13 +135,16 @@ class Daemon:
                 watch=self.keeper.watch,
                 sample=self.settings.log.sample,
             )
+            pool.came_back = self.replayer.came_back
             self.pools[host.id] = pool
         for name, host_id in self.configuration.sockets.items():
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
         self.admin.start()
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
+        self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
+        self.replayer.start()
         self.reporter.phase = "ready"
         self.log.info(
             "ready",
@@ -187,6 +196,8 @@ class Daemon:
         started = monotonic()
         self.reporter.phase = "stopping"
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
+        if self.replayer is not None:
+            self.replayer.stop()
         self.clients.stop_listening()
         for pool in self.pools.values():
             pool.stop()
@@ -195,6 +206,8 @@ class Daemon:
         for pool in self.pools.values():
             pool.kill()
         self._wait_until_answered(monotonic() + LAST_WORDS)
+        if self.replayer is not None:
+            self.replayer.close()
         self.clients.close()
         gevent.sleep(0)
         self.log.info(
@@ -205,6 +218,7 @@ class Daemon:
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""
+        self.watchdog.stop()
         self.clients.stop_listening()
         self.admin.close()
         if self._pid_file_is_ours:

@@ -77,6 +77,8 @@ class Pool:
         self.stopping = self.paused = False
         self.is_down = False
         self.last_error = ""
+        self.came_back: Callable[[Pool], None] = lambda _pool: None
+        """Called when the host is up again: what waits for it in files may go."""
         self._watch = watch
         self._sample = sample
         self._numbers = 0
@@ -115,6 +117,21 @@ class Pool:
         finally:
             transaction.waiter = None
         return transaction.reply
+
+    def carry(self, request: Line) -> Transaction:
+        """Do as `transact`, for who must know what became of it; return the ended transaction.
+
+        With CON_LOST for a reply, its `error` tells a request that may have run from one that
+        never left.
+        """
+        transaction = Transaction(request, getcurrent(), monotonic())
+        self.submit(transaction)
+        try:
+            while transaction.reply is None:
+                self.hub.switch()
+        finally:
+            transaction.waiter = None
+        return transaction
 
     def submit(self, transaction: Transaction) -> None:
         """Give the transaction to an idle connection, or to the queue, or refuse it."""
@@ -195,6 +212,7 @@ class Pool:
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
+        transaction.error = error
         self.finish(transaction, CON_LOST)
         self.log.warning(
             "reply_lost",
@@ -240,6 +258,7 @@ class Pool:
         if self.is_down:
             self.is_down = False
             self.log.info("host_up")
+            self.came_back(self)
         self.log.info("connection_made", connection=connection.number)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if len(self.queue) > 1:
