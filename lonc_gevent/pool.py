@@ -87,6 +87,8 @@ class Pool:
         self.dialling: Connection | None = None
         self.watched = False
         self.stopping = False
+        self.draining = False
+        """Whether clients are let go once they have their replies: a stop, or a restart."""
         self.is_down = False
         self.last_error = ""
         self._watch = watch
@@ -273,6 +275,8 @@ class Pool:
 
     def ended(self, connection: Connection, error: LondError | None = None) -> None:
         """Note the end of a connection; make another one if something waits for it."""
+        if connection not in self.connections:
+            return  # killed while it was being made, and that was told already
         if self.dialling is connection:
             self.dialling = None
         self.connections.discard(connection)
@@ -363,11 +367,28 @@ class Pool:
 
     def stop(self) -> None:
         """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
-        self.stopping = True
+        self.stopping = self.draining = True
         self.fail_queue()
         self.close_connections()
         if self.dialling is not None:
             self._kill(self.dialling)
+
+    def go_on(self) -> None:
+        """Take requests again: the restart that this pool was stopped for did not come."""
+        self.stopping = self.draining = False
+
+    def change(self, host: HostSettings) -> None:
+        """Go on with other settings for the same host: new connections, the queue kept.
+
+        Requests under way finish where they are.
+        """
+        self.host = host
+        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+        self.close_connections()
+        if self.dialling is not None:
+            self._kill(self.dialling)
+        if self.queue.qsize():
+            self.grow(monotonic())
 
     @property
     def busy(self) -> int:

@@ -15,10 +15,13 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
+    {"lock", "notify", "control", "handover", "restart"},
     {"transaction", "lond", "standin"},
     {"connection"},
     {"pool"},
+    {"conversation", "report"},
     {"clients", "keeper"},
+    {"hosts", "drain"},
     {"daemon"},
     {"commands", "cli", "__main__"},
 ]
