@@ -28,6 +28,12 @@ def logged(process: Process, event: str) -> list[dict[str, object]]:
     return [e for e in events if e["event"] == event]
 
 
+def await_events(process: Process, event: str, times: int = 1) -> None:
+    """Wait until the process has logged the event so many times."""
+    wait_until(lambda: len(logged(process, event)) >= times or not process.running, event)
+    assert len(logged(process, event)) >= times, process.stderr
+
+
 def run(net: Network, shard: str) -> Process:
     """Start one of several daemons."""
     return Process("lonc_gevent", "run", "--config", str(net.config), "--shard", shard)
@@ -40,8 +46,7 @@ def shards(net: Network) -> Iterator[list[Process]]:
     processes = [run(net, f"{number}/{OF}") for number in range(OF)]
     try:
         for process in processes:
-            wait_until(lambda p=process: logged(p, "ready") or not p.running, "it is ready")
-            assert logged(process, "ready"), process.stderr
+            await_events(process, "ready")
         yield processes
     finally:
         for process in processes:
@@ -60,7 +65,7 @@ def test_each_host_is_served_by_one(net: Network) -> None:
         for number, process in enumerate(processes):
             own = {host for host in HOSTS if owner(host, OF) == number}
             process.send_signal(signal.SIGUSR1)
-            wait_until(lambda p=process, n=len(own): len(logged(p, "status")) == n, "the status")
+            await_events(process, "status", len(own))
             assert {e["host"] for e in logged(process, "status")} == own
             assert {e["shard"] for e in logged(process, "status")} == {f"{number}/{OF}"}
             pid_file = net.directory / f"lonc.pid.{number}"
@@ -88,12 +93,12 @@ def test_a_restart_and_another_list_of_hosts(net: Network) -> None:
         net.write()
         for process in processes:
             process.send_signal(signal.SIGUSR2)
-            wait_until(lambda p=process: logged(p, "hosts_reloaded"), "the hosts are read")
+            await_events(process, "hosts_reloaded")
         for host in HOSTS:
             assert net.ask(host, b"ping") == host.encode()
         for process in processes:
             process.send_signal(signal.SIGHUP)
-            wait_until(lambda p=process: len(logged(p, "ready")) == 2, "it is ready again")
+            await_events(process, "ready", 2)
         for host in HOSTS:
             assert net.ask(host, b"ping") == host.encode()
         assert sum(int(str(logged(p, "ready")[-1]["hosts"])) for p in processes) == len(HOSTS)
@@ -129,7 +134,7 @@ def test_another_number_after_all_have_stopped(net: Network) -> None:
             process.kill()
     later = run(net, "0/1")
     try:
-        wait_until(lambda: logged(later, "ready") or not later.running, "it is ready")
+        await_events(later, "ready")
         assert net.ask("msul2", b"ping") == b"msul2"
         assert later.end() == 0
     finally:
