@@ -23,7 +23,7 @@ from gevent import socket
 from harness import Network, network
 from supervision import Supervisor, supervisord
 
-ROTATION = "20MB"
+ROTATION = "5MB"
 BACKUPS = 60
 CLIENTS = 16
 
