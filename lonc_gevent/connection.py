@@ -99,6 +99,11 @@ class Connection:
             return "connecting"
         return "busy" if self.transaction is not None else "idle"
 
+    @property
+    def stillborn(self) -> bool:
+        """Whether it was gone before it could serve, or rest, for the first time."""
+        return not self.served and not self.idle_since
+
     def _run(self) -> None:
         pool = self.pool
         try:
@@ -106,6 +111,8 @@ class Connection:
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
+        except gevent.GreenletExit:
+            raise  # the pool knows: before the first turn nothing here could tell it
         except BaseException:
             pool.ended(self)
             raise

@@ -196,7 +196,7 @@ class Daemon:
         for pool in self.pools.values():
             self.log.info("status", **describe(pool, self.shard))
             if pool.is_down:
-                pool.open_gate()
+                pool.gate.open()
         if self.settings.daemon.report_file:
             path = Path(self.settings.daemon.report_file)
             gevent.spawn(self._write_report, path, text_report(self.pools.values()))

@@ -78,7 +78,7 @@ class Drain:
     def go_on(self) -> None:
         """Serve all again that `hold` brought to rest."""
         for pool in self._pools.values():
-            pool.go_on()
+            pool.stopping = pool.draining = False
         self._clients.go_on()
 
     def _wait(self, deadline: float, *, stops: int) -> bool:

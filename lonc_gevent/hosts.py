@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import grp
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError, LoncError
 from .keeper import tick_for
 from .pool import Pool
+from .rules.backoff import Gate
 from .rules.host_changes import compare
 from .transaction import QueueBudget
 
@@ -94,7 +96,7 @@ class Hosts:
         for host_id in changes.removed:
             self.pools.pop(host_id).stop()
         for host in changes.changed:
-            self.pools[host.id].change(host)
+            redirect(self.pools[host.id], host)
         for host in configuration.hosts:
             self.pools[host.id].host = host  # what is for people may be different, too
         self.configuration = configuration
@@ -151,6 +153,20 @@ class Hosts:
             gid=self._gid,
             inherited=inherited.get(path),
         )
+
+
+def redirect(pool: Pool, host: HostSettings) -> None:
+    """Let a pool go on with other settings for its host: new connections, the queue kept.
+
+    Requests under way finish where they are.
+    """
+    pool.host = host
+    pool.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+    pool.close_connections()
+    if pool.dialling is not None:
+        pool.abort(pool.dialling)
+    if pool.queue:
+        pool.grow(monotonic())
 
 
 def group_id(name: str) -> int:

@@ -8,6 +8,7 @@ in the words of the original's process titles, which its readers look for (proto
 from __future__ import annotations
 
 import os
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def describe(pool: Pool, shard: Shard | None = None) -> dict[str, object]:
         "connections": len(states),
         "idle": states.count("idle"),
         "busy": states.count("busy"),
-        "queue": pool.queue.qsize(),
-        "oldest_wait_ms": round(pool.oldest_wait * 1000, 3),
+        "queue": len(pool.queue),
+        "oldest_wait_ms": round(max(monotonic() - pool.queue.oldest_since, 0.0) * 1000, 3),
         "requests": pool.stats.ok + pool.stats.con_lost,
         "con_lost": pool.stats.con_lost,
         "error": pool.last_error or None,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -19,7 +20,26 @@ from harness import PATIENCE, Client, wait_until
 import lonc_gevent
 
 if TYPE_CHECKING:
-    from harness import Network
+    from collections.abc import Iterator
+
+    from harness import Lond, Network
+
+
+@contextlib.contextmanager
+def frozen(lond: Lond) -> Iterator[None]:
+    """Stop a lond's process for as long as this lasts."""
+    assert lond.process
+    lond.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        lond.process.send_signal(signal.SIGCONT)
+
+
+def under_way(net: Network, client: Client, request: bytes) -> None:
+    """Send a request to a frozen lond, and wait until the daemon has put it on a connection."""
+    client.send(request)
+    wait_until(lambda: net.status("msul2")["busy"] == 1, "it is under way")
 
 
 def hup(net: Network, times: int = 1) -> None:
@@ -135,17 +155,21 @@ def test_a_kept_open_client_sees_nothing(net: Network) -> None:
 
 def test_what_is_under_way_and_what_waits_finishes(net: Network) -> None:
     """A restart costs no reply: neither of the one at a lond, nor of the one in the queue."""
-    net.pool["max_connections"] = 1
+    net.pool |= {"max_connections": 1, "reply_timeout": 60.0, "queue_timeout": 60.0}
+    net.tables["admin"] = {"stop_timeout": 30.0}
     lond = net.add("msul2")
     net.start()
+    net.wait_for("connection_made")
+    assert net.daemon
     with net.client("msul2") as busy, net.client("msul2") as waiting:
-        busy.send(b"delay:500:first\n")
-        wait_until(lambda: lond.received, "it is under way")
-        waiting.send(b"echo:second\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "the second one waits")
+        with frozen(lond):
+            under_way(net, busy, b"echo:first\n")
+            waiting.send(b"echo:second\n")
+            wait_until(lambda: net.status("msul2")["queue"] == 1, "the second one waits")
+            net.daemon.send_signal(signal.SIGHUP)
+            net.wait_for("restarting")
 
-        hup(net)
-
+        net.wait_for("ready", 2)
         assert busy.line() == b"first\n"
         assert waiting.line() == b"second\n"
         assert waiting.ask(b"ping") == b"msul2"
@@ -169,18 +193,22 @@ def test_what_takes_too_long_gets_con_lost(net: Network) -> None:
 
 def test_who_connects_meanwhile_waits(net: Network) -> None:
     """While the old program ends and the new one starts, clients wait, and are answered."""
+    net.pool["reply_timeout"] = 60.0
+    net.tables["admin"] = {"stop_timeout": 30.0}
     lond = net.add("msul2")
     net.start()
+    net.wait_for("connection_made")
+    assert net.daemon
     with net.client("msul2") as busy:
-        busy.send(b"delay:700:done\n")
-        wait_until(lambda: lond.received, "it is under way")
-        assert net.daemon
-        net.daemon.send_signal(signal.SIGHUP)
-        net.wait_for("restarting")
-        clients = [net.client("msul2") for _ in range(100)]
-        for number, client in enumerate(clients):
-            client.send(b"echo:%d\n" % number)
+        with frozen(lond):
+            under_way(net, busy, b"echo:done\n")
+            net.daemon.send_signal(signal.SIGHUP)
+            net.wait_for("restarting")
+            clients = [net.client("msul2") for _ in range(100)]
+            for number, client in enumerate(clients):
+                client.send(b"echo:%d\n" % number)
 
+        assert busy.line() == b"done\n"
         assert [c.line() for c in clients] == [b"%d\n" % n for n in range(100)]
         assert len(net.find("ready")) == 2
         for client in clients:
@@ -228,20 +256,22 @@ def test_code_that_does_not_start(net: Network) -> None:
 
 def test_an_exec_that_fails(net: Network) -> None:
     """The old program goes on, and serves those whom it had held."""
+    net.pool["reply_timeout"] = 60.0
+    net.tables["admin"] = {"stop_timeout": 30.0}
     lond = net.add("msul2")
     daemon = net.start()
+    net.wait_for("connection_made")
+    none, endless = (0, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with net.client("msul2") as idle, net.client("msul2") as busy:
         assert idle.ask(b"ping") == b"msul2"
-        busy.send(b"delay:500:done\n")
-        wait_until(lambda: len(lond.received) > 1, "it is under way")
-        daemon.send_signal(signal.SIGHUP)
-        net.wait_for("restarting")
-        # No byte goes into a file now, not even into one in memory.
-        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        with frozen(lond):
+            under_way(net, busy, b"echo:done\n")
+            daemon.send_signal(signal.SIGHUP)
+            net.wait_for("restarting")
+            # No byte goes into a file now, not even into one in memory.
+            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, none)
         failed = net.wait_for("restart_failed")
-        resource.prlimit(
-            daemon.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        )
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, endless)
 
         assert failed["error"]
         assert busy.line() == b"done\n"
@@ -254,17 +284,19 @@ def test_an_exec_that_fails(net: Network) -> None:
 
 def test_a_stop_during_a_restart(net: Network) -> None:
     """TERM while a restart waits for a transaction: it stops, and everybody has an answer."""
+    net.pool["reply_timeout"] = 60.0
     net.tables["admin"] = {"stop_timeout": 30.0}
     lond = net.add("msul2")
     daemon = net.start()
+    net.wait_for("connection_made")
     with net.client("msul2") as client, net.client("msul2") as idle:
         assert idle.ask(b"ping") == b"msul2"
-        client.send(b"delay:700:done\n")
-        wait_until(lambda: len(lond.received) > 1, "it is under way")
-        daemon.send_signal(signal.SIGHUP)
-        net.wait_for("restarting")
-
-        daemon.send_signal(signal.SIGTERM)
+        with frozen(lond):
+            under_way(net, client, b"echo:done\n")
+            daemon.send_signal(signal.SIGHUP)
+            net.wait_for("restarting")
+            daemon.send_signal(signal.SIGTERM)
+            net.wait_for("stopping")
 
         assert client.line() == b"done\n"
         assert client.at_end()

@@ -30,54 +30,64 @@ MUTE = "every lond a black hole from the start"
 HOSTS = ("msul1", "msul2", "nscll1")
 
 
-def client(path: str, number: int, outcomes: Counter[str], *, kept: bool) -> None:
-    """Ask until the daemon is gone; count what came of each request."""
-    count = 0
-    sock: socket.socket | None = None
-    while True:
-        count += 1
-        text = b"%d-%d" % (number, count)
-        try:
+class Client:
+    """A client that asks until the daemon is gone, and counts what came of each request."""
+
+    def __init__(self, path: str, number: int, outcomes: Counter[str], *, kept: bool) -> None:
+        self.path = path
+        self.number = number
+        self.outcomes = outcomes
+        self.kept = kept
+
+    def run(self) -> None:
+        """Ask, on one connection or on one for each request."""
+        sock: socket.socket | None = None
+        count = 0
+        while True:
+            count += 1
             if sock is None:
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.connect(path)
-        except OSError:
-            outcomes["daemon gone"] += 1
-            return
+                try:
+                    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                    sock.connect(self.path)
+                except OSError:
+                    self.outcomes["daemon gone"] += 1
+                    return
+            outcome = self.ask(sock, b"%d-%d" % (self.number, count))
+            self.outcomes[outcome] += 1
+            if outcome not in ("ok", "con_lost"):
+                return
+            if outcome == "con_lost":
+                gevent.sleep(0.005)
+            if not self.kept:
+                sock.close()
+                sock = None
+
+    def ask(self, sock: socket.socket, text: bytes) -> str:
+        """Send one request; return what came of it."""
+        reply = b""
         try:
             sock.sendall(b"echo:" + text + b"\n")
-            reply = b""
             while not reply.endswith(b"\n"):
                 data = sock.recv(65536)
                 if not data:
                     break
                 reply += data
         except OSError as error:
-            # A kept-open connection may end between two requests, as the contract says of a stop.
-            broken = type(error) is BrokenPipeError and kept
-            outcomes["closed between" if broken else type(error).__name__] += 1
-            return
-        if reply == text + b"\n":
-            outcomes["ok"] += 1
-        elif reply == b"con_lost\n":
-            outcomes["con_lost"] += 1
-            gevent.sleep(0.005)
-        elif not reply and kept:
-            outcomes["closed between"] += 1
-            return
-        else:
-            outcomes["WRONG" if reply else "UNANSWERED"] += 1
-        if not kept:
-            sock.close()
-            sock = None
+            # A kept-open connection may end between two requests: a stop is one.
+            between = type(error) is BrokenPipeError and self.kept
+            return "closed between" if between else type(error).__name__
+        if not reply:
+            return "closed between" if self.kept else "UNANSWERED"
+        return {text + b"\n": "ok", b"con_lost\n": "con_lost"}.get(reply, "WRONG")
 
 
 def trial(net: Network, kind: str, clients: int) -> bool:
     """Stop the daemon under load; print and judge what happened."""
     daemon = net.start()
     outcomes: Counter[str] = Counter()
+    paths = [str(net.sockets / host) for host in HOSTS]
     greenlets = [
-        gevent.spawn(client, str(net.sockets / HOSTS[n % len(HOSTS)]), n, outcomes, kept=n % 5 == 0)
+        gevent.spawn(Client(paths[n % len(paths)], n, outcomes, kept=n % 5 == 0).run)
         for n in range(clients)
     ]
     gevent.sleep(2.0)
@@ -98,8 +108,9 @@ def trial(net: Network, kind: str, clients: int) -> bool:
     bad = {name: n for name, n in outcomes.items() if name in ("WRONG", "UNANSWERED")}
     bad |= {name: n for name, n in outcomes.items() if name.endswith("Error")}
     print(
-        f"TERM, {clients} clients, {kind}: exit {code} after {took:.2f} s (stop_timeout {STOP_TIMEOUT} s);"
-        f" {dict(outcomes)}; left over: {left or 'nothing'}; clients stuck: {stuck}"
+        f"TERM, {clients} clients, {kind}: exit {code} after {took:.2f} s"
+        f" (stop_timeout {STOP_TIMEOUT} s); {dict(outcomes)};"
+        f" left over: {left or 'nothing'}; clients stuck: {stuck}"
     )
     return code == 0 and took <= STOP_TIMEOUT + SPARE and not left and not bad and not stuck
 
