@@ -2,9 +2,9 @@
 """500,000 log lines through supervisord's rotation into a real rsyslog with mmjsonparse.
 
 The daemon logs every transaction; supervisord writes and rotates the file; rsyslog follows it,
-parses each line and writes it to the file of its level. Every line that supervisord got must arrive there
-whole and once. What the daemon had to drop because supervisord was too slow is told; it must be
-reported in the log itself.
+parses each line and writes it to the file of its level. Every line that supervisord got must arrive
+there whole and once. What the daemon had to drop because supervisord was too slow is told; it must
+be reported in the log itself.
 """
 
 from __future__ import annotations
