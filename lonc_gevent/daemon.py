@@ -122,7 +122,11 @@ class Daemon:
         names = None if self.shard is None else self.hosts.configuration.sockets
         prepare_directory(directory, names)
         self._lock = DirectoryLock(directory, self.shard, inherited.locks)
-        self.hosts.open({Path(s.path): (s.fd, s.inode) for s in inherited.sockets})
+        sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
+        self.hosts.open(sockets)
+        for path, (fd, inode) in sockets.items():  # nobody's any more
+            remove(path, inode)
+            os.close(fd)
         self._take_over(inherited)
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
@@ -140,7 +144,7 @@ class Daemon:
         self._notify_ready()
 
     def _take_over(self, inherited: Handover) -> None:
-        """Serve the clients that were connected before a restart; close what has no use now."""
+        """Serve the clients that were connected before a restart, if their hosts are still here."""
         for guest in inherited.clients:
             pool = self.pools.get(guest.host)
             if pool is not None:
@@ -150,10 +154,6 @@ class Daemon:
                 if guest.unread:
                     os.write(guest.fd, CON_LOST)
             os.close(guest.fd)
-        for socket in inherited.sockets:
-            if Path(socket.path) not in self.clients.listeners:
-                remove(Path(socket.path), socket.inode)
-                os.close(socket.fd)
         if inherited.pid_file not in ("", self.settings.daemon.pid_file):
             Path(inherited.pid_file).unlink(missing_ok=True)
 

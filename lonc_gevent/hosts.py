@@ -16,8 +16,6 @@ from .rules.host_changes import compare
 from .transaction import QueueBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from structlog.typing import FilteringBoundLogger
 
     from .clients import Clients
@@ -55,14 +53,16 @@ class Hosts:
     def __repr__(self) -> str:
         return f"<Hosts {len(self.pools)} on {len(self.clients.listeners)} sockets>"
 
-    def open(self, inherited: Mapping[Path, tuple[int, int]]) -> None:
+    def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
         """Make all pools and open all sockets; those that are `inherited` are taken up.
 
-        inherited: path -> descriptor and inode, from before a restart in place. After one, a
-        socket that is not to be had costs its host only; all the others are served on.
+        inherited: path -> descriptor and inode, from before a restart in place; those that are
+        used are taken out. After one, a socket that is not to be had costs its host only; all
+        the others are served on.
 
         Raises ConfigError and AlreadyRunningError.
         """
+        restarted = bool(inherited)
         self._gid = group_id(self.configuration.settings.sockets.group)
         for host in self.configuration.hosts:
             self._add(host)
@@ -70,7 +70,7 @@ class Hosts:
             try:
                 self._listen(name, host_id, inherited)
             except LoncError as error:
-                if not inherited:
+                if not restarted:
                     raise
                 self.log.error("socket_failed", host=host_id, error=str(error))  # noqa: TRY400 - no fault of ours
 
@@ -144,14 +144,14 @@ class Hosts:
             sample=self.configuration.settings.log.sample,
         )
 
-    def _listen(self, name: str, host_id: str, inherited: Mapping[Path, tuple[int, int]]) -> None:
+    def _listen(self, name: str, host_id: str, inherited: dict[Path, tuple[int, int]]) -> None:
         path = self._path(name)
         self.clients.listen(
             path,
             self.pools[host_id],
             mode=self._mode,
             gid=self._gid,
-            inherited=inherited.get(path),
+            inherited=inherited.pop(path, None),
         )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -131,6 +132,35 @@ def test_another_socket_directory(net: Network) -> None:
     assert [p.name for p in old.iterdir()] == [".lonc.lock"]
     with Client(net.directory / "t" / "msul2") as client:
         assert client.ask(b"ping") == b"msul2"
+
+
+def test_a_socket_that_somebody_removed(net: Network) -> None:
+    """A restart puts it there again, as the old one is nowhere to be found."""
+    net.add("msul2")
+    net.start()
+    (net.sockets / "msul2").unlink()
+
+    hup(net)
+
+    assert net.ask("msul2", b"ping") == b"msul2"
+
+
+def test_a_socket_that_is_not_to_be_had(net: Network) -> None:
+    """It costs its own host only: the others are served on, and the event says why."""
+    net.add("msul2")
+    net.add("nscll1")
+    daemon = net.start()
+    (net.sockets / "nscll1").unlink()
+    (net.sockets / "nscll1").write_text("mine")
+
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        hup(net)
+        assert client.ask(b"ping") == b"msul2"
+
+    assert "nscll1" in net.wait_for("socket_failed", host="nscll1")["error"]
+    assert (net.sockets / "nscll1").read_text() == "mine"
+    assert daemon.end() == 0
 
 
 def test_a_kept_open_client_sees_nothing(net: Network) -> None:
@@ -323,24 +353,42 @@ def test_signals_in_quick_succession(net: Network) -> None:
 
 
 def test_no_second_instance_gets_in(net: Network) -> None:
-    """The lock is held over the restart: whoever tries meanwhile is refused every time."""
+    """The lock is held over the restart: there is no moment in which it could be taken."""
     net.add("msul2")
     net.start()
-    codes: list[int] = []
     done = threading.Event()
+    tries: list[bool] = []
 
-    def try_on() -> None:
-        while not done.is_set():
-            codes.append(net.command("run").returncode)
+    def try_on(path: Path) -> None:
+        with path.open() as file:
+            while not done.wait(0.001):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    tries.append(True)
+                    return
+                tries.append(False)
 
-    threads = [threading.Thread(target=try_on) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=try_on, args=(net.sockets / ".lonc.lock",))
+    thread.start()
     hup(net, 2)
     done.set()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert set(codes) == {3}
+    thread.join(PATIENCE)
+    assert len(tries) > 10
+    assert not any(tries)
+
+
+def test_no_descriptor_is_left_to_child_processes(net: Network) -> None:
+    """What was handed over is closed in whatever the new program starts."""
+    net.add("msul2")
+    daemon = net.start()
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        hup(net)
+        assert client.ask(b"ping") == b"msul2"
+
+        for path in Path(f"/proc/{daemon.pid}/fdinfo").iterdir():
+            flags = int(path.read_text().split("flags:")[1].split()[0], 8)
+            assert int(path.name) <= 2 or flags & os.O_CLOEXEC, path.name
 
 
 @pytest.mark.parametrize("abstract", [False, True])
