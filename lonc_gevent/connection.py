@@ -117,6 +117,8 @@ class Connection:
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
+        except gevent.GreenletExit:
+            raise  # the pool knows: before the first turn nothing here could tell it
         except BaseException:
             pool.ended(self)
             raise

@@ -75,6 +75,7 @@ class Pool:
         self.dialling: Connection | None = None
         self.watched = False
         self.stopping = self.paused = False
+        self.draining = False  # clients are let go once they have their replies
         self.is_down = False
         self.last_error = ""
         self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
@@ -328,11 +329,11 @@ class Pool:
 
     def stop(self) -> None:
         """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
-        self.stopping = True
+        self.stopping = self.draining = True
         self.fail_queue()
         self.close_connections()
         if self.dialling is not None:
-            self._kill(self.dialling)
+            self.abort(self.dialling)
 
     @property
     def busy(self) -> int:
@@ -342,10 +343,10 @@ class Pool:
     def kill(self) -> None:
         """End all connections now; transactions under way get con_lost."""
         for connection in tuple(self.connections):
-            self._kill(connection)
+            self.abort(connection)
 
-    def _kill(self, connection: Connection) -> None:
+    def abort(self, connection: Connection) -> None:
+        """End a connection now."""
         connection.greenlet.kill(block=False)
-        # One that is killed before its first turn never gets to say so itself.
         if connection is self.dialling:
             self.ended(connection)
