@@ -174,8 +174,10 @@ class Daemon:
                 if guest.unread:
                     os.write(guest.fd, CON_LOST)
             os.close(guest.fd)
-        if inherited.pid_file not in ("", self.settings.daemon.pid_file):
-            Path(inherited.pid_file).unlink(missing_ok=True)
+        here = (self.settings.daemon.pid_file, self.settings.admin.socket)
+        for left in (inherited.pid_file, inherited.admin):
+            if left and left not in here:
+                Path(left).unlink(missing_ok=True)
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:
@@ -201,6 +203,7 @@ class Daemon:
                 Guest(held.pool.host.id, held.fd, held.unread) for held in self.clients.held
             ),
             pid_file=self.settings.daemon.pid_file if self._pid_file_is_ours else "",
+            admin=self.settings.admin.socket,
         )
 
     # -- stop --------------------------------------------------------------------------------

@@ -46,12 +46,14 @@ class Handover(Struct, frozen=True):
 
     locks     descriptors of the lock files of the socket directory
     pid_file  the pid file that is written; "": none
+    admin     the file of the admin socket, on which nobody listens any more; "": none
     """
 
     locks: tuple[int, ...] = ()
     sockets: tuple[Socket, ...] = ()
     clients: tuple[Guest, ...] = ()
     pid_file: str = ""
+    admin: str = ""
 
     def descriptors(self) -> Iterator[int]:
         """Yield all descriptors in it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import PATIENCE, Client, free_port, network, wait_until
+from harness import PATIENCE, Client, free_port, network, sockets_in, wait_until
 from unixhttp import UnixConnection, exchange, host_status, http
 
 import lonc_gevent
@@ -268,7 +268,7 @@ def test_a_tcp_port_that_is_taken(net: Network, listen: str) -> None:
         assert daemon.process.wait(PATIENCE) == 2
 
     assert daemon.stderr == f"admin.listen: cannot listen on {listen} (Address already in use)\n"
-    assert not [path for path in net.sockets.iterdir() if path.is_socket()]
+    assert not sockets_in(net.sockets)
     net.daemon = None
     daemon.close()
 
