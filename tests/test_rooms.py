@@ -15,7 +15,7 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"transaction", "lond", "standin"},
+    {"transaction", "lond", "standin", "client"},
     {"connection"},
     {"pool"},
     {"clients", "keeper"},
