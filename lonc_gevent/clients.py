@@ -20,6 +20,7 @@ from socket import SO_PEERCRED, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+import gevent
 from greenlet import greenlet
 
 from .listeners import listen, remove
@@ -324,7 +325,10 @@ class Clients:
         for listener in self.listeners.values():
             remove(listener.path, listener.inode)
         for listener in self.listeners.values():
-            self._accept(listener)
+            # In the hub: a client's greenlet comes back to it, and never to another caller.
+            self.hub.loop.run_callback(self._accept, listener)
+        gevent.sleep(0)
+        for listener in self.listeners.values():
             listener.close()
         self.listeners.clear()
         self._resume_at = inf

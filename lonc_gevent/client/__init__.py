@@ -18,7 +18,7 @@ sockets are says LONC_CONFIG (the daemon's TOML file; reading it needs msgspec),
 from __future__ import annotations
 
 from .blocking import Connection, many, reply
-from .critical import critical
+from .critical_request import critical
 from .delayed import delay
 from .errors import (
     ClientError,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from lonc_gevent.rules.wire import LINE_END, RESET_RETRIES
 
-from .critical import RECONNECT_PAUSE, RECONNECT_SECONDS, save, signal_daemon
+from .critical_request import RECONNECT_PAUSE, RECONNECT_SECONDS, save, signal_daemon
 from .errors import (
     ClientError,
     ConFailed,
