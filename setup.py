@@ -38,9 +38,11 @@ setup(
     extras_require={
         "dev": [
             "bandit>=1.8,<2",
+            "gunicorn>=23,<28",  # real web processes for the client library
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
+            "playwright>=1.49,<2",  # drives Debian's chromium; downloads no browser of its own
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",
             "pytest-timeout>=2.3,<3",
@@ -51,5 +53,6 @@ setup(
             "types-setuptools>=70",
         ],
         "demo": ["supervisor>=4.2,<5"],
+        "web": ["gunicorn>=23,<28"],  # the example application (scripts/quickstart --web)
     },
 )

@@ -77,6 +77,29 @@ need_venv_module() {
     quietly apt-get -qq install -y --no-install-recommends "$package"
 }
 
+# Debian packages that only some tests need: installed by root, otherwise said to be missing.
+need_debian() {
+    local package missing=()
+    for package in "$@"; do
+        if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+            missing+=("$package")
+        fi
+    done
+    if ((${#missing[@]} == 0)); then
+        return
+    fi
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        say "tests that need Debian's ${missing[*]} are skipped: not here, and we are not root"
+        return
+    fi
+    say "installing Debian's ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if ! { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } \
+        >/dev/null 2>&1; then
+        say "it could not be had: tests that need it are skipped"
+    fi
+}
+
 # One word for everything that an installed .venv depends on, extras left out.
 fingerprint() {
     {
