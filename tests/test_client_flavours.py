@@ -143,9 +143,11 @@ def web(request: pytest.FixtureRequest, net: Network) -> Iterator[Program | Guni
         yield Program(flavour, net)
         return
     gunicorn = Gunicorn(flavour.partition("-")[2], net)
-    yield gunicorn
-    assert gunicorn.process.end(signal.SIGTERM) == 0
-    gunicorn.process.close()
+    try:
+        yield gunicorn
+        assert gunicorn.process.end(signal.SIGTERM) == 0
+    finally:
+        gunicorn.process.close()
 
 
 def test_right_replies(web: Program | Gunicorn) -> None:

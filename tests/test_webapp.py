@@ -33,7 +33,7 @@ def fetch(url: str) -> tuple[int, str]:
         return 0, ""
 
 
-@pytest.fixture(params=["sync", "gevent"])
+@pytest.fixture
 def url(request: pytest.FixtureRequest, net: Network) -> Iterator[str]:
     """Give the application's address; msul1 and nscll1 are up, msul2 is down."""
     pytest.importorskip("gunicorn")
@@ -43,13 +43,14 @@ def url(request: pytest.FixtureRequest, net: Network) -> Iterator[str]:
     net.start()
     bind = f"127.0.0.1:{free_port()}"
     env = {"LONC_CONFIG": str(net.config), "LONC_WEB_BIND": bind}
-    env["LONC_WEB_WORKERS"] = request.param
+    env["LONC_WEB_WORKERS"] = getattr(request, "param", "sync")
     gunicorn = Process("gunicorn", "--config", str(CONF), "--log-level", "warning", env=env)
-    wait_until(lambda: fetch(f"http://{bind}/")[0] == 200, "the page is there")
-    yield f"http://{bind}/"
-    assert gunicorn.end() == 0
-    assert gunicorn.stderr == ""
-    gunicorn.close()
+    try:
+        wait_until(lambda: fetch(f"http://{bind}/")[0] == 200, "the page is there")
+        yield f"http://{bind}/"
+        assert (gunicorn.end(), gunicorn.stderr) == (0, "")
+    finally:
+        gunicorn.close()
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def states(page: Page) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("url", ["sync", "gevent"], indirect=True)
 def test_the_page(url: str, net: Network, page: Page) -> None:
     """It shows who is up and who is down, a user's data, and a host that comes back."""
     page.goto(url)
@@ -101,9 +103,9 @@ def test_the_page(url: str, net: Network, page: Page) -> None:
     ]
 
     net.londs["msul2"].start()
-    net.wait_for("connection_made", host="msul2")
-    page.get_by_label("User").fill("bertrand")
-    page.get_by_label("Host").select_option("msul2")
+    wait_until(lambda: net.ask("msul2", b"ping") == b"msul2", "msul2 is back")
+    page.get_by_label("User", exact=True).fill("bertrand")
+    page.get_by_label("Host", exact=True).select_option("msul2")
     page.get_by_role("button", name="Fetch").click()
     page.wait_for_url("**user=bertrand**")
 

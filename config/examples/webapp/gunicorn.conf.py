@@ -18,5 +18,6 @@ bind = os.environ.get("LONC_WEB_BIND", "127.0.0.1:8000")
 worker_class = os.environ.get("LONC_WEB_WORKERS", "sync")
 workers = 2
 timeout = 30
+graceful_timeout = 5
 accesslog = None
 control_socket_disable = True
