@@ -99,6 +99,11 @@ class Connection:
             return "connecting"
         return "busy" if self.transaction is not None else "idle"
 
+    @property
+    def stillborn(self) -> bool:
+        """Whether it was gone before it could serve, or rest, for the first time."""
+        return not self.served and not self.idle_since
+
     def _run(self) -> None:
         pool = self.pool
         try:

@@ -139,6 +139,6 @@ def describe(pools: Iterable[Pool]) -> str:
     """Return the process title for these pools."""
     pools = tuple(pools)
     connections = sum(len(pool.connections) for pool in pools)
-    waiting = sum(pool.queue.qsize() for pool in pools)
+    waiting = sum(len(pool.queue) for pool in pools)
     down = sum(pool.is_down for pool in pools)
     return f"lonc: {len(pools)} hosts, {connections} connections, {waiting} waiting, {down} down"

@@ -21,7 +21,7 @@ def command(config: Path) -> None:
     All problems at once, one a line on stderr: file, key or line, what was found, what was
     expected. Exit codes: 0 good, 2 not.
     """
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, to_run=True)
     click.echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"

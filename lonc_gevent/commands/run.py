@@ -34,7 +34,7 @@ def command(config: Path) -> None:
     cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
     anything else.
     """
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, to_run=True)
     faulthandler.enable()
     logs = open_logs(configuration.settings.log)
     release_foreign = capture_foreign(logs)

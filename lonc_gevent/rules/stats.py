@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from enum import Enum
 
 DURATION_BOUNDS = (
     0.0005,
@@ -69,6 +70,16 @@ def quantile(buckets: list[int], share: float) -> float | None:
         if seen >= rank:
             return bound
     return DURATION_BOUNDS[-1]
+
+
+class HostState(Enum):
+    """How a host stands, in the words of its status."""
+
+    IDLE = "idle"  # no connection, and none was refused: the next request makes one
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    STOPPING = "stopping"
 
 
 class HostStats:
