@@ -22,6 +22,7 @@ def block(language: str, beginning: str) -> str:
     """Return the README's only block of code that begins so."""
     text = README.read_text(encoding="utf-8")
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found: str
     (found,) = (each for each in blocks if each.startswith(beginning))
     return found.replace("/home/httpd/sockets", "{sockets}")
 
