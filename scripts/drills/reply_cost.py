@@ -70,9 +70,10 @@ def main() -> None:
         net.add(HOST)
         net.start()
         sockets = Sockets.read(net.config)
+        path = sockets.path_of(HOST)
         with Connection(HOST, sockets=sockets) as connection:
             calls = {
-                "by hand": lambda: by_hand(f"{net.sockets}/{HOST}"),
+                "by hand": lambda: by_hand(path),
                 "reply": lambda: reply(REQUEST, HOST, timeout=10, sockets=sockets),
                 "Connection.reply": lambda: connection.reply(REQUEST),
             }
