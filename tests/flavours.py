@@ -22,6 +22,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class Looper:
                     self.note(text, answer)
                 except ClientError as error:
                     self.note(text, error)
+                    time.sleep(0.01)
 
     async def loop_aio(self) -> None:
         """Ask by turns, with asyncio."""
@@ -104,7 +106,7 @@ class Looper:
                     self.note(text, answer)
                 except ClientError as error:
                     self.note(text, error)
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.01)
 
     @property
     def report(self) -> dict[str, Any]:
