@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import socket
@@ -30,9 +29,10 @@ from lonc_gevent.client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from fakedaemon import Fake
     from harness import Network
 
 
@@ -44,51 +44,6 @@ def up(net: Network) -> Network:
     net.add("down", start=False)
     net.start()
     return net
-
-
-class Fake:
-    """A daemon whose every word is the test's: it does `talk` with each client."""
-
-    def __init__(self, path: Path, talk: Callable[[socket.socket], None], backlog: int = 8) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.bind(str(path))
-        self.sock.listen(backlog)
-        self.clients = 0
-        self._talk = talk
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            client, _ = self.sock.accept()
-            with client:
-                if self.clients < 0:
-                    return
-                self.clients += 1
-                with contextlib.suppress(ConnectionError):  # the client has had enough
-                    self._talk(client)
-
-    def close(self) -> None:
-        """Stop it."""
-        self.clients = -1
-        with socket.socket(socket.AF_UNIX) as last:
-            last.connect(self.sock.getsockname())
-        self._thread.join(PATIENCE)
-        self.sock.close()
-
-
-@pytest.fixture
-def fake(short_path: Path) -> Iterator[Callable[[Callable[[socket.socket], None]], Fake]]:
-    """Give a maker of fake daemons behind the socket `fake`."""
-    made: list[Fake] = []
-
-    def make(talk: Callable[[socket.socket], None]) -> Fake:
-        made.append(Fake(short_path / "fake", talk))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def test_imports_only_the_standard_library(up: Network) -> None:
@@ -262,7 +217,7 @@ def test_a_full_backlog(short_path: Path) -> None:
 def test_a_request_that_is_too_long(up: Network) -> None:
     """con_lost that comes before all was sent is con_lost, not a broken pipe."""
     with pytest.raises(ConLost) as caught:
-        reply(b"x" * 17_000_000, "msul2", sockets=up.sockets)
+        reply(b"x" * 40_000_000, "msul2", sockets=up.sockets)
 
     assert type(caught.value) is ConLost
 

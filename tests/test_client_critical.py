@@ -18,9 +18,11 @@ from lonc_gevent import client
 from lonc_gevent.client import CON_DELAYED, CON_FAILED, ConFailed, Sockets, UnknownHostError, aio
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from pathlib import Path
 
+    from fakedaemon import Fake
     from harness import Network
 
 
@@ -89,6 +91,35 @@ def test_delayed_after_a_timeout(net: Network, critical: Callable[..., bytes]) -
     assert answer == CON_DELAYED
     assert time.monotonic() - began < 2
     assert saved(net) == [b"fault:mute\n"]
+
+
+def test_one_timeout_for_all_tries(
+    short_path: Path,
+    fake: Callable[[Callable[[socket.socket], None]], Fake],
+    critical: Callable[..., bytes],
+) -> None:
+    """What the first try has used up, the second does not get once more."""
+    ended = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        line = client.recv(1000)
+        if line == b"reset_retries\n":
+            client.sendall(b"ok\n")
+        elif daemon.clients == 1:
+            ended.wait(1.0)
+            client.sendall(b"con_lost\n")
+        else:
+            ended.wait(PATIENCE)
+
+    daemon = fake(talk)
+    began = time.monotonic()
+
+    assert critical(b"x", "fake", timeout=1.5, sockets=short_path) == CON_DELAYED
+    took = time.monotonic() - began
+    ended.set()
+
+    assert daemon.clients == 3
+    assert took < 2.2
 
 
 def test_the_second_try(net: Network, critical: Callable[..., bytes]) -> None:
