@@ -74,9 +74,11 @@ class Pool:
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
         self.watched = False
-        self.stopping = False
+        self.stopping = self.paused = False
         self.is_down = False
         self.last_error = ""
+        self.came_back: Callable[[Pool], None] = lambda _pool: None
+        """Called when the host is up again: what waits for it in files may go."""
         self._watch = watch
         self._sample = sample
         self._numbers = 0
@@ -91,8 +93,8 @@ class Pool:
     @property
     def state(self) -> HostState:
         """How the host stands."""
-        if self.stopping:
-            return HostState.STOPPING
+        if self.stopping or self.paused:
+            return HostState.STOPPING if self.stopping else HostState.PAUSED
         if len(self.connections) > (self.dialling is not None):
             return HostState.UP
         if self.is_down:
@@ -116,6 +118,21 @@ class Pool:
             transaction.waiter = None
         return transaction.reply
 
+    def carry(self, request: Line) -> Transaction:
+        """Do as `transact`, for who must know what became of it; return the ended transaction.
+
+        With CON_LOST for a reply, its `error` tells a request that may have run from one that
+        never left.
+        """
+        transaction = Transaction(request, getcurrent(), monotonic())
+        self.submit(transaction)
+        try:
+            while transaction.reply is None:
+                self.hub.switch()
+        finally:
+            transaction.waiter = None
+        return transaction
+
     def submit(self, transaction: Transaction) -> None:
         """Give the transaction to an idle connection, or to the queue, or refuse it."""
         if not self.watched:
@@ -129,7 +146,7 @@ class Pool:
 
     def _enqueue(self, transaction: Transaction) -> None:
         now = transaction.since
-        if self.stopping or (not self.connections and not self.gate.is_open(now)):
+        if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
             return
         if not self.queue.put(transaction, self.host.pool.max_queued):
@@ -195,6 +212,7 @@ class Pool:
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
+        transaction.error = error
         self.finish(transaction, CON_LOST)
         self.log.warning(
             "reply_lost",
@@ -220,6 +238,7 @@ class Pool:
             self.dialling is not None
             or len(self.connections) >= self.host.pool.max_connections
             or self.stopping
+            or self.paused
             or not self.gate.is_open(now)
         ):
             return
@@ -239,6 +258,7 @@ class Pool:
         if self.is_down:
             self.is_down = False
             self.log.info("host_up")
+            self.came_back(self)
         self.log.info("connection_made", connection=connection.number)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if len(self.queue) > 1:
@@ -292,8 +312,8 @@ class Pool:
             self.fail_queue()
 
     def fail_queue(self) -> None:
-        """Answer con_lost to all that waits."""
-        while self.queue:
+        """Answer con_lost to all that waits, unless it is to wait for the host's resumption."""
+        while self.queue and (self.stopping or not self.paused):
             self.finish(self.queue.take(), CON_LOST)
 
     # -- what time, people and the end ask for -----------------------------------------------

@@ -40,7 +40,7 @@ def critical(request: pytest.FixtureRequest) -> Callable[..., bytes]:
 def saved(net: Network) -> list[bytes]:
     """Return what is in the delayed directory, in the order of the names."""
     directory = net.sockets / "delayed"
-    return [path.read_bytes() for path in sorted(directory.glob("[!.]*"))]
+    return [path.read_bytes() for path in sorted(directory.glob("[!.]*")) if path.is_file()]
 
 
 def test_answered(net: Network, critical: Callable[..., bytes]) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lonc_gevent.client import delay
-from lonc_gevent.client.delayed import file_name, is_saved
+from lonc_gevent.client.delayed import is_saved
+from lonc_gevent.rules.delayed import UNFINISHED_PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,28 +29,6 @@ def test_the_file(tmp_path: Path, end: bytes) -> None:
     assert path.read_bytes() == b"put:msu:smith:a\xff\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_name() -> None:
-    """`<time>.<count>.<pid>.<middle>.<host id>`: the host is all after the fourth dot."""
-    assert (
-        file_name(b"put:msu:smith:notes:a=b\n", "s10.l2", 1700000000, 7, 42)
-        == "1700000000.000000007.42.putmsusmithno.s10.l2"
-    )
-
-
-@pytest.mark.parametrize(
-    ("request_", "middle"),
-    [
-        (b"encrypt:auth:msu:smith:secret", "encryptauth"),
-        (b"sethost:m2:encrypt:auth:secret", "sethostm2encry"),
-        (b"::.-", "_"),
-        (b"\xff\xfea/../b", "ab"),
-    ],
-)
-def test_the_middle_of_the_name(request_: bytes, middle: str) -> None:
-    """It has letters, digits and `_` only, and of what is to be encrypted just the first word."""
-    assert file_name(request_, "h", 1, 2, 3).split(".")[3] == middle
 
 
 def test_names_sort_in_order(tmp_path: Path) -> None:
@@ -86,7 +65,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", looking)
     path = delay(b"echo:x", "msul2", tmp_path)
 
-    assert seen == [[f".{path.name}.new"], [path.name]]
+    assert seen == [[UNFINISHED_PREFIX + path.name], [path.name]]
 
 
 @pytest.mark.parametrize("failing", [1, 2])
@@ -113,13 +92,6 @@ def test_a_host_is_no_path(tmp_path: Path) -> None:
     """A host that cannot be one never leads out of the directory."""
     with pytest.raises(ValueError, match="no host id"):
         delay(b"echo", "../x", tmp_path)
-
-
-def test_the_directory_is_made(tmp_path: Path) -> None:
-    """A daemon that never ran has made no directory yet; its parent must be there."""
-    assert delay(b"echo", "msul2", tmp_path / "delayed").exists()
-    with pytest.raises(FileNotFoundError):
-        delay(b"echo", "msul2", tmp_path / "no" / "delayed")
 
 
 def test_reading_again(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
     Returns CON_DELAYED. Raises ConFailed, or returns CON_FAILED, if that cannot be done.
     """
     try:
+        place.delayed.mkdir(mode=0o770, exist_ok=True)  # a daemon that never ran made none
         path = delay(line, cause.host, place.delayed)
         if not is_saved(path, line):
             path.unlink()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HOST = "msul2"
 WORKERS = 16
 REPLAY_SECONDS = 120.0
-REPLAYS = importlib.util.find_spec("lonc_gevent.replayer") is not None
+REPLAYS = importlib.util.find_spec("lonc_gevent.delayed") is not None
 """Whether this daemon sends delayed requests; otherwise their files must be there at the end."""
 
 
