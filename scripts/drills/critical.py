@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,11 @@ def call(sockets: Sockets, number: int) -> bytes:
 
 def waiting(sockets: Sockets) -> Counter[bytes]:
     """Return the requests that wait in files."""
-    files = [path for path in sockets.delayed.glob("[!.]*") if path.is_file()]
-    return Counter(path.read_bytes() for path in files)
+    found: Counter[bytes] = Counter()
+    for path in sockets.delayed.glob("[!.]*"):
+        with suppress(FileNotFoundError, IsADirectoryError):  # sent meanwhile; the quarantine
+            found[path.read_bytes()] += 1
+    return found
 
 
 def run(net: Network, calls: int) -> bool:
