@@ -40,6 +40,7 @@ setup(
     extras_require={
         "dev": [
             "bandit>=1.8,<2",
+            "gunicorn[gevent]>=23,<28",  # real web processes for the client library
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
@@ -57,5 +58,6 @@ setup(
             "types-setuptools>=70",
         ],
         "demo": ["supervisor>=4.2,<5"],
+        "web": ["gunicorn[gevent]>=23,<28"],  # the example application (scripts/quickstart --web)
     },
 )

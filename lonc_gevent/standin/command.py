@@ -24,6 +24,9 @@ Requests it knows:
   sethost:ID[:REQ]   ok, or unable_to_set; with REQ, that request's reply (modern)
   ekey               a build key
   echo:TEXT          TEXT
+  get:DOMAIN:USER:environment:KEY&KEY
+                     a made-up user's firstname, lastname, permanentemail and
+                     languages, escaped
   eget:TEXT          TEXT, sealed (secret:TEXT is the same)
   big:BYTES          that many bytes
   delay:MS:TEXT      TEXT, MS milliseconds later

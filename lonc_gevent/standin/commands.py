@@ -60,6 +60,24 @@ _CONTENT: Final = {
 }
 
 
+def _get(rest: bytes) -> bytes:
+    """Answer `get:DOMAIN:USER:NAMESPACE:KEY&KEY`: the values in the order of the keys.
+
+    Every user is there, and has the same few things in the namespace `environment`.
+    """
+    domain, user, namespace, keys, *_ = [*rest.split(b":"), b"", b"", b"", b""]
+    if not (domain and user and keys):
+        return b"refused"
+    values = {
+        b"firstname": user.capitalize(),
+        b"lastname": b"Example",
+        b"permanentemail": b"%s%%40%s%%2eexample" % (user, domain),
+        b"languages": b"en%2c%20de",
+    }
+    found = values if namespace == b"environment" else {}
+    return b"&".join(found.get(key, b"") for key in keys.split(b"&"))
+
+
 class Commands:
     """The commands of one connection. `build_key` is what `ekey` is answered with."""
 
@@ -77,6 +95,7 @@ class Commands:
             b"echo": lambda rest: rest,
             b"eget": lambda rest: rest,
             b"secret": lambda rest: rest,
+            b"get": _get,
         }
         if manner.habit == "modern":
             version = b"version:$Revision: 1.%d $" % manner.revision
