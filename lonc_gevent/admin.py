@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import gevent
 import msgspec
 
-from .clients import peer_of
 from .controls import COMMANDS
+from .conversation import peer_of
 from .errors import ConfigError
 from .httpd import SOCKET_KEY, HttpServer
 from .listeners import listen, remove

@@ -117,6 +117,8 @@ class Connection:
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
+        except gevent.GreenletExit:
+            raise  # the pool knows: before the first turn nothing here could tell it
         except BaseException:
             pool.ended(self)
             raise
@@ -153,6 +155,7 @@ class Connection:
                 return error
             except ReplyLostError as error:
                 self.transaction = None
+                transaction.error = error
                 pool.reply_lost(self, transaction, error)
                 return error
             self.transaction = None

@@ -75,10 +75,10 @@ class Pool:
         self.dialling: Connection | None = None
         self.watched = False
         self.stopping = self.paused = False
+        self.draining = False  # clients are let go once they have their replies
         self.is_down = False
         self.last_error = ""
-        self.came_back: Callable[[Pool], None] = lambda _pool: None
-        """Called when the host is up again: what waits for it in files may go."""
+        self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
         self._watch = watch
         self._sample = sample
         self._numbers = 0
@@ -118,21 +118,6 @@ class Pool:
             transaction.waiter = None
         return transaction.reply
 
-    def carry(self, request: Line) -> Transaction:
-        """Do as `transact`, for who must know what became of it; return the ended transaction.
-
-        With CON_LOST for a reply, its `error` tells a request that may have run from one that
-        never left.
-        """
-        transaction = Transaction(request, getcurrent(), monotonic())
-        self.submit(transaction)
-        try:
-            while transaction.reply is None:
-                self.hub.switch()
-        finally:
-            transaction.waiter = None
-        return transaction
-
     def submit(self, transaction: Transaction) -> None:
         """Give the transaction to an idle connection, or to the queue, or refuse it."""
         if not self.watched:
@@ -148,12 +133,11 @@ class Pool:
         now = transaction.since
         if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
-            return
-        if not self.queue.put(transaction, self.host.pool.max_queued):
+        elif self.queue.put(transaction, self.host.pool.max_queued):
+            self.grow(now)
+        else:
             self._settle(transaction, CON_LOST)
             self._log_refused(now, "queue_full")
-            return
-        self.grow(now)
 
     def take(self) -> Transaction | None:
         """Take the oldest transaction that waits and may still be sent."""
@@ -212,7 +196,6 @@ class Pool:
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
-        transaction.error = error
         self.finish(transaction, CON_LOST)
         self.log.warning(
             "reply_lost",
@@ -346,11 +329,11 @@ class Pool:
 
     def stop(self) -> None:
         """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
-        self.stopping = True
+        self.stopping = self.draining = True
         self.fail_queue()
         self.close_connections()
         if self.dialling is not None:
-            self._kill(self.dialling)
+            self.abort(self.dialling)
 
     @property
     def busy(self) -> int:
@@ -360,10 +343,10 @@ class Pool:
     def kill(self) -> None:
         """End all connections now; transactions under way get con_lost."""
         for connection in tuple(self.connections):
-            self._kill(connection)
+            self.abort(connection)
 
-    def _kill(self, connection: Connection) -> None:
+    def abort(self, connection: Connection) -> None:
+        """End a connection now."""
         connection.greenlet.kill(block=False)
-        # One that is killed before its first turn never gets to say so itself.
         if connection is self.dialling:
             self.ended(connection)

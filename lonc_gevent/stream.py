@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 from greenlet import getcurrent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from greenlet import greenlet
 
@@ -43,6 +45,24 @@ def give_turn(hub: Hub) -> None:
     As `gevent.sleep(0)`, which however does not stand a spurious wake-up.
     """
     hub.loop.run_callback(getcurrent().switch)
+    hub.switch()
+
+
+def in_hub(hub: Hub, action: Callable[[], None]) -> None:
+    """Run `action` in the hub, and return when it is done.
+
+    For what switches to other greenlets: they come back to the hub, not to the one that calls. Not
+    for a greenlet that others may wake meanwhile.
+    """
+    current = getcurrent()
+
+    def act() -> None:
+        try:
+            action()
+        finally:
+            current.switch()
+
+    hub.loop.run_callback(act)
     hub.switch()
 
 
@@ -223,13 +243,17 @@ class Stream:
         if waiter is not None:
             self.hub.loop.run_callback(waiter.switch)
 
-    def close(self) -> None:
-        """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
+    def release(self) -> int:
+        """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
         fd, self.fd = self.fd, -1
-        if fd < 0:
-            return
         if self._armed:
             self._reader.stop()
             self._armed = False
         self._poll = None
-        os.close(fd)
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
+        fd = self.release()
+        if fd >= 0:
+            os.close(fd)

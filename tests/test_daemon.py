@@ -33,7 +33,7 @@ def test_it_stops_cleanly(net: Network) -> None:
     assert daemon.end() == 0
 
     assert net.events[-1]["event"] == "stopped"
-    assert [p.name for p in net.sockets.iterdir()] == [".lonc.lock"]
+    assert {p.name for p in net.sockets.iterdir()} == {".lonc.lock", "delayed"}
     assert not (net.directory / "lonc.pid").exists()
 
 
@@ -90,6 +90,23 @@ def test_a_second_signal_stops_at_once(net: Network) -> None:
 
         assert client.line() == b"con_lost\n"
         assert daemon.end() == 0
+
+
+def test_a_stop_with_a_full_backlog(net: Network) -> None:
+    """Whoever waits to be accepted when TERM comes is accepted, and has an answer."""
+    net.add("msul2")
+    daemon = net.start()
+    daemon.send_signal(signal.SIGSTOP)
+    clients = [net.client("msul2") for _ in range(300)]
+    for client in clients:
+        client.send(b"ping\n")
+    daemon.send_signal(signal.SIGTERM)
+    daemon.send_signal(signal.SIGCONT)
+
+    assert daemon.end() == 0
+    for client in clients:
+        assert client.line() in (b"msul2\n", b"con_lost\n")
+        client.sock.close()
 
 
 def test_a_stop_while_dialling_a_blackhole(net: Network) -> None:

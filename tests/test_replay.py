@@ -77,6 +77,20 @@ def test_sent_in_order_and_removed(net: Network, directory: Path) -> None:
     assert events[0]["verb"] == "echo"
 
 
+def test_a_perm_log_that_cannot_be_written(net: Network, directory: Path) -> None:
+    """It is said, and the file is done all the same: it is not sent again for want of a line."""
+    (net.directory / "perm.log").mkdir()
+    net.tables["delayed"]["perm_log"] = "perm.log"
+    lond = net.add("msul2")
+    put(directory, "1.1.1.echo.msul2", b"echo:x\n")
+    net.start()
+
+    net.wait_for("delayed_perm_log_failed", error="Is a directory")
+
+    assert names(directory) == []
+    assert lond.received == [b"echo:x"]
+
+
 def test_ids_with_dots_and_ids_that_end_alike(net: Network, directory: Path) -> None:
     """A file goes to the host named after the fourth dot, and to no other."""
     ids = ("l2", "s10.l2", "x.s10.l2")

@@ -24,7 +24,7 @@ FLOORS = [
     {"pool"},
     {"conversation", "report"},
     {"clients", "keeper", "delayed", "history", "httpd"},
-    {"status", "metrics", "controls", "hosts", "drain"},
+    {"status", "metrics", "controls", "hosts", "drain", "orders"},
     {"admin"},
     {"daemon"},
     {"commands", "cli", "__main__"},

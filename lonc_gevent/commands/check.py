@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @config_option
-def command(config: Path) -> None:
+@click.option("--for-restart", is_flag=True, hidden=True)  # what HUP asks of the new code
+def command(config: Path, *, for_restart: bool) -> None:
     """Read everything that `run` would read, and say what is wrong.
 
     All problems at once, one a line on stderr: file, key or line, what was found, what was
     expected. Exit codes: 0 good, 2 not.
     """
     configuration = load_or_exit(config, to_run=True)
+    if for_restart:
+        import_module("lonc_gevent.commands.run")
     click.echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"

@@ -109,7 +109,7 @@ class SpoolDirectory:
         return self._keep(os.open(name, _DIRECTORY, dir_fd=self.fd))
 
     def _lock(self, name: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._lock_fd = self._keep(os.open(name, flags, 0o600, dir_fd=self.fd))
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

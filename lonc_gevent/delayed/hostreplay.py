@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 import gevent
 from gevent.event import Event
+from greenlet import getcurrent
 
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.backoff import Gate
 from lonc_gevent.rules.delayed import Verdict, completed_line, first_word, is_failure
 from lonc_gevent.rules.stats import HostState
 from lonc_gevent.rules.wire import CON_LOST, verb
+from lonc_gevent.transaction import Transaction
 
 from .spool import record
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.pool import Pool
-    from lonc_gevent.transaction import Transaction
 
     from .spool import Claim, Spool
 
@@ -88,6 +89,22 @@ class Answered(NamedTuple):
     name: str
     request: bytes
     noted: bool
+
+
+def carry(pool: Pool, request: bytes) -> Transaction:
+    """Send the request as `Pool.transact` does; return the transaction once it has ended.
+
+    With CON_LOST for a reply, its `error` tells a request that may have run from one that never
+    left.
+    """
+    transaction = Transaction(request, getcurrent(), monotonic())
+    pool.submit(transaction)
+    try:
+        while transaction.reply is None:
+            pool.hub.switch()
+    finally:
+        transaction.waiter = None
+    return transaction
 
 
 class HostReplay:
@@ -160,7 +177,7 @@ class HostReplay:
     def _live_first(self, since: float) -> bool:
         """Wait until no live request waits, and a little for an idle connection."""
         pool = self.pool
-        while len(pool.queue) or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
+        while pool.queue or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
             if self._is_over() or pool.state is not HostState.UP:
                 return False
             pool.grow(monotonic())
@@ -195,7 +212,7 @@ class HostReplay:
             self._quarantine(name, "max_attempts", attempts)
             return
         self._next_at = monotonic() + 1 / RATE
-        transaction = self.pool.carry(claim.found.request)
+        transaction = carry(self.pool, claim.found.request)
         if transaction.reply is CON_LOST:
             if transaction.error is None:
                 self._wait(DIAL_POLL)  # it never left: down, paused, or the queue was full

@@ -89,8 +89,13 @@ class Replayer:
 
     # -- told by others ----------------------------------------------------------------------
 
+    def prepare(self, gid: int) -> None:
+        """Make the directory if it is missing; `gid` is the group that may write there, or -1."""
+        prepare(self.spool.path, gid)
+
     def start(self) -> None:
-        """Begin."""
+        """Begin; or go on, after `stop` or `close`."""
+        self.stopping = self.spool.cancelled = False
         self._greenlet = gevent.spawn(self._run)
 
     def scan_soon(self) -> None:
@@ -160,8 +165,9 @@ class Replayer:
 
     def _scan(self) -> None:
         limits = {host_id: pool.host.pool.max_request_bytes for host_id, pool in self.pools.items()}
+        known = self.known | limits.keys()
         try:
-            scan = self.in_thread(self._scanner.scan, self.known, limits, time.time())
+            scan = self.in_thread(self._scanner.scan, known, limits, time.time())
         except SpoolError as error:
             self._unusable(str(error))
         except OSError as error:
@@ -190,19 +196,20 @@ class Replayer:
             pool.stats.delayed_quarantined = scan.quarantined[host_id]
             self._give(pool, scan.windows.get(host_id, []), scan.waiting[host_id])
         for host_id, replay in tuple(self._hosts.items()):
-            if replay.greenlet.dead and replay.pool is not self.pools.get(host_id):
+            if replay.greenlet.dead and host_id not in self.pools:
                 del self._hosts[host_id]
 
     def _give(self, pool: Pool, names: list[str], waiting: int) -> None:
         """Give a host's greenlet the names whose turn comes next; begin one if there is none."""
         replay = self._hosts.get(pool.host.id)
-        is_new = replay is None or replay.greenlet.dead or replay.pool is not pool
-        if is_new and not (names or (replay is not None and replay.answered)):
-            return
-        if replay is None or is_new:
+        if replay is None or replay.greenlet.dead:
             # What was answered and could not be removed must not be sent again.
             answered = replay.answered if replay is not None else None
+            if not (names or answered):
+                return
             replay = self._hosts[pool.host.id] = HostReplay(self, pool, answered)
+        elif replay.pool is not pool:
+            return  # that of a host that went and came back: once its last file is dealt with
         replay.give(names, more=waiting > len(names))
 
     def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
@@ -214,11 +221,16 @@ class Replayer:
 
 
 def build(
-    settings: Settings, pools: Mapping[str, Pool], logger: FilteringBoundLogger, *, gid: int = -1
+    settings: Settings,
+    pools: Mapping[str, Pool],
+    logger: FilteringBoundLogger,
+    *,
+    lock: str = LOCK_NAME,
 ) -> Replayer:
-    """Make the replayer of a daemon, and its directory if it is missing.
+    """Make the replayer of a daemon; `prepare` it before it starts.
 
-    gid: the group that may write there, -1 for none. Raises ConfigError for a bad key file.
+    lock: the lock file's name; daemons that share the hosts among them need one each.
+    Raises ConfigError for a bad key file.
     """
     delayed = settings.delayed
     key = None
@@ -227,13 +239,11 @@ def build(
             key = read_key(Path(delayed.key_file))
         except ValueError as error:
             raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
-    directory = Path(delayed.directory)
-    prepare(directory, gid)
     spool = Spool(
-        directory,
+        Path(delayed.directory),
         uids=frozenset(settings.sockets.allow_uids),
         settle=delayed.settle,
         key=key,
-        lock=LOCK_NAME,
+        lock=lock,
     )
     return Replayer(spool, pools, logger, settings=settings)

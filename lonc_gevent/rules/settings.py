@@ -72,6 +72,7 @@ Level = Annotated[
     Meta(description='"debug", "info", "warning", "error" or "critical"'),
 ]
 Format = Annotated[Literal["json", "console"], Meta(description='"json" or "console"')]
+Schema = Annotated[Literal["plain", "ecs"], Meta(description='"plain" or "ecs"')]
 
 
 class Network(Struct, frozen=True, kw_only=True):
@@ -198,11 +199,13 @@ class Log(Struct, frozen=True, kw_only=True):
 
     level   the least level that is logged
     format  "json", or "console" for people
+    schema  names of the fields in JSON: "plain", or "ecs" for the Elastic Common Schema
     sample  log every Nth completed transaction at info; 0: none
     """
 
     level: Level = "info"
     format: Format = "json"
+    schema: Schema = "plain"
     sample: CountOrZero = 0
 
 

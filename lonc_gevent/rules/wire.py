@@ -99,6 +99,16 @@ class LineBuffer:
         del data[:end]
         return line
 
+    @property
+    def contents(self) -> bytes:
+        """All that waits in the buffer."""
+        return bytes(self._data)
+
+    def refill(self, contents: bytes) -> None:
+        """Hold these bytes, as if they had just been read, in place of what was there."""
+        self._data = bytearray(contents)
+        self._searched = 0
+
     def clear(self) -> None:
         """Forget everything: the buffer is as new."""
         if self._data:

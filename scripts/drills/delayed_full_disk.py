@@ -23,6 +23,9 @@ from lonc_gevent.client.delayed import delay
 LIVE = 500
 """Live requests, twice."""
 
+READ_ONLY_SECONDS = 8.0
+"""Longer than the replay waits before it tries again."""
+
 
 def fill(path: Path) -> None:
     """Write until there is no room at all."""
@@ -57,6 +60,27 @@ def cannot_write(directory: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def remount(disk: Path, how: str) -> None:
+    """Make the disk read-only (ro), or writable again (rw)."""
+    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+
+def read_only(net: Network, directory: Path) -> int:
+    """Make the disk read-only while a request is under way; return how often that was sent."""
+    lond = net.londs["msul2"]
+    path = delay(b"delay:1500:ro", "msul2", directory)
+    wait_until(lambda: b"delay:1500:ro" in lond.received, "it is under way")
+    remount(directory, "ro")
+    before = len(net.find("delayed_replayed"))
+    wait_until(lambda: len(net.find("delayed_replayed")) > before, "it is answered")
+    time.sleep(READ_ONLY_SECONDS)
+    there = path.exists()
+    remount(directory, "rw")
+    wait_until(lambda: not path.exists(), "it is removed once that is possible")
+    print(f"read-only: the file of an answered request was still there: {there}")
+    return lond.received.count(b"delay:1500:ro")
 
 
 def run(net: Network, files: int) -> bool:
@@ -97,6 +121,7 @@ def run(net: Network, files: int) -> bool:
         (directory / name).unlink()
     last = delay(b"echo:room again", "msul2", directory)
     wait_until(lambda: not last.exists(), "what comes after is sent")
+    sent = read_only(net, directory)
     print(
         f"full disk: {whole} of {len(paths)} files whole, a new one refused: {refused};"
         f" live: {answered + more} of {2 * LIVE} answered, longest {longest:.1f} ms with the host"
@@ -105,7 +130,14 @@ def run(net: Network, files: int) -> bool:
         f" {received == expected}; poison in quarantine after"
         f" {lond.received.count(b'fault:drop-before')} attempts; said: {sorted(set(silent))}"
     )
-    return received == expected and refused and whole == len(paths) and answered + more == 2 * LIVE
+    print(f"sent {sent} time(s), although it could not be removed")
+    return (
+        sent == 1
+        and received == expected
+        and refused
+        and whole == len(paths)
+        and answered + more == 2 * LIVE
+    )
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from delayed_many import quantile
+from delayed_many import go_first, quantile
 from harness import Network, network, wait_until
 
 from lonc_gevent.client.delayed import delay
@@ -93,6 +93,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
+    go_first()
     with (
         tempfile.TemporaryDirectory(prefix="lonc") as folder,
         network(Path(folder)) as net,
