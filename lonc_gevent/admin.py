@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from .conversation import Peer
     from .rules.settings import Admin as AdminSettings
     from .status import Reporter
 
@@ -185,9 +186,8 @@ class Admin:
         """Do what a POST asks for."""
         first, _, name = path.rpartition("/")
         peer = peer_of(sock.fileno())
-        log = self.log.bind(command=name, client_pid=peer.pid, client_uid=peer.uid)
         if path == "/reload":
-            log.info("admin_command")
+            self._note(name, None, peer)
             self.reload()
             return say("202 Accepted", "reload: the log tells how it went")
         pool = self.reporter.pools.get(_host_id(first))
@@ -195,9 +195,18 @@ class Admin:
         if pool is None or command is None:
             is_there = path in self._readers or _host_id(path) in self.reporter.pools
             return READ_ONLY if is_there else NOT_FOUND
-        log.info("admin_command", host=pool.host.id)
+        self._note(name, pool.host.id, peer)
         command(pool)
         return say(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
+
+    def _note(self, command: str, host: str | None, peer: Peer) -> None:
+        self.log.info(
+            "admin_command",
+            host=host,
+            client_pid=peer.pid,
+            client_uid=peer.uid,
+            command=command,
+        )
 
 
 def _host_id(path: str) -> str:
