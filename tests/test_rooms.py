@@ -14,15 +14,19 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"stream", "listeners", "configuration", "watchdog", "sdnotify", "page"},
     {"logs", "logcapture", "logline", "logwriter"},
-    {"peers", "permissions", "keyfile", "sessionkeyfile", "localkey", "tls", "expiry"},
-    {"transaction", "dial", "session", "lond", "standin", "client", "doctor"},
-    {"connection"},
+    {"stream", "listeners", "configuration", "permissions", "watchdog", "slices", "page"},
+    {"lock", "notify", "control", "handover", "restart"},
+    {"transaction", "peers", "tls", "localkey", "dial", "expiry", "client"},
+    {"session"},
+    {"lond", "standin"},
+    {"connection", "doctor"},
     {"pool"},
-    {"clients", "keeper", "delayed"},
-    {"status", "history", "metrics", "admin", "adminhttp", "report"},
-    {"control", "restart", "handover", "reload", "daemon"},
+    {"conversation", "report"},
+    {"clients", "keeper", "delayed", "history", "httpd"},
+    {"status", "metrics", "controls", "hosts", "drain"},
+    {"admin"},
+    {"daemon"},
     {"commands", "cli", "__main__"},
 ]
 """From the rules up to the edge. Rooms of one floor may use each other, without a cycle."""

@@ -86,7 +86,7 @@ def _all() -> list[Scenario]:
             for pace in ("own", "same")
         ]
     for length in (100, 1000, 10000):
-        load = Load(length + 5, "keep", requests=max(2000, length // 2), seconds=20.0)
+        load = Load(length + 5, "keep", requests=5000, seconds=20.0)
         beside = "" if length == 100 else "queue-100"  # noqa: PLR2004 - the shortest one
         found.append(Scenario(f"queue-{length}", load, OURS_ONLY, delay=LOND_US, beside=beside))
     return found
