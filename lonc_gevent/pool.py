@@ -74,9 +74,8 @@ class Pool:
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
         self.watched = False
-        self.stopping = self.paused = False
+        self.stopping = self.paused = self.is_down = False
         self.draining = False  # clients are let go once they have their replies
-        self.is_down = False
         self.last_error = ""
         self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
         self._watch = watch
