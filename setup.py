@@ -47,6 +47,7 @@ setup(
             "ruff>=0.9,<0.18",
             "setuptools>=70",
             "supervisor>=4.2,<5",
+            "trustme>=1.2,<2",  # certificates for tests
             "types-gevent>=25.4",
             "types-setuptools>=70",
         ],

@@ -20,10 +20,12 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
+    from structlog.typing import FilteringBoundLogger
 
     from .lond import Lond
     from .rules.settings import HostSettings
     from .rules.wire import Line
+    from .tls import Credentials
     from .transaction import Transaction
 
 
@@ -32,6 +34,8 @@ class Owner(Protocol):
 
     host: HostSettings
     hub: Hub
+    credentials: Credentials
+    log: FilteringBoundLogger
     idle: list[Connection]
 
     def take(self) -> Transaction | None:
@@ -99,10 +103,16 @@ class Connection:
             return "connecting"
         return "busy" if self.transaction is not None else "idle"
 
+    @property
+    def session_fields(self) -> dict[str, object]:
+        """What a log event tells of a connection that is made."""
+        security = self.lond.session.security if self.lond else None
+        return {"connection": self.number, "security": security}
+
     def _run(self) -> None:
         pool = self.pool
         try:
-            self.lond = lond = connect(pool.host, pool.hub, self.stream)
+            self.lond = lond = connect(pool.host, pool.hub, self.stream, pool.credentials)
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
@@ -112,6 +122,10 @@ class Connection:
         ending: LondError | None = None
         try:
             pool.dialled(self)
+            if lond.session.fell_back:
+                pool.log.warning(
+                    "session_not_encrypted", connection=self.number, detail=lond.session.fell_back
+                )
             ending = self._serve(lond)
         except LondError as error:
             ending = error

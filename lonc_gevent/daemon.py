@@ -19,8 +19,10 @@ from . import __version__
 from .clients import Clients
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
+from .keyfile import remove_left_over
 from .listeners import DirectoryLock, prepare_directory
 from .pool import Pool
+from .tls import Credentials
 from .transaction import QueueBudget
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Daemon:
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
+        self.credentials = Credentials(key_directory=settings.network.key_directory)
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
@@ -97,6 +100,7 @@ class Daemon:
         raise_descriptor_limit()
         prepare_directory(directory)
         self._lock = DirectoryLock(directory)
+        self._prepare_credentials()
         gid = group_id(self.settings.sockets.group)
         mode = int(self.settings.sockets.mode, 8)
         for host in self.configuration.hosts:
@@ -108,6 +112,7 @@ class Daemon:
                 watch=self.keeper.watch,
                 sample=self.settings.log.sample,
             )
+            pool.credentials = self.credentials
             self.pools[host.id] = pool
         for name, host_id in self.configuration.sockets.items():
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
@@ -122,6 +127,13 @@ class Daemon:
             sockets=str(directory),
             duration_ms=round((monotonic() - started) * 1000, 3),
         )
+
+    def _prepare_credentials(self) -> None:
+        """Read the certificates, if a host needs them; clear away old key files."""
+        securities = {host.security for host in self.configuration.hosts}
+        if any(security.startswith("ssl") for security in securities):
+            self.credentials.load(self.settings.network)
+        remove_left_over(Path(self.settings.network.key_directory))
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:

@@ -31,6 +31,7 @@ from .errors import NotSentError
 from .rules.backoff import Gate
 from .rules.stats import HostStats
 from .rules.wire import CON_LOST, verb
+from .tls import Credentials
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Pool:
         self.host = host
         self.hub = hub
         self.log = logger.bind(host=host.id)
+        self.credentials = Credentials()
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue: SimpleQueue[Transaction] = SimpleQueue()
@@ -259,7 +261,7 @@ class Pool:
         if self.is_down:
             self.is_down = False
             self.log.info("host_up")
-        self.log.info("connection_made", connection=connection.number)
+        self.log.info("connection_made", **connection.session_fields)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if self.queue.qsize() > 1:
             self.grow(monotonic())

@@ -15,7 +15,9 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"transaction", "lond", "standin"},
+    {"transaction", "tls", "keyfile", "dial"},
+    {"session"},
+    {"lond", "standin"},
     {"connection"},
     {"pool"},
     {"clients", "keeper"},

@@ -36,6 +36,7 @@ _BELOW_SOCKETS = (
     # table, key, and the name that it has below sockets.directory when it is left out
     ("delayed", "directory", "delayed"),
     ("admin", "socket", "lonc-admin"),
+    ("network", "key_directory", ""),
 )
 _NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
 

@@ -60,6 +60,19 @@ def session_key(server_id: str, client_id: str, build_key: bytes) -> bytes:
     return binascii.unhexlify(digits.translate(_PACK_H))
 
 
+def key_from_digits(digits: bytes) -> bytes:
+    """Read the 16-byte key that is handed over as 32 hex digits (protocol.md, 3c and 3d).
+
+    Raises ValueError, without the digits in its text, if it is anything else.
+    """
+    if len(digits) != 2 * KEY_BYTES:
+        raise ValueError(f"a key of {2 * KEY_BYTES} hex digits was expected, another length came")
+    try:
+        return binascii.unhexlify(digits)
+    except binascii.Error:
+        raise ValueError("a key that is not all hex digits") from None
+
+
 class Cipher:
     """Seals requests and opens replies with one session's key, for the life of that session.
 

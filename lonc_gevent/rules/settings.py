@@ -56,7 +56,7 @@ Group = Annotated[
 ]
 Uids = Annotated[
     tuple[Annotated[int, Meta(ge=0, le=2**32 - 2)], ...],
-    Meta(description="an array of numeric user ids"),
+    Meta(description="an array of numeric ids"),
 ]
 Text = Annotated[str, Meta(max_length=300, description="text of at most 300 characters")]
 Security = Annotated[
@@ -66,6 +66,10 @@ Security = Annotated[
 Negotiation = Annotated[
     Literal["auto", "legacy", "modern"], Meta(description='"auto", "legacy" or "modern"')
 ]
+TlsVersion = Annotated[
+    Literal["1.0", "1.1", "1.2", "1.3"], Meta(description='"1.0", "1.1", "1.2" or "1.3"')
+]
+Switch = Annotated[bool, Meta(description="true or false")]
 SocketName = Annotated[Literal["id", "dns", "both"], Meta(description='"id", "dns" or "both"')]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
@@ -87,6 +91,10 @@ class Network(Struct, frozen=True, kw_only=True):
     certificate     PEM file of our certificate, for ssl
     private_key     PEM file of its key
     ca_certificate  PEM file of the CA that signs the londs' certificates
+    check_certificate_name  whether lond's certificate must be for its host's dns name
+    tls_minimum     least version of TLS that is spoken
+    tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
+    key_directory   where the key files of security local are made; left out: sockets.directory
     """
 
     host_id: Id = ""
@@ -99,6 +107,10 @@ class Network(Struct, frozen=True, kw_only=True):
     certificate: PathOrEmpty = ""
     private_key: PathOrEmpty = ""
     ca_certificate: PathOrEmpty = ""
+    check_certificate_name: Switch = True
+    tls_minimum: TlsVersion = "1.2"
+    tls_close_notify: Switch = False
+    key_directory: Path = "sockets"
 
 
 class Sockets(Struct, frozen=True, kw_only=True):
@@ -110,6 +122,9 @@ class Sockets(Struct, frozen=True, kw_only=True):
     mode        permission bits of each socket, octal digits as text
     group       the group that owns the sockets; "": the daemon's own
     allow_uids  user ids that may connect; empty: whoever the mode lets in
+    allow_gids  group ids whose processes may connect besides; empty: none beyond allow_uids
+    max_clients          clients connected at a time; 0: as many as there are descriptors
+    max_clients_per_uid  of one user id; 0: as many as of all together
     """
 
     directory: Path = "sockets"
@@ -117,6 +132,9 @@ class Sockets(Struct, frozen=True, kw_only=True):
     mode: Mode = "0660"
     group: Group = ""
     allow_uids: Uids = ()
+    allow_gids: Uids = ()
+    max_clients: CountOrZero = 0
+    max_clients_per_uid: CountOrZero = 0
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -187,10 +205,12 @@ class Daemon(Struct, frozen=True, kw_only=True):
 
     pid_file     where our pid is written (reconlonc reads it); "": nowhere
     report_file  the text report that USR1 writes; "": none
+    core_dumps   whether the kernel may write a core file, with all keys and requests in it
     """
 
     pid_file: PathOrEmpty = ""
     report_file: PathOrEmpty = ""
+    core_dumps: Switch = False
 
 
 class Log(Struct, frozen=True, kw_only=True):

@@ -99,6 +99,12 @@ class LineBuffer:
         del data[:end]
         return line
 
+    def rest(self) -> bytes:
+        """Hand over all bytes that wait: what follows the last line is no line."""
+        rest = bytes(self._data)
+        self.clear()
+        return rest
+
     def clear(self) -> None:
         """Forget everything: the buffer is as new."""
         if self._data:

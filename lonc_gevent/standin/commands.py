@@ -17,6 +17,8 @@ from lonc_gevent.standin.faults import CATALOGUE, Fault, Scope, fault_of_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lonc_gevent.standin.tls import TlsManner
+
 
 @dataclass(frozen=True, slots=True)
 class Manner:
@@ -32,6 +34,10 @@ class Manner:
     """Seal the reply to every encrypted request, not only to the encrypted gets."""
     delay_ms: tuple[float, float] = (0, 0)
     """Each reply waits a random time between these."""
+    allow_insecure: bool = True
+    """Whether it takes clients without ssl and local; if not, it closes without a line."""
+    tls: TlsManner | None = None
+    """None: it has no certificates, and takes init:ssl for init."""
     faults: tuple[Fault, ...] = ()
     """Those that go for every connection and request."""
 
@@ -51,6 +57,8 @@ class Answer:
     fault: Fault | None = None
     """What goes wrong with its delivery."""
     close: bool = False
+    start_tls: bool = False
+    """After the line comes TLS, and in it the key."""
 
 
 _CONTENT: Final = {
@@ -96,9 +104,12 @@ class Commands:
             return self._sethost(text)
         return self._request(text, b"")
 
-    def _ekey(self) -> bytes:
-        key = session_key(self._id, self._manner.client_id, self._build_key)
+    def take_key(self, key: bytes) -> None:
+        """Take the key of a session of ssl or local: its handshake is done but for the host."""
         self._cipher = Cipher(key)
+
+    def _ekey(self) -> bytes:
+        self.take_key(session_key(self._id, self._manner.client_id, self._build_key))
         return self._build_key
 
     def _sethost(self, text: bytes) -> Answer:
