@@ -18,9 +18,11 @@ from gevent.queue import SimpleQueue
 from . import __version__
 from .clients import Clients
 from .errors import ConfigError
+from .expiry import warn_daily
 from .keeper import Keeper, tick_for
 from .keyfile import remove_left_over
 from .listeners import DirectoryLock, prepare_directory
+from .permissions import openings
 from .pool import Pool
 from .tls import Credentials
 from .transaction import QueueBudget
@@ -129,11 +131,15 @@ class Daemon:
         )
 
     def _prepare_credentials(self) -> None:
-        """Read the certificates, if a host needs them; clear away old key files."""
+        """Read the certificates, if a host needs them; warn of what is not as it should be."""
         securities = {host.security for host in self.configuration.hosts}
         if any(security.startswith("ssl") for security in securities):
             self.credentials.load(self.settings.network)
+        if self.credentials.certificate_expires is not None:
+            gevent.spawn(warn_daily, self.credentials.certificate_expires, self.log)
         remove_left_over(Path(self.settings.network.key_directory))
+        for opening in openings(self.configuration):
+            self.log.warning("too_open", **opening._asdict())
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:

@@ -20,9 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cryptography import x509
-
 from .errors import ConfigError, TlsFailedError
+from .rules.certificates import expires
 from .rules.tlsrecords import NotARecordError, Records
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ class Credentials:
         """Read the files of ssl. Raises ConfigError."""
         self.context = client_context(network)
         self.close_notify = network.tls_close_notify
-        certificate = x509.load_pem_x509_certificate(Path(network.certificate).read_bytes())
-        self.certificate_expires = certificate.not_valid_after_utc.timestamp()
+        self.certificate_expires = expires(Path(network.certificate).read_bytes())
 
 
 def client_context(network: Network) -> ssl.SSLContext:

@@ -14,8 +14,17 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"transaction", "tls", "keyfile", "dial"},
+    {
+        "stream",
+        "logs",
+        "logcapture",
+        "logline",
+        "logwriter",
+        "listeners",
+        "configuration",
+        "permissions",
+    },
+    {"transaction", "tls", "keyfile", "dial", "expiry"},
     {"session"},
     {"lond", "standin"},
     {"connection"},

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING
 
 import click
 
-from . import config_option, load_or_exit
+from lonc_gevent.configuration import doubts
+from lonc_gevent.errors import ConfigError
+
+from . import config_option, exit_bad_config, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +26,9 @@ def command(config: Path) -> None:
     expected. Exit codes: 0 good, 2 not.
     """
     configuration = load_or_exit(config)
+    problems = [str(problem) for problem in doubts(str(config), configuration, time())]
+    if problems:
+        exit_bad_config(ConfigError(problems))
     click.echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"
