@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "run": "lonc_gevent.commands.run:command",
     "check": "lonc_gevent.commands.check:command",
     "send": "lonc_gevent.commands.send:command",
+    "doctor": "lonc_gevent.commands.doctor:command",
     "lond": "lonc_gevent.standin.command:lond_command",
 }
 """Command -> where it is, written as in an entry point."""

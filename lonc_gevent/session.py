@@ -54,6 +54,7 @@ def shake_hands(
             negotiation=host.negotiation,
             security=security,
             local=key,
+            init_version=host.init_version,
             fell_back=fell_back,
         )
         error: LondError

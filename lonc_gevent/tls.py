@@ -34,12 +34,10 @@ MAX_KEY_LINE: Final = 64
 """Bytes; the line that we want has 33."""
 
 _VERSIONS: Final = {
-    "1.0": ssl.TLSVersion.TLSv1,
-    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.0": ssl.TLSVersion.MINIMUM_SUPPORTED,  # its own name is deprecated, and warns
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
-_OLD: Final = ("1.0", "1.1")
 _T = TypeVar("_T")
 
 
@@ -73,8 +71,8 @@ def client_context(network: Network) -> ssl.SSLContext:
     """Make our end of TLS from the files of `[network]`. Raises ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = network.check_certificate_name
-    if network.tls_minimum in _OLD:
-        # OpenSSL 3 speaks them at its lowest security level only.
+    if network.tls_minimum == "1.0":
+        # OpenSSL 3 speaks it at its lowest security level only.
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = _VERSIONS[network.tls_minimum]
     try:

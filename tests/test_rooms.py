@@ -27,7 +27,7 @@ FLOORS = [
     {"transaction", "tls", "keyfile", "dial", "expiry"},
     {"session"},
     {"lond", "standin"},
-    {"connection"},
+    {"connection", "doctor"},
     {"pool"},
     {"clients", "keeper"},
     {"daemon"},

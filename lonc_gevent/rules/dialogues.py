@@ -109,11 +109,19 @@ Table = dict[State, Row]
 
 OPENINGS: Final[Mapping[str, bytes]] = {
     "insecure": b"init\n",
-    "local": b"init:local:%s\n",
+    "local": b"init:local:%(path)s\n",
     "ssl": b"init:ssl\n",
     "ssl-or-insecure": b"init:ssl\n",
 }
-"""The first line by security mode; `%s` is the path of the key file."""
+"""The first line by security mode; `path` is that of the key file."""
+
+OPENINGS_WITH_VERSION: Final[Mapping[str, bytes]] = {
+    "insecure": b"init::%(version)s\n",
+    "local": b"init:local:%(path)s:%(version)s\n",
+    "ssl": b"init:ssl:%(version)s\n",
+    "ssl-or-insecure": b"init:ssl:%(version)s\n",
+}
+"""The same for a lond that wants to hear a version (`network.init_version`)."""
 
 FIRST: Final[Mapping[str, State]] = {
     "insecure": State.CHALLENGE,

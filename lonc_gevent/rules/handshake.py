@@ -31,6 +31,7 @@ from lonc_gevent.rules.dialogues import (
     FIRST,
     MISSING,
     OPENINGS,
+    OPENINGS_WITH_VERSION,
     REVISION,
     TABLES,
     Keep,
@@ -86,6 +87,7 @@ class Handshake:
         "_failure",
         "_fell_back",
         "_host_set",
+        "_init_version",
         "_key",
         "_local",
         "_negotiation",
@@ -96,7 +98,7 @@ class Handshake:
         "state",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a fact of the session, and given by name
         self,
         *,
         server_id: str,
@@ -104,6 +106,7 @@ class Handshake:
         negotiation: Negotiation = "auto",
         security: str = "insecure",
         local: LocalKey | None = None,
+        init_version: str = "",
         fell_back: str = "",
     ) -> None:
         table = TABLES.get((security, negotiation))
@@ -122,6 +125,7 @@ class Handshake:
         self._server_id = server_id
         self._client_id = client_id
         self._local = local
+        self._init_version = init_version
         self._fell_back = fell_back
         self._version: int | None = None
         self._host_set = False
@@ -166,8 +170,10 @@ class Handshake:
         if self.state is not State.NEW:
             raise RuntimeError(f"{self!r} was started before")
         self.state = FIRST[self._security]
-        opening = OPENINGS[self._security]
-        return opening % self._local.path.encode() if self._local else opening
+        openings = OPENINGS_WITH_VERSION if self._init_version else OPENINGS
+        path = self._local.path.encode() if self._local else b""
+        version = self._init_version.encode()
+        return openings[self._security] % {b"path": path, b"version": version}
 
     def receive(self, line: bytes) -> bytes:
         r"""Take one line of lond, with its `\n`; returns what to send, b"" once complete.

@@ -66,10 +66,12 @@ Security = Annotated[
 Negotiation = Annotated[
     Literal["auto", "legacy", "modern"], Meta(description='"auto", "legacy" or "modern"')
 ]
-TlsVersion = Annotated[
-    Literal["1.0", "1.1", "1.2", "1.3"], Meta(description='"1.0", "1.1", "1.2" or "1.3"')
-]
+TlsVersion = Annotated[Literal["1.0", "1.2", "1.3"], Meta(description='"1.0", "1.2" or "1.3"')]
 Switch = Annotated[bool, Meta(description="true or false")]
+InitVersion = Annotated[
+    str,
+    Meta(pattern=r"\A[!-9;-~]{0,60}\Z", description='a version without blanks and colons, or ""'),
+]
 SocketName = Annotated[Literal["id", "dns", "both"], Meta(description='"id", "dns" or "both"')]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
@@ -88,6 +90,7 @@ class Network(Struct, frozen=True, kw_only=True):
     lond_port       TCP port of each lond that has no `port` of its own (londPort)
     security        how connections are secured (protocol.md, section 3)
     negotiation     which dialogue a lond speaks (protocol.md, sections 3a and 3b)
+    init_version    a version that the first line to lond names; "": it names none
     certificate     PEM file of our certificate, for ssl
     private_key     PEM file of its key
     ca_certificate  PEM file of the CA that signs the londs' certificates
@@ -104,6 +107,7 @@ class Network(Struct, frozen=True, kw_only=True):
     lond_port: Port = 5663
     security: Security = "insecure"
     negotiation: Negotiation = "auto"
+    init_version: InitVersion = ""
     certificate: PathOrEmpty = ""
     private_key: PathOrEmpty = ""
     ca_certificate: PathOrEmpty = ""
@@ -240,6 +244,7 @@ class HostOverrides(Struct, frozen=True, kw_only=True):
     client_id: IdOrEmpty | None = None
     security: Security | None = None
     negotiation: Negotiation | None = None
+    init_version: InitVersion | None = None
     max_connections: Connections | None = None
     max_queued: Count | None = None
     max_request_bytes: Bytes | None = None
@@ -283,6 +288,7 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     port: int
     security: Security
     negotiation: Negotiation
+    init_version: str
     client_id: str
     server_id: str
     pool: Pool

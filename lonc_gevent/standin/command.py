@@ -107,7 +107,7 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 @click.option("--private-key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--ca-certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "--tls-version", type=click.Choice(["1.0", "1.1", "1.2", "1.3"]), help="Speak only this one."
+    "--tls-version", type=click.Choice(["1.0", "1.2", "1.3"]), help="Speak only this one."
 )
 @click.option(
     "--close-notify",

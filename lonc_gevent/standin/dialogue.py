@@ -135,6 +135,9 @@ class Dialogue:
         if words[0] != b"init":
             return Kind.ECHO if text == self._challenge else Kind.OTHER
         way = words[1] if len(words) > 1 else b""
+        version_at = 3 if way == b"local" else 2
+        if self._manner.fault("wants-version") and len(words) <= version_at:
+            return Kind.OTHER
         if way == b"local" and self._manner.habit == "modern":
             return self._kind_of_local(words)
         if way == b"ssl" and self._manner.tls is not None:

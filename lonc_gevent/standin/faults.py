@@ -50,6 +50,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "long-line": Entry(Scope.HANDSHAKE, "BYTES", 5000, "sends a challenge of that many bytes"),
     "drop-handshake": Entry(Scope.HANDSHAKE, "STEP", 2, "closes in place of that step's answer"),
     "unable-to-set": Entry(Scope.HANDSHAKE, "", None, "answers sethost with unable_to_set"),
+    "wants-version": Entry(Scope.HANDSHAKE, "", None, "refuses an init that names no version"),
     "no-tls": Entry(Scope.HANDSHAKE, "", None, "says ok:ssl, then more plain text"),
     "mute-tls": Entry(Scope.HANDSHAKE, "", None, "says ok:ssl, then nothing"),
     "bad-tls-key": Entry(Scope.HANDSHAKE, "", None, "sends a key in TLS that is none"),

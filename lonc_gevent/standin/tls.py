@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,6 @@ CloseNotify = Literal["none", "send", "late", "both"]
 _CHUNK = 65536
 _VERSIONS: Final = {
     "1.0": ssl.TLSVersion.TLSv1,
-    "1.1": ssl.TLSVersion.TLSv1_1,
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
@@ -50,10 +50,12 @@ class TlsManner:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(self.ca_certificate)
         context.load_cert_chain(self.certificate, self.private_key)
-        if self.version in ("1.0", "1.1"):
+        if self.version == "1.0":
             context.set_ciphers("DEFAULT:@SECLEVEL=0")
         if self.version:
-            context.minimum_version = context.maximum_version = _VERSIONS[self.version]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # that is what 1.0 is here for
+                context.minimum_version = context.maximum_version = _VERSIONS[self.version]
         return context
 
 

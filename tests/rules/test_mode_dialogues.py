@@ -212,3 +212,26 @@ def test_an_error_is_a_lond_error() -> None:
     """What the modes add to the errors belongs to the tree."""
     assert issubclass(TlsFailedError, LondError)
     assert TlsFailedError.kind == "tls_failed"
+
+
+@pytest.mark.parametrize(
+    ("security", "opening"),
+    [
+        ("insecure", b"init::402\n"),
+        ("local", b"init:local:/keys/one:402\n"),
+        ("ssl", b"init:ssl:402\n"),
+        ("ssl-or-insecure", b"init:ssl:402\n"),
+    ],
+)
+def test_openings_with_a_version(security: str, opening: bytes) -> None:
+    """A lond may want to hear a version in the first line."""
+    local = LocalKey("/keys/one", KEY) if security == "local" else None
+    handshake = Handshake(
+        server_id="msul1",
+        client_id="nscll1",
+        security=security,
+        local=local,
+        init_version="402",
+    )
+
+    assert handshake.start() == opening
