@@ -265,7 +265,9 @@ class Doctor:
             stream.close()
             dial(host, self._hub, stream)
             session = shake_hands(host, stream, credentials, fell_back=str(failure))
-        return Lond(stream, session, host.pool.max_reply_bytes)
+        lond = Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
+        lond.two_steps = False  # the doctor wants to see what lond takes
+        return lond
 
     def _probe(self, lond: Lond, trial: Trial) -> None:
         """Ask for a ping in clear, behind sethost, and sealed."""

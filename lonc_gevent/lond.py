@@ -15,13 +15,23 @@ from typing import TYPE_CHECKING
 from .dial import dial
 from .errors import (
     ConnectionLostError,
+    ReplyLostError,
     ReplyTimeoutError,
     ReplyTooLongError,
     StaleConnectionError,
     UnsolicitedBytesError,
 )
 from .rules.cipher import KEY_BYTES, Cipher
-from .rules.wire import LINE_END, LineBuffer, LineTooLongError, clear_prefix, encrypted_part
+from .rules.dialogues import INLINE_SETHOST
+from .rules.wire import (
+    LINE_END,
+    OK,
+    LineBuffer,
+    LineTooLongError,
+    clear_prefix,
+    encrypted_part,
+    split_sethost,
+)
 from .session import FallBackError, shake_hands
 from .stream import DeadlineError, Stream, give_turn
 
@@ -46,14 +56,28 @@ _NO_CIPHER = Cipher(bytes(KEY_BYTES))
 class Lond:
     """A handshaken connection. Make one with `connect`; one greenlet uses it."""
 
-    __slots__ = ("_buffer", "_cipher", "_max_reply", "session", "stream")
+    __slots__ = (
+        "_buffer",
+        "_cipher",
+        "_host",
+        "_max_reply",
+        "_own_host",
+        "session",
+        "stream",
+        "two_steps",
+    )
 
-    def __init__(self, stream: Stream, session: Session, max_reply_bytes: int) -> None:
+    def __init__(
+        self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
+    ) -> None:
         self.stream = stream
         self.session = session
         self._cipher = Cipher(session.key)
         self._buffer = LineBuffer(max_reply_bytes)
         self._max_reply = max_reply_bytes
+        self._own_host = server_id.encode("utf-8", "surrogateescape")
+        self._host = self._own_host
+        self.two_steps = (session.lond_version or 0) < INLINE_SETHOST
 
     def exchange(self, request: Line) -> Line:
         """Send a request line and return the reply line, in clear.
@@ -63,6 +87,10 @@ class Lond:
         stream = self.stream
         if not stream.is_quiet():
             raise self.unexpected()
+        if self.two_steps:
+            request, refusal = self._set_host(request)
+            if refusal:
+                return refusal
         start = encrypted_part(request)
         wire = self._sealed(request, start) if start else request
         try:
@@ -84,6 +112,33 @@ class Lond:
         except LineTooLongError:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         return self._opened(line) if line.startswith(_SEALED) else line
+
+    def _set_host(self, request: Line) -> tuple[Line, Line]:
+        """Do for an old lond what `sethost:ID:` in front of a request does for a newer one.
+
+        Only when the id changes, and back again for the next request (protocol.md, 3e). Returns
+        the request without the prefix, and lond's reply if it does not have that host.
+        """
+        host, rest = split_sethost(request)
+        if not host and request[:8] == b"sethost:":
+            # A client set it for itself; whatever comes of it, the next request sets it anew.
+            self._host = b""
+            return request, b""
+        host = host or self._own_host
+        if host == self._host:
+            return rest, b""
+        self.two_steps = False
+        try:
+            reply = self.exchange(b"sethost:%s\n" % host)
+        except ReplyLostError as error:
+            # Nothing of the request itself has left.
+            raise StaleConnectionError(f"lost at sethost: {error}") from None
+        finally:
+            self.two_steps = True
+        if reply != OK:
+            return rest, reply
+        self._host = host
+        return rest, b""
 
     @property
     def in_step(self) -> bool:
@@ -148,7 +203,7 @@ def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentia
             stream.close()
             dial(host, hub, stream)
             session = shake_hands(host, stream, credentials, fell_back=str(failure))
-        return Lond(stream, session, host.pool.max_reply_bytes)
+        return Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
     except BaseException:  # whatever it was, a half-made connection must not be used
         stream.close()
         raise

@@ -97,12 +97,15 @@ def test_legacy_settings(net: Network) -> None:
     assert any("were not tried" in line for line in findings)
 
 
-@pytest.mark.parametrize(("revision", "differs"), [(321, True), (322, False), (402, False)])
-def test_inline_sethost(net: Network, revision: int, differs: bool) -> None:
+@pytest.mark.parametrize(
+    ("revision", "inline", "differs"),
+    [(321, False, False), (322, True, False), (402, False, True), (321, True, True)],
+)
+def test_inline_sethost(net: Network, revision: int, inline: bool, differs: bool) -> None:
     """Where inline sethost works for another revision than expected, that is told."""
-    well, findings, _ = examine(net, replace(MANNER, revision=revision))
+    well, findings, _ = examine(net, replace(MANNER, revision=revision, inline_sethost=inline))
 
-    assert well
+    assert well is (inline or not differs)
     assert any("differs from protocol.md, 3e" in line for line in findings) is differs
 
 

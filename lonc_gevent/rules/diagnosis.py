@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lonc_gevent.rules.dialogues import Kind, State, kind_of
+from lonc_gevent.rules.dialogues import INLINE_SETHOST, Kind, State, kind_of
 from lonc_gevent.rules.handshake import NO_SSL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-INLINE_SETHOST: Final = 322
-"""The first revision 1.N of lond that takes `sethost:ID:REQUEST` (protocol.md, 3e)."""
 
 PING, INLINE, SEALED, INLINE_SEALED = (
     "ping",

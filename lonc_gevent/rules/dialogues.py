@@ -41,6 +41,10 @@ MAX_LINE: Final = 4096
 REVISION: Final = re.compile(rb"Revision: 1\.([0-9]{1,9})(?![0-9])")
 
 
+INLINE_SETHOST: Final = 322
+"""The first revision 1.N of lond that takes `sethost:ID:REQUEST` in one line (3e)."""
+
+
 class State(enum.Enum):
     """What we wait for; the value ends the sentence `lond said ... in place of`."""
 

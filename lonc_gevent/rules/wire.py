@@ -128,6 +128,16 @@ def encrypted_part(request: Line) -> int:
     return 0
 
 
+def split_sethost(request: Line) -> tuple[bytes, Line]:
+    """Take a `sethost:ID:` prefix off a request; return ID and the rest, b"" and all if none."""
+    if request[:8] != _SETHOST:
+        return b"", request
+    end = request.find(b":", len(_SETHOST))
+    if end < 0:
+        return b"", request
+    return bytes(request[len(_SETHOST) : end]), request[end + 1 :]
+
+
 def clear_prefix(request: Line, start: int) -> bytes:
     """Return what stands before `encrypt:` when `encrypted_part` answered `start`."""
     return bytes(request[: start - len(_ENCRYPT)])

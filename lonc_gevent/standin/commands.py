@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lonc_gevent.errors import BadSealedReplyError
 from lonc_gevent.rules.cipher import Cipher, session_key
+from lonc_gevent.rules.dialogues import INLINE_SETHOST
 from lonc_gevent.standin.faults import CATALOGUE, Fault, Scope, fault_of_request, parse_fault
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Manner:
     """The id that it takes every client for; the session key depends on it."""
     habit: Literal["legacy", "modern"] = "modern"
     revision: int = 402
+    inline_sethost: bool | None = None
+    """Whether it takes `sethost:ID:REQUEST`; None: as lond of that revision does."""
     seal_replies: bool = False
     """Seal the reply to every encrypted request, not only to the encrypted gets."""
     delay_ms: tuple[float, float] = (0, 0)
@@ -114,7 +117,10 @@ class Commands:
 
     def _sethost(self, text: bytes) -> Answer:
         """Answer `sethost:ID`, or `sethost:ID:REQUEST`, which goes for that request alone."""
-        _, name, *inline = text.split(b":", 2)
+        takes_inline = self._manner.inline_sethost
+        if takes_inline is None:
+            takes_inline = self._manner.revision >= INLINE_SETHOST
+        _, name, *inline = text.split(b":", 2 if takes_inline else 1)
         host = name.decode("utf-8", "surrogateescape")
         if host not in self._manner.ids or self._manner.fault("unable-to-set"):
             return Answer(b"unable_to_set\n", request=text if inline else None)
