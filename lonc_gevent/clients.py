@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from math import inf
-from socket import SO_PEERCRED, SOL_SOCKET, socket
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
 from .listeners import listen, remove
+from .peers import peer_of
 from .rules.wire import (
     CLOSE_CONNECTIONS,
     CON_LOST,
@@ -36,10 +35,12 @@ from .stream import READ, DeadlineError, Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from socket import socket
 
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
+    from .peers import Door
     from .pool import Pool
     from .rules.wire import Line
 
@@ -55,30 +56,18 @@ ACCEPT_PAUSE = 0.25
 _OUT_OF_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket, by the kernel's word."""
-
-    pid: int
-    uid: int
-    gid: int
-
-
-def peer_of(fd: int) -> Peer:
-    """Ask the kernel who connected. Raises OSError."""
-    with socket(fileno=os.dup(fd)) as copy:
-        return Peer(*struct.unpack("3i", copy.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)))
-
-
 class Client:
     """A greenlet that serves one client after another."""
 
-    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream")
+    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream", "uid")
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._buffer = LineBuffer(0)
         self.stream = Stream(clients.hub)
         self.pool: Pool | None = None
+        self.uid = -1
+        """For the door; -1: it did not ask."""
         self.answering = False
         """Whether a whole request was read whose reply is not written yet."""
         self.greenlet = greenlet(self._run, clients.hub)
@@ -115,6 +104,9 @@ class Client:
                 self.answering = False
                 self.pool = None
                 self.stream.close()
+                if self.uid >= 0:
+                    clients.door.leave(self.uid)
+                    self.uid = -1
             if not clients.keep(self):
                 return
 
@@ -214,7 +206,7 @@ class Clients:
         hub: Hub,
         logger: FilteringBoundLogger,
         *,
-        allow_uids: frozenset[int],
+        door: Door,
         watch: Callable[[], None],
     ) -> None:
         self.hub = hub
@@ -224,8 +216,7 @@ class Clients:
         self.clients: set[Client] = set()
         self.slow: set[Client] = set()
         self.accepted = 0
-        self.denied = 0
-        self._allow_uids = allow_uids
+        self.door = door
         self._spare: list[Client] = []
         self._resume_at = inf
         self._stopping = False
@@ -237,6 +228,11 @@ class Clients:
     def count(self) -> int:
         """The number of clients connected now."""
         return len(self.clients) - len(self._spare)
+
+    @property
+    def denied(self) -> int:
+        """The number of clients that were not let in."""
+        return self.door.denied
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -260,7 +256,8 @@ class Clients:
                 self._pause(error)
                 return
             os.set_blocking(fd, False)
-            if self._allow_uids and not self._is_allowed(fd, listener):
+            uid = -1 if self.door.is_open else self._ask_at_the_door(fd, listener)
+            if uid is None:
                 os.close(fd)
                 continue
             self.accepted += 1
@@ -269,20 +266,14 @@ class Clients:
             else:
                 client = Client(self)
                 self.clients.add(client)
+            client.uid = uid
             client.serve(listener.pool, fd)
 
-    def _is_allowed(self, fd: int, listener: Listener) -> bool:
-        peer = peer_of(fd)
-        if peer.uid in self._allow_uids:
-            return True
-        self.denied += 1
-        self.log.warning(
-            "client_denied",
-            host=listener.pool.host.id,
-            client_pid=peer.pid,
-            client_uid=peer.uid,
-        )
-        return False
+    def _ask_at_the_door(self, fd: int, listener: Listener) -> int | None:
+        try:
+            return self.door.admits(fd, listener.pool.host.id)
+        except OSError:  # gone already, or no descriptor left to ask with
+            return None
 
     def _pause(self, error: OSError) -> None:
         """Leave waiting clients in the backlog: an accept that fails would fail at once again."""

@@ -22,6 +22,7 @@ from .expiry import warn_daily
 from .keeper import Keeper, tick_for
 from .keyfile import remove_left_over
 from .listeners import DirectoryLock, prepare_directory
+from .peers import Door
 from .permissions import openings
 from .pool import Pool
 from .tls import Credentials
@@ -62,7 +63,7 @@ class Daemon:
         self.clients = Clients(
             self.hub,
             logger,
-            allow_uids=frozenset(settings.sockets.allow_uids),
+            door=Door(settings.sockets, logger),
             watch=self.keeper.watch_clients,
         )
         self.keeper.tend_clients = self.clients.tend
@@ -100,6 +101,8 @@ class Daemon:
         self.log.info("starting", version=__version__, pid=os.getpid())
         directory = Path(self.settings.sockets.directory)
         raise_descriptor_limit()
+        if not self.settings.daemon.core_dumps:
+            forbid_core_dumps()
         prepare_directory(directory)
         self._lock = DirectoryLock(directory)
         self._prepare_credentials()
@@ -245,6 +248,12 @@ def raise_descriptor_limit() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def forbid_core_dumps() -> None:
+    """Let the kernel write no core file: all keys and requests of the moment would be in it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _limits(configuration: Configuration) -> list[float]:

@@ -24,7 +24,7 @@ FLOORS = [
         "configuration",
         "permissions",
     },
-    {"transaction", "tls", "keyfile", "dial", "expiry"},
+    {"transaction", "peers", "tls", "keyfile", "dial", "expiry"},
     {"session"},
     {"lond", "standin"},
     {"connection", "doctor"},

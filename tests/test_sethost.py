@@ -16,10 +16,11 @@ from lonc_gevent.rules.wire import split_sethost
 from lonc_gevent.stream import Stream
 
 if TYPE_CHECKING:
-    from harness import Lond, Network
+    import harness
+    from harness import Network
 
 
-def two_ids(net: Network, *options: str) -> Lond:
+def two_ids(net: Network, *options: str) -> harness.Lond:
     """Add a lond with two ids, and one connection to it."""
     lond = net.add("msul2", "--id", "msul2b", "--client-id", "msul1", *options, max_connections=1)
     net.start()
