@@ -121,6 +121,7 @@ class Client:
                     if not data:
                         return
                     request = buffer.add(data)
+                    del data
             except LineTooLongError:
                 self._refuse_too_long(pool, len(buffer))
                 return
@@ -135,6 +136,8 @@ class Client:
                 reply = pool.transact(request)
             if not stream.write_now(reply):
                 self._write_slowly(pool, reply)
+            # A client that keeps its connection open must not keep its last lines in memory.
+            del request, reply
             self.answering = False
             if pool.stopping and not self.has_input:
                 return

@@ -128,7 +128,7 @@ class Connection:
                 )
             ending = self._serve(lond)
         except LondError as error:
-            ending = error
+            ending = _without_frames(error)
         finally:
             # Killed, or a bug of ours: the reply, if any, is lost.
             transaction, self.transaction = self.transaction, None
@@ -152,14 +152,15 @@ class Connection:
             except NotSentError as error:
                 self.transaction = None
                 pool.put_back(transaction)
-                return error
+                return _without_frames(error)
             except ReplyLostError as error:
                 self.transaction = None
                 pool.reply_lost(self, transaction, error)
-                return error
+                return _without_frames(error)
             self.transaction = None
             self.served += 1
             pool.finish(transaction, reply)
+            del transaction, reply  # an idle connection must not keep the last lines in memory
             if not lond.in_step:
                 return UnsolicitedBytesError("bytes after the end of a reply")
 
@@ -201,3 +202,13 @@ class Connection:
         if self in self.pool.idle:
             self.pool.idle.remove(self)
             self.pool.hub.loop.run_callback(self.greenlet.switch)
+
+
+def _without_frames(error: LondError) -> LondError:
+    """Drop the frames that an error holds, as this greenlet goes on holding the error.
+
+    In that circle the 64 MB of a reply that was too long would stay until Python looks for
+    circles; it did, and that was once in many such replies.
+    """
+    error.__context__ = None
+    return error.with_traceback(None)
