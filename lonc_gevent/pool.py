@@ -299,7 +299,7 @@ class Pool:
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
         now = monotonic()
-        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, not a secret
+        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, no secret # nosec B311
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",

@@ -80,8 +80,8 @@ def client_context(network: Network) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError([f"network.ca_certificate: {_reason(error)}"]) from None
     try:
-        # An encrypted key would make OpenSSL ask on the terminal.
-        context.load_cert_chain(network.certificate, network.private_key, password="")
+        # `str` gives an empty pass phrase, where OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(network.certificate, network.private_key, password=str)
     except (OSError, ssl.SSLError) as error:
         found = f"network.certificate, network.private_key: {_reason(error)}"
         raise ConfigError([found]) from None

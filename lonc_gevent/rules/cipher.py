@@ -86,7 +86,7 @@ class Cipher:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key of {len(key)} bytes, expected {KEY_BYTES}")
-        pair = _BlockCipher(IDEA(key), ECB())  # noqa: S305 - the only mode that lond speaks
+        pair = _BlockCipher(IDEA(key), ECB())  # noqa: S305 - all that lond speaks # nosec B305
         self._encrypt = pair.encryptor().update
         self._decrypt = pair.decryptor().update
 
