@@ -20,8 +20,8 @@ from .clients import Clients
 from .errors import ConfigError
 from .expiry import warn_daily
 from .keeper import Keeper, tick_for
-from .keyfile import remove_left_over
 from .listeners import DirectoryLock, prepare_directory
+from .localkey import remove_left_over
 from .peers import Door
 from .permissions import openings
 from .pool import Pool

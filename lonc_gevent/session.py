@@ -15,7 +15,7 @@ from .errors import (
     NotSentError,
     TlsFailedError,
 )
-from .keyfile import key_file
+from .localkey import key_file
 from .rules.handshake import Handshake
 from .rules.tlsrecords import NotARecordError, Tail
 from .rules.wire import LineBuffer, LineTooLongError

@@ -24,7 +24,7 @@ FLOORS = [
         "configuration",
         "permissions",
     },
-    {"transaction", "peers", "tls", "keyfile", "dial", "expiry"},
+    {"transaction", "peers", "tls", "localkey", "dial", "expiry"},
     {"session"},
     {"lond", "standin"},
     {"connection", "doctor"},

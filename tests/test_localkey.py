@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lonc_gevent.errors import KeyFileError
-from lonc_gevent.keyfile import PREFIX, key_file, remove_left_over
+from lonc_gevent.localkey import PREFIX, key_file, remove_left_over
 
 
 def test_a_key_file(tmp_path: Path) -> None:
