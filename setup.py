@@ -51,6 +51,7 @@ setup(
             "types-gevent>=25.4",
             "types-setuptools>=70",
         ],
+        "fuzz": ["atheris>=2.3,<4"],
         "demo": ["supervisor>=4.2,<5"],
     },
 )

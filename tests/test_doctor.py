@@ -337,6 +337,7 @@ def test_masked(line: bytes, ours: bool, shown: str) -> None:
         (b"refused\n", "refused"),
         (b"error:secret\n", "error:..."),
         (b"secret\n", "another line of 6 bytes"),
+        (b"version:\x1b[2J\xff\n", "version:\\x1b[2J\\xff"),
     ],
 )
 def test_replies_in_words(reply: bytes, words: str) -> None:

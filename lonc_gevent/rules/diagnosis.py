@@ -240,7 +240,7 @@ def masked(line: bytes, *, ours: bool) -> str:
         known = kind_of(line) in _SHOWN_WHOLE
     text = line.rstrip(b"\n")
     if known and text.isascii():
-        return text[:_SHOWN].decode("ascii", "replace").encode("unicode_escape").decode()
+        return _escaped(text)
     return f"<{len(text)} bytes{', all digits' if text.isdigit() else ''}>"
 
 
@@ -251,5 +251,10 @@ def reply_in_words(reply: bytes, host_id: str) -> str:
         return "ok"
     kind = kind_of(text + b"\n")
     if kind in _SHOWN_WHOLE:
-        return text[:_SHOWN].decode("ascii", "replace")
+        return _escaped(text)
     return "error:..." if kind is Kind.ERROR else f"another line of {len(text)} bytes"
+
+
+def _escaped(text: bytes) -> str:
+    """Show some bytes of lond so that they cannot steer a terminal."""
+    return text[:_SHOWN].decode("latin-1").encode("unicode_escape").decode()
