@@ -127,7 +127,7 @@ class Client:
                 return
             self.answering = True
             if request == RESET_RETRIES:
-                pool.open_gate()
+                pool.gate.open()
                 reply: Line = OK
             elif request == CLOSE_CONNECTIONS:
                 pool.close_connections()

@@ -19,12 +19,13 @@ from lonc_gevent.errors import ConfigError
 from lonc_gevent.permissions import secrets
 from lonc_gevent.rules.certificates import check_dates, check_together
 from lonc_gevent.rules.check import check
+from lonc_gevent.rules.crosschecks import asks_for_ssl
 from lonc_gevent.rules.problems import Problem, did_you_mean, nearest, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lonc_gevent.rules.settings import Configuration, Network
+    from lonc_gevent.rules.settings import Configuration, Network, Settings
 
 TOML_MAX = 1024 * 1024
 OTHER_MAX = 64 * 1024 * 1024
@@ -57,22 +58,16 @@ def load(path: Path, *, to_run: bool = False) -> Configuration:
     if isinstance(content, str):
         problem = Problem(file, "", content, "expected a TOML file that can be read")
         raise ConfigError([str(problem)])
-    checked = check(content, file=file, folder=_folder(path), read=_read)
-    problems = checked.problems
-    if to_run and checked.configuration is not None:
-        problems = tuple(_surroundings(file, checked.configuration))
+    # By its name alone: a link to the file does not move what it names.
+    folder = str(path.absolute().parent)
+    checked = check(content, file=file, folder=folder, read=_read)
+    problems = list(checked.problems)
+    if to_run and checked.settings is not None:
+        around = _surroundings(file, checked.settings)
+        problems += [problem for problem in around if checked.is_good(problem.where)]
     if checked.configuration is None or problems:
         raise ConfigError([str(problem) for problem in problems])
     return checked.configuration
-
-
-def _folder(path: Path) -> str:
-    """Find the absolute folder of a file, by its name alone: a link is not followed."""
-    try:
-        return str(path.absolute().parent)
-    except FileNotFoundError:
-        problem = Problem(str(path), "", "this directory is gone", "expected an absolute path")
-        raise ConfigError([str(problem)]) from None
 
 
 def _read(path: str, limit: int = OTHER_MAX) -> bytes | str:
@@ -108,9 +103,8 @@ def _kind(mode: int) -> str:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "is no regular file")
 
 
-def _surroundings(file: str, configuration: Configuration) -> Iterator[Problem]:
+def _surroundings(file: str, settings: Settings) -> Iterator[Problem]:
     """Find what `run` would trip over in the file system."""
-    settings = configuration.settings
     for key, directory in (
         ("sockets.directory", settings.sockets.directory),
         ("delayed.directory", settings.delayed.directory),
@@ -124,7 +118,7 @@ def _surroundings(file: str, configuration: Configuration) -> Iterator[Problem]:
             yield Problem(file, key, found, "expected a directory to write to")
     if settings.sockets.group:
         yield from _group_fault(file, settings.sockets.group)
-    secure = any(host.security.startswith("ssl") for host in configuration.hosts)
+    secure = asks_for_ssl(settings) is not None
     network = settings.network
     for key, path in (("delayed.key_file", settings.delayed.key_file),):
         content = _read(path) if path else b""

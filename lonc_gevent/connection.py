@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
-from .errors import LondError, NotSentError, ReplyLostError, UnsolicitedBytesError
+from .errors import (
+    ConnectionLostError,
+    LondError,
+    NotSentError,
+    ReplyLostError,
+    UnsolicitedBytesError,
+)
 from .lond import connect
 from .rules.wire import CON_LOST
 from .stream import Stream
@@ -109,6 +115,11 @@ class Connection:
         security = self.lond.session.security if self.lond else None
         return {"connection": self.number, "security": security}
 
+    @property
+    def stillborn(self) -> bool:
+        """Whether it was gone before it could serve, or rest, for the first time."""
+        return not self.served and not self.idle_since
+
     def _run(self) -> None:
         pool = self.pool
         try:
@@ -133,6 +144,7 @@ class Connection:
             # Killed, or a bug of ours: the reply, if any, is lost.
             transaction, self.transaction = self.transaction, None
             if transaction is not None:
+                transaction.error = ConnectionLostError("we ended it ourselves")
                 pool.finish(transaction, CON_LOST)
             lond.close()
             pool.ended(self, ending)

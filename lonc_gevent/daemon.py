@@ -16,7 +16,9 @@ import gevent
 from gevent.queue import SimpleQueue
 
 from . import __version__
+from .admin import Admin
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .expiry import warn_daily
 from .keeper import Keeper, tick_for
@@ -25,10 +27,14 @@ from .localkey import remove_left_over
 from .peers import Door
 from .permissions import openings
 from .pool import Pool
+from .status import Reporter
 from .tls import Credentials
 from .transaction import QueueBudget
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
@@ -50,9 +56,18 @@ RESOLVER_THREADS = 32
 
 
 class Daemon:
-    """One running lonc. `run` returns when it has stopped."""
+    """One running lonc. `run` returns when it has stopped.
 
-    def __init__(self, configuration: Configuration, logger: FilteringBoundLogger) -> None:
+    dropped  tells how many log lines were lost
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        logger: FilteringBoundLogger,
+        *,
+        dropped: Callable[[], int] = int,
+    ) -> None:
         self.configuration = configuration
         self.settings = settings = configuration.settings
         self.log = logger
@@ -69,9 +84,19 @@ class Daemon:
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
         self.credentials = Credentials(key_directory=settings.network.key_directory)
+        self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
+        self.reporter = Reporter(
+            self.pools,
+            logger,
+            host_id=settings.network.host_id,
+            clients=lambda: self.clients.count,
+            dropped=dropped,
+        )
+        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
+        self.replayer: Replayer | None = None
 
     def __repr__(self) -> str:
         return f"<Daemon {self.settings.network.host_id} {len(self.pools)} hosts>"
@@ -108,6 +133,8 @@ class Daemon:
         self._prepare_credentials()
         gid = group_id(self.settings.sockets.group)
         mode = int(self.settings.sockets.mode, 8)
+        self.replayer = build(self.settings, self.pools, self.log, gid=gid)
+        self.replayer.known = self.configuration.known
         for host in self.configuration.hosts:
             pool = Pool(
                 host,
@@ -117,13 +144,18 @@ class Daemon:
                 watch=self.keeper.watch,
                 sample=self.settings.log.sample,
             )
+            pool.came_back = self.replayer.came_back
             pool.credentials = self.credentials
             self.pools[host.id] = pool
         for name, host_id in self.configuration.sockets.items():
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
+        self.admin.start()
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
+        self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
+        self.replayer.start()
+        self.reporter.phase = "ready"
         self.log.info(
             "ready",
             version=__version__,
@@ -171,7 +203,11 @@ class Daemon:
         for pool in self.pools.values():
             self.log.info("status", **describe(pool))
             if pool.is_down:
-                pool.open_gate()
+                pool.gate.open()
+
+    def reload(self) -> None:
+        """Do as HUP: read code and configuration again (`POST /reload`)."""
+        os.kill(os.getpid(), signal.SIGHUP)
 
     # -- stop --------------------------------------------------------------------------------
 
@@ -179,7 +215,10 @@ class Daemon:
         """Stop in order: no new clients, what is under way finishes, all else gets con_lost."""
         timeout = self.settings.admin.stop_timeout
         started = monotonic()
+        self.reporter.phase = "stopping"
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
+        if self.replayer is not None:
+            self.replayer.stop()
         self.clients.stop_listening()
         for pool in self.pools.values():
             pool.stop()
@@ -188,6 +227,8 @@ class Daemon:
         for pool in self.pools.values():
             pool.kill()
         self._wait_until_answered(monotonic() + LAST_WORDS)
+        if self.replayer is not None:
+            self.replayer.close()
         self.clients.close()
         gevent.sleep(0)
         self.log.info(
@@ -198,7 +239,9 @@ class Daemon:
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""
+        self.watchdog.stop()
         self.clients.stop_listening()
+        self.admin.close()
         if self._pid_file_is_ours:
             with suppress(OSError):
                 Path(self.settings.daemon.pid_file).unlink()
@@ -222,12 +265,12 @@ def describe(pool: Pool) -> dict[str, object]:
     return {
         "host": pool.host.id,
         "state": pool.state.value,
+        "connections": len(states),
         "idle": states.count("idle"),
         "busy": states.count("busy"),
-        "connecting": states.count("connecting"),
-        "queue": pool.queue.qsize(),
-        "oldest_wait_ms": round(pool.oldest_wait * 1000, 3),
-        "ok": pool.stats.ok,
+        "queue": len(pool.queue),
+        "oldest_wait_ms": round(max(monotonic() - pool.queue.oldest_since, 0.0) * 1000, 3),
+        "requests": pool.stats.ok + pool.stats.con_lost,
         "con_lost": pool.stats.con_lost,
         "error": pool.last_error or None,
     }

@@ -76,12 +76,17 @@ class Keeper:
         self._cold.reverse()
         self._wake.set()
 
+    @property
+    def awake(self) -> bool:
+        """Whether anything is tended every tick now."""
+        return bool(self._watched or self._clients_watched or self._cold)
+
     # -- the greenlet ------------------------------------------------------------------------
 
     def run(self) -> None:
         """Tend for ever."""
         while True:
-            if not (self._watched or self._clients_watched or self._cold):
+            if not self.awake:
                 self._wake.wait(self._until_due())
             self._wake.clear()
             # A whole tick, whatever was watched meanwhile: a request must not cost a round.
@@ -139,6 +144,6 @@ def describe(pools: Iterable[Pool]) -> str:
     """Return the process title for these pools."""
     pools = tuple(pools)
     connections = sum(len(pool.connections) for pool in pools)
-    waiting = sum(pool.queue.qsize() for pool in pools)
+    waiting = sum(len(pool.queue) for pool in pools)
     down = sum(pool.is_down for pool in pools)
     return f"lonc: {len(pools)} hosts, {connections} connections, {waiting} waiting, {down} down"

@@ -18,12 +18,11 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
 from .errors import AlreadyRunningError, ConfigError
+from .rules.settings import LOCK_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOCK_NAME = ".lonc.lock"
-"""The lock file in the socket directory; the kernel drops the lock with the process."""
 
 BACKLOG = 4096
 """Clients that may wait to be accepted; the kernel's net.core.somaxconn caps it."""
@@ -33,7 +32,7 @@ PROBE_TIMEOUT = 1.0
 
 
 class DirectoryLock:
-    """The right to use a directory, for one process at a time."""
+    """The right to use a directory, for one process at a time; it ends with the process."""
 
     def __init__(self, directory: Path) -> None:
         """Take the lock.

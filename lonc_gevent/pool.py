@@ -17,22 +17,21 @@ transaction: client greenlet -> connection greenlet -> client greenlet):
 
 from __future__ import annotations
 
-from enum import Enum
 from math import inf
 from random import random
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from gevent.queue import SimpleQueue
 from greenlet import getcurrent
 
 from .connection import Connection
 from .errors import NotSentError
 from .rules.backoff import Gate
-from .rules.stats import HostStats
+from .rules.stats import HostState, HostStats
+from .rules.throttle import Throttle
 from .rules.wire import CON_LOST, verb
 from .tls import Credentials
-from .transaction import Transaction
+from .transaction import Transaction, TransactionQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,19 +44,8 @@ if TYPE_CHECKING:
     from .rules.wire import Line
     from .transaction import QueueBudget
 
-
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
-
-
-class State(Enum):
-    """How a host stands, in the words of its status."""
-
-    IDLE = "idle"  # no connection, and none was refused: the next request makes one
-    CONNECTING = "connecting"
-    UP = "up"
-    DOWN = "down"
-    STOPPING = "stopping"
 
 
 class Pool:
@@ -83,45 +71,37 @@ class Pool:
         self.credentials = Credentials()
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
-        self.queue: SimpleQueue[Transaction] = SimpleQueue()
+        self.queue = TransactionQueue(budget)
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
         self.watched = False
-        self.stopping = False
+        self.stopping = self.paused = False
         self.is_down = False
         self.last_error = ""
+        self.came_back: Callable[[Pool], None] = lambda _pool: None
+        """Called when the host is up again: what waits for it in files may go."""
         self._watch = watch
-        self._budget = budget
         self._sample = sample
         self._numbers = 0
-        self._refused = 0
-        self._refused_logged_at = -1e9
+        self._refusals = Throttle(REFUSED_LOG_INTERVAL)
 
     def __repr__(self) -> str:
-        busy = sum(c.state == "busy" for c in self.connections)
         return (
-            f"<Pool {self.host.id} {self.state.value} queue={self.queue.qsize()}"
-            f" idle={len(self.idle)} busy={busy} connecting={int(self.dialling is not None)}>"
+            f"<Pool {self.host.id} {self.state.value} queue={len(self.queue)}"
+            f" idle={len(self.idle)} busy={self.busy} connecting={int(self.dialling is not None)}>"
         )
 
     @property
-    def state(self) -> State:
+    def state(self) -> HostState:
         """How the host stands."""
-        if self.stopping:
-            return State.STOPPING
+        if self.stopping or self.paused:
+            return HostState.STOPPING if self.stopping else HostState.PAUSED
         if len(self.connections) > (self.dialling is not None):
-            return State.UP
+            return HostState.UP
         if self.is_down:
-            return State.DOWN
-        return State.CONNECTING if self.dialling else State.IDLE
-
-    @property
-    def oldest_wait(self) -> float:
-        """How long the oldest request in the queue has waited, in seconds."""
-        if not self.queue.qsize():
-            return 0.0
-        return monotonic() - self.queue.peek_nowait().since
+            return HostState.DOWN
+        return HostState.CONNECTING if self.dialling else HostState.IDLE
 
     # -- the path of a transaction -----------------------------------------------------------
 
@@ -140,6 +120,21 @@ class Pool:
             transaction.waiter = None
         return transaction.reply
 
+    def carry(self, request: Line) -> Transaction:
+        """Do as `transact`, for who must know what became of it; return the ended transaction.
+
+        With CON_LOST for a reply, its `error` tells a request that may have run from one that
+        never left.
+        """
+        transaction = Transaction(request, getcurrent(), monotonic())
+        self.submit(transaction)
+        try:
+            while transaction.reply is None:
+                self.hub.switch()
+        finally:
+            transaction.waiter = None
+        return transaction
+
     def submit(self, transaction: Transaction) -> None:
         """Give the transaction to an idle connection, or to the queue, or refuse it."""
         if not self.watched:
@@ -153,41 +148,43 @@ class Pool:
 
     def _enqueue(self, transaction: Transaction) -> None:
         now = transaction.since
-        if self.stopping or (not self.connections and not self.gate.is_open(now)):
+        if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
             return
-        size = len(transaction.request)
-        if (
-            self.queue.qsize() >= self.host.pool.max_queued
-            or self._budget.used + size > self._budget.limit
-        ):
+        if not self.queue.put(transaction, self.host.pool.max_queued):
             self._settle(transaction, CON_LOST)
             self._log_refused(now, "queue_full")
             return
-        self.queue.put_nowait(transaction)
-        self._budget.used += size
         self.grow(now)
 
     def take(self) -> Transaction | None:
         """Take the oldest transaction that waits and may still be sent."""
-        while self.queue.qsize():
-            transaction = self.queue.get_nowait()
-            self._budget.used -= len(transaction.request)
-            waited = monotonic() - transaction.since
+        while self.queue:
+            transaction = self.queue.take()
+            now = monotonic()
+            waited = now - transaction.since
             if waited < self.host.pool.queue_timeout:
                 self.stats.queue_wait.observe(waited)
                 return transaction
-            self.finish(transaction, CON_LOST)
-            self._log_refused(transaction.since + waited, "queue_timeout")
+            self._give_up(transaction, now)
         return None
+
+    def _give_up(self, transaction: Transaction, now: float) -> None:
+        """End a transaction that has waited for `queue_timeout`."""
+        self.finish(transaction, CON_LOST)
+        self._log_refused(now, "queue_timeout")
+
+    def _log_refused(self, now: float, reason: str) -> None:
+        count = self._refusals.count(now)
+        if count:
+            self.log.warning("requests_refused", error=reason, count=count)
 
     def put_back(self, transaction: Transaction) -> None:
         """Give back what was not sent: it is older than all that waits."""
         if self.idle:
             self.idle.pop().assign(transaction)
-            return
-        self.queue.queue.appendleft(transaction)
-        self._budget.used += len(transaction.request)
+        else:
+            self.queue.put_back(transaction)
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
         """End a transaction, and wake whoever waits for it."""
@@ -217,6 +214,7 @@ class Pool:
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
+        transaction.error = error
         self.finish(transaction, CON_LOST)
         self.log.warning(
             "reply_lost",
@@ -242,6 +240,7 @@ class Pool:
             self.dialling is not None
             or len(self.connections) >= self.host.pool.max_connections
             or self.stopping
+            or self.paused
             or not self.gate.is_open(now)
         ):
             return
@@ -261,9 +260,10 @@ class Pool:
         if self.is_down:
             self.is_down = False
             self.log.info("host_up")
+            self.came_back(self)
         self.log.info("connection_made", **connection.session_fields)
         # The new one takes the oldest request; if more wait, one connection more is made.
-        if self.queue.qsize() > 1:
+        if len(self.queue) > 1:
             self.grow(monotonic())
 
     def dial_failed(self, connection: Connection, error: NotSentError) -> None:
@@ -280,8 +280,8 @@ class Pool:
         self.connections.discard(connection)
         if error is None:
             self.log.info("connection_closed", connection=connection.number)
-        elif isinstance(error, NotSentError) and not connection.served:
-            # It never did anything. Without the gate this would be a loop of dialling.
+        elif isinstance(error, NotSentError) and connection.stillborn:
+            # Its transaction waits again: without the gate this would be a loop of dialling.
             self._attempt_failed(connection, error)
             return
         else:
@@ -291,9 +291,8 @@ class Pool:
                 error=error.kind,
                 detail=str(error),
             )
-        if self.queue.qsize():
-            now = monotonic()
-            self.grow(now)
+        if self.queue:
+            self.grow(monotonic())
             if not self.connections:
                 self.fail_queue()
 
@@ -308,19 +307,16 @@ class Pool:
             detail=str(error),
             retry_in_s=round(delay, 3),
         )
-        if self.connections:
-            return
-        if not self.is_down:
-            self.is_down = True
-            self.log.warning("host_down", error=error.kind, detail=str(error))
-        self.fail_queue()
+        if not self.connections:
+            if not self.is_down:
+                self.is_down = True
+                self.log.warning("host_down", error=error.kind, detail=str(error))
+            self.fail_queue()
 
     def fail_queue(self) -> None:
-        """Answer con_lost to all that waits."""
-        while self.queue.qsize():
-            transaction = self.queue.get_nowait()
-            self._budget.used -= len(transaction.request)
-            self.finish(transaction, CON_LOST)
+        """Answer con_lost to all that waits, unless it is to wait for the host's resumption."""
+        while self.queue and (self.stopping or not self.paused):
+            self.finish(self.queue.take(), CON_LOST)
 
     # -- what time, people and the end ask for -----------------------------------------------
 
@@ -329,34 +325,21 @@ class Pool:
 
         A quiet pool needs the next call at `next_due`.
         """
-        queue = self.queue
-        oldest = now - self.host.pool.queue_timeout
-        while queue.qsize() and queue.peek_nowait().since <= oldest:
-            transaction = queue.get_nowait()
-            self._budget.used -= len(transaction.request)
-            self.finish(transaction, CON_LOST)
-            self._log_refused(now, "queue_timeout")
+        while self.queue.oldest_since + self.host.pool.queue_timeout <= now:
+            self._give_up(self.queue.take(), now)
         for connection in self.connections:
             if connection.stream.deadline <= now:
                 connection.stream.expire()
         while self.idle and self.idle[0].idle_since + self.host.pool.idle_timeout <= now:
             self.idle[0].retire()
-        if queue.qsize():
+        if self.queue:
             self.grow(now)
-        if self._refused and now - self._refused_logged_at >= REFUSED_LOG_INTERVAL:
-            self._log_refused(now, "", more=0)
-        return len(self.idle) == len(self.connections) and not queue.qsize() and not self._refused
+        return len(self.idle) == len(self.connections) and not self.queue
 
     @property
     def next_due(self) -> float | None:
         """When a quiet pool must be tended again (monotonic seconds), None if never."""
-        if not self.idle:
-            return None
-        return self.idle[0].idle_since + self.host.pool.idle_timeout
-
-    def open_gate(self) -> None:
-        """Forget the failures: the next request makes an attempt (`reset_retries`, USR1)."""
-        self.gate.open()
+        return self.idle[0].idle_since + self.host.pool.idle_timeout if self.idle else None
 
     def close_connections(self) -> None:
         """End all connections once their transactions are done (`close_connection_exit`)."""
@@ -386,12 +369,3 @@ class Pool:
         # One that is killed before its first turn never gets to say so itself.
         if connection is self.dialling:
             self.ended(connection)
-
-    def _log_refused(self, now: float, reason: str, more: int = 1) -> None:
-        """Log that requests were refused: at once, then at most once per interval."""
-        self._refused += more
-        if now - self._refused_logged_at < REFUSED_LOG_INTERVAL:
-            return
-        self.log.warning("requests_refused", error=reason or "queue_full", count=self._refused)
-        self._refused = 0
-        self._refused_logged_at = now

@@ -1,28 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A transaction: one request, its reply, and the greenlet that waits for it."""
+"""A transaction: one request, its reply, who waits for it; and the queue of those that wait."""
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
+
+from gevent.queue import SimpleQueue
 
 from .rules.wire import verb
 
 if TYPE_CHECKING:
     from greenlet import greenlet
 
+    from .errors import ReplyLostError
     from .rules.wire import Line
 
 
 class Transaction:
     """One request on its way to a lond, and the greenlet that waits for its reply."""
 
-    __slots__ = ("reply", "request", "since", "waiter")
+    __slots__ = ("error", "reply", "request", "since", "waiter")
 
     def __init__(self, request: Line, waiter: greenlet, since: float) -> None:
         self.request = request
         self.waiter: greenlet | None = waiter
         self.since = since
         self.reply: Line | None = None
+        self.error: ReplyLostError | None = None
+        """Why the reply will not come, of a request that may have run."""
 
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'done' if self.reply else 'open'}>"
@@ -36,3 +42,48 @@ class QueueBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+
+
+class TransactionQueue:
+    """A host's transactions that wait for a lond connection, oldest first.
+
+    Bounded by a number of transactions, and by the budget's bytes over all hosts.
+    """
+
+    __slots__ = ("_budget", "_waiting")
+
+    def __init__(self, budget: QueueBudget) -> None:
+        self._waiting: SimpleQueue[Transaction] = SimpleQueue()
+        self._budget = budget
+
+    def __len__(self) -> int:
+        """Return how many transactions wait."""
+        return self._waiting.qsize()
+
+    def __repr__(self) -> str:
+        return f"<TransactionQueue of {len(self)}>"
+
+    @property
+    def oldest_since(self) -> float:
+        """Since when the oldest one has waited (monotonic seconds); infinity if none waits."""
+        return self._waiting.peek_nowait().since if self._waiting.qsize() else inf
+
+    def put(self, transaction: Transaction, limit: int) -> bool:
+        """Let it wait, behind all others; False: there is no room."""
+        size = len(transaction.request)
+        if self._waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
+            return False
+        self._waiting.put_nowait(transaction)
+        self._budget.used += size
+        return True
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Let it wait again, before all others: it is older. There is always room."""
+        self._waiting.queue.appendleft(transaction)
+        self._budget.used += len(transaction.request)
+
+    def take(self) -> Transaction:
+        """Take the oldest one. Raises gevent.queue.Empty."""
+        transaction = self._waiting.get_nowait()
+        self._budget.used -= len(transaction.request)
+        return transaction

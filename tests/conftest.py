@@ -34,5 +34,5 @@ def net(short_path: Path) -> Iterator[Network]:
         "retry_backoff_min": 0.2,
         "retry_backoff_max": 1.0,
     }
-    with network(short_path, pool=pool) as made:
+    with network(short_path, pool=pool, tables={"admin": {"stop_timeout": 2.0}}) as made:
         yield made

@@ -219,8 +219,8 @@ def test_a_status_event_for_each_host(net: Network) -> None:
 
     up = net.wait_for("status", host="msul2")
     down = net.wait_for("status", host="nscll1")
-    assert (up["state"], up["ok"], up["con_lost"]) == ("up", 1, 0)
-    assert (down["state"], down["ok"], down["con_lost"]) == ("down", 0, 1)
+    assert (up["state"], up["requests"], up["con_lost"]) == ("up", 1, 0)
+    assert (down["state"], down["requests"], down["con_lost"]) == ("down", 1, 1)
 
 
 def test_usr1_opens_the_gates(net: Network) -> None:

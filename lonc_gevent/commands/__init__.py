@@ -28,10 +28,13 @@ config_option = click.option(
 )
 
 
-def load_or_exit(path: Path) -> Configuration:
-    """Return the configuration; if it does not pass, say all that is wrong, and exit with 2."""
+def load_or_exit(path: Path, *, to_run: bool = False) -> Configuration:
+    """Return the configuration; if it does not pass, say all that is wrong, and exit with 2.
+
+    `to_run`: what only the daemon needs is checked too (directories, group, certificates).
+    """
     try:
-        return load(path)
+        return load(path, to_run=to_run)
     except ConfigError as error:
         exit_bad_config(error)
 

@@ -25,7 +25,7 @@ def command(config: Path) -> None:
     All problems at once, one a line on stderr: file, key or line, what was found, what was
     expected. Exit codes: 0 good, 2 not.
     """
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, to_run=True)
     problems = [str(problem) for problem in doubts(str(config), configuration, time())]
     if problems:
         exit_bad_config(ConfigError(problems))

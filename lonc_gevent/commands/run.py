@@ -34,13 +34,13 @@ def command(config: Path) -> None:
     cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
     anything else.
     """
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, to_run=True)
     faulthandler.enable()
     logs = open_logs(configuration.settings.log)
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     try:
-        Daemon(configuration, logs.logger).run()
+        Daemon(configuration, logs.logger, dropped=lambda: logs.dropped).run()
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:

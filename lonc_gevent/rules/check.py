@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -22,6 +23,9 @@ from lonc_gevent.rules.settings import Configuration, HostOverrides, HostSetting
 
 Read = Callable[[str], bytes | str]
 """Given an absolute path: the bytes of the file, or in words why it cannot be read."""
+
+LONCAPA_CONF_MAX = 1024 * 1024
+"""Bytes; a real one has some thousand."""
 
 _FILLS: tuple[tuple[str, str, str, str], ...] = (
     # variable of loncapa.conf, what is appended to it, table and key that it fills
@@ -42,10 +46,20 @@ _NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
 
 
 class Checked(Struct, frozen=True):
-    """What came of it: a configuration and no problems, or None and at least one."""
+    """What came of it: a configuration and no problems, or None and at least one.
+
+    settings: what there is of them even if there are problems, defaults in place of what is no
+    good; None if the TOML file is no TOML. `bad` names the keys and tables that are no good.
+    """
 
     configuration: Configuration | None
     problems: tuple[Problem, ...]
+    settings: Settings | None
+    bad: AbstractSet[str]
+
+    def is_good(self, key: str) -> bool:
+        """Say whether the value of a key such as `pool.max_queued` is what the user meant."""
+        return not {key, key.partition(".")[0]} & self.bad
 
 
 def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
@@ -57,19 +71,18 @@ def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
     read    gives the other files, see `Read`
     """
     report = Report(file)
-    configuration = None
     document = tables.parse(toml, report.toml)
-    if document is not None:
-        draft = tables.read(document, report.toml)
-        _fill_from_loncapa_conf(draft, folder, read, report)
-        settings = _settings(draft, folder)
-        _check_needed(settings, draft, report)
-        crosschecks.check_settings(
-            settings, draft.bad, posixpath.join(folder, posixpath.basename(file)), report
-        )
-        configuration = _with_hosts(settings, draft, read, report)
+    if document is None:
+        return Checked(None, report.problems(), None, frozenset())
+    draft = tables.read(document, report.toml)
+    _fill_from_loncapa_conf(draft, folder, read, report)
+    settings = _settings(draft, folder)
+    _check_needed(settings, draft, report)
+    own_path = posixpath.join(folder, posixpath.basename(file))
+    crosschecks.check_settings(settings, draft.bad, own_path, report)
+    configuration = _with_hosts(settings, draft, read, report)
     problems = report.problems()
-    return Checked(None if problems else configuration, problems)
+    return Checked(None if problems else configuration, problems, settings, draft.bad)
 
 
 def _with_hosts(
@@ -91,7 +104,7 @@ def _with_hosts(
         if "sockets.directory" not in draft.bad:
             crosschecks.check_path_lengths(sockets, settings, report)
     hosts = tuple(_host_settings(line, settings) for line in served)
-    return Configuration(settings=settings, hosts=hosts, sockets=sockets)
+    return Configuration(settings=settings, hosts=hosts, sockets=sockets, known=tab.ids)
 
 
 def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:
@@ -114,6 +127,9 @@ def _fill_from_loncapa_conf(draft: tables.Draft, folder: str, read: Read, report
     if content is None:
         return
     sheet = report.sheet(path)
+    if len(content) > LONCAPA_CONF_MAX:
+        sheet.add("", f"is larger than {LONCAPA_CONF_MAX} bytes", "expected a loncapa.conf")
+        return
     variables = loncapa_conf.parse(content)
     told = set()
     for name, suffix, table, key_name in _FILLS:

@@ -77,6 +77,17 @@ def socket_names(style: str, hosts: Iterable[HostLine]) -> dict[str, str]:
     return names
 
 
+def asks_for_ssl(settings: Settings) -> tuple[str, str] | None:
+    """Find the first key that asks for ssl, and its value."""
+    asking = [("network.security", settings.network.security)]
+    asking += [
+        (dotted("hosts", host_id, "security"), own.security)
+        for host_id, own in settings.hosts.items()
+        if own.security is not None
+    ]
+    return next((ask for ask in asking if ask[1].startswith("ssl")), None)
+
+
 def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report: Report) -> None:
     """Check what the tables say together; `file` is the path of the TOML file."""
     _check_pools(settings, bad, report)
@@ -202,13 +213,7 @@ def _check_orders(
 
 def _check_certificates(settings: Settings, bad: AbstractSet[str], report: Report) -> None:
     """See that what asks for ssl has the files for it, be it only one host."""
-    asking = [("network.security", settings.network.security)]
-    asking += [
-        (dotted("hosts", host_id, "security"), own.security)
-        for host_id, own in settings.hosts.items()
-        if own.security is not None
-    ]
-    first = next((ask for ask in asking if ask[1].startswith("ssl")), None)
+    first = asks_for_ssl(settings)
     if first is None:
         return
     for name in ("certificate", "private_key", "ca_certificate"):

@@ -23,6 +23,7 @@ MAX_LINES = 200_000
 """More than any network has: a file beyond this is something else."""
 
 _FIELDS = 4
+_SPLITS = 64  # beyond them, colons are part of the last extra field
 _SHAPE = "expected id:domain:role:dns-name[:more]"
 
 
@@ -83,7 +84,7 @@ def _fields(line: bytes) -> tuple[list[str], tuple[str, str] | None]:
     except UnicodeDecodeError as error:
         found = f"byte 0x{line[error.start]:02x} is not UTF-8: {show(line)}"
         return [line.decode("utf-8", "replace").partition(":")[0].strip()], (found, _SHAPE)
-    fields = [field.strip() for field in text.split(":")]
+    fields = [field.strip() for field in text.split(":", _SPLITS)]
     return fields, _fault(text, fields)
 
 

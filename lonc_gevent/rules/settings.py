@@ -288,7 +288,7 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     port: int
     security: Security
     negotiation: Negotiation
-    init_version: str
+    init_version: str = ""
     client_id: str
     server_id: str
     pool: Pool
@@ -299,8 +299,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
     hosts    in the order of hosts.tab
     sockets  file name below sockets.directory -> id of the host that it belongs to
+    known    the ids of hosts.tab, those that are not served here included
     """
 
     settings: Settings
     hosts: tuple[HostSettings, ...]
     sockets: dict[str, str]
+    known: frozenset[str] = frozenset()

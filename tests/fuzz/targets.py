@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import delayed_targets
+
 from lonc_gevent.errors import BadSealedReplyError, LondError
 from lonc_gevent.rules import hosts_tab, loncapa_conf
 from lonc_gevent.rules.certificates import check_dates, check_together, expires
@@ -208,6 +210,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "configuration": configuration,
     "certificates": certificates,
     "report": report,
+    **delayed_targets.TARGETS,
 }
 
 SEEDS: dict[str, list[bytes]] = {
@@ -236,5 +239,6 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "certificates": [b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n\x00\x00"],
     "report": [b"init\nversion:$Revision: 1.402 $\nok\n1234\n", b"init:local:/x:1\nerror:x\n"],
+    **delayed_targets.SEEDS,
 }
 """Where the search begins; tests/fuzz/corpus/NAME/ holds what it found worth keeping."""
