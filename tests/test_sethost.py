@@ -40,6 +40,7 @@ def test_each_id_is_asked(net: Network, revision: int) -> None:
         assert client.ask(b"sethost:msul2:ping") == b"msul2"
         assert client.ask(b"sethost:msul2b:encrypt:eget:x") == b"x"
         assert client.ask(b"encrypt:ping") == b"msul2"
+    net.wait_for("connection_made")
     assert len(net.find("connection_made")) == 1
 
 
