@@ -53,10 +53,12 @@ setup(
             "ruff>=0.9,<0.18",
             "setuptools>=70",
             "supervisor>=4.2,<5",
+            "trustme>=1.2,<2",  # certificates for tests
             "types-gevent>=25.4",
             "types-pyyaml>=6",
             "types-setuptools>=70",
         ],
+        "fuzz": ["atheris>=2.3,<4"],
         "demo": ["supervisor>=4.2,<5"],
         "web": ["gunicorn[gevent]>=23,<28"],  # the example application (scripts/quickstart --web)
     },

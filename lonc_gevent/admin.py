@@ -27,12 +27,12 @@ import gevent
 import msgspec
 
 from .controls import COMMANDS
-from .conversation import peer_of
 from .errors import ConfigError
 from .httpd import SOCKET_KEY, HttpServer
 from .listeners import listen, remove
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
+from .peers import peer_of
 from .rules.names import is_loopback, split_address
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .conversation import Peer
+    from .peers import Peer
     from .rules.settings import Admin as AdminSettings
     from .status import Reporter
 

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .conversation import Client, Held, HeldError, peer_of
+from .conversation import Client, Held, HeldError
 from .listeners import Listener, listen, remove, take_up
 from .stream import in_hub
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
+    from .peers import Door
     from .pool import Pool
 
 ACCEPT_BURST = 64
@@ -53,7 +54,7 @@ class Clients:
         hub: Hub,
         logger: FilteringBoundLogger,
         *,
-        allow_uids: frozenset[int],
+        door: Door,
         watch: Callable[[], None],
     ) -> None:
         self.hub = hub
@@ -63,10 +64,9 @@ class Clients:
         self.clients: set[Client] = set()
         self.slow: set[Client] = set()
         self.accepted = 0
-        self.denied = 0
+        self.door = door
         self.holding = False
         self.held: list[Held] = []
-        self._allow_uids = allow_uids
         self._spare: list[Client] = []
         self._resume_at = inf
         self._stopping = False
@@ -78,6 +78,11 @@ class Clients:
     def count(self) -> int:
         """The number of clients connected now."""
         return len(self.clients) - len(self._spare)
+
+    @property
+    def denied(self) -> int:
+        """The number of clients that were not let in."""
+        return self.door.denied
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -114,7 +119,8 @@ class Clients:
                 self._pause(error)
                 return False
             os.set_blocking(fd, False)
-            if self._allow_uids and not self._is_allowed(fd, listener):
+            uid = -1 if self.door.is_open else self._ask_at_the_door(fd, listener.pool)
+            if uid is None:
                 os.close(fd)
                 continue
             self.accepted += 1
@@ -123,21 +129,15 @@ class Clients:
             else:
                 client = Client(self)
                 self.clients.add(client)
+            client.uid = uid
             client.serve(listener.pool, fd)
         return True
 
-    def _is_allowed(self, fd: int, listener: Listener) -> bool:
-        peer = peer_of(fd)
-        if peer.uid in self._allow_uids:
-            return True
-        self.denied += 1
-        self.log.warning(
-            "client_denied",
-            host=listener.pool.host.id,
-            client_pid=peer.pid,
-            client_uid=peer.uid,
-        )
-        return False
+    def _ask_at_the_door(self, fd: int, pool: Pool) -> int | None:
+        try:
+            return self.door.admits(fd, pool.host.id)
+        except OSError:  # gone already, or no descriptor left to ask with
+            return None
 
     def _pause(self, error: OSError) -> None:
         """Leave waiting clients in the backlog: an accept that fails would fail at once again."""
@@ -195,7 +195,12 @@ class Clients:
 
     def adopt(self, pool: Pool, fd: int, unread: bytes) -> None:
         """Serve a client that is accepted already, and from which `unread` was read."""
+        uid = -1 if self.door.is_open else self._ask_at_the_door(fd, pool)
+        if uid is None:
+            os.close(fd)
+            return
         client = self._spare.pop() if self._spare else Client(self)
+        client.uid = uid
         self.clients.add(client)
         self.hub.loop.run_callback(client.serve, pool, fd, unread)
 

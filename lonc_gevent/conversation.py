@@ -12,15 +12,13 @@ the rest of an accept.
 
 from __future__ import annotations
 
-import os
-import struct
 from math import inf
-from socket import SO_PEERCRED, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from greenlet import greenlet
 
+from .peers import peer_of
 from .rules.wire import (
     CLOSE_CONNECTIONS,
     CON_LOST,
@@ -35,16 +33,9 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
+    from .peers import Door
     from .pool import Pool
     from .rules.wire import Line
-
-
-class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket, by the kernel's word."""
-
-    pid: int
-    uid: int
-    gid: int
 
 
 class Held(NamedTuple):
@@ -60,12 +51,6 @@ class HeldError(Exception):
     """The client is not served any more here: it is handed over."""
 
 
-def peer_of(fd: int) -> Peer:
-    """Ask the kernel who connected. Raises OSError."""
-    with socket(fileno=os.dup(fd)) as copy:
-        return Peer(*struct.unpack("3i", copy.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)))
-
-
 class Owner(Protocol):
     """What a client asks of all that it is one of."""
 
@@ -74,6 +59,7 @@ class Owner(Protocol):
     slow: set[Client]
     holding: bool
     held: list[Held]
+    door: Door
 
     def watch(self) -> None:
         """Hear that something begins here that has a deadline."""
@@ -85,13 +71,15 @@ class Owner(Protocol):
 class Client:
     """A greenlet that serves one client after another."""
 
-    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream")
+    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream", "uid")
 
     def __init__(self, clients: Owner) -> None:
         self._clients = clients
         self._buffer = LineBuffer(0)
         self.stream = Stream(clients.hub)
         self.pool: Pool | None = None
+        self.uid = -1
+        """For the door; -1: it did not ask."""
         self.answering = False
         """Whether a whole request was read whose reply is not written yet."""
         self.greenlet = greenlet(self._run, clients.hub)
@@ -134,6 +122,9 @@ class Client:
                 self.answering = False
                 self.pool = None
                 self.stream.close()
+                if self.uid >= 0:
+                    clients.door.leave(self.uid)
+                    self.uid = -1
             if not clients.keep(self):
                 return
 
@@ -148,6 +139,7 @@ class Client:
                     if not data:
                         return
                     request = buffer.add(data)
+                    del data
             except LineTooLongError:
                 self._refuse_too_long(pool, len(buffer))
                 return
@@ -162,6 +154,8 @@ class Client:
                 reply = pool.transact(request)
             if not stream.write_now(reply):
                 self._write_slowly(pool, reply)
+            # A client that keeps its connection open must not keep its last lines in memory.
+            del request, reply
             self.answering = False
             if pool.draining and self._leaves():
                 return

@@ -19,17 +19,22 @@ from .control import Control, Request
 from .delayed.replayer import build
 from .drain import Drain
 from .errors import ConfigError
+from .expiry import warn_daily
 from .handover import Guest, Handover, Socket
 from .hosts import Hosts, group_id, limits
 from .keeper import Keeper, tick_for
 from .listeners import prepare_directory, remove
+from .localkey import remove_left_over
 from .lock import DirectoryLock
 from .orders import Orders
+from .peers import Door
+from .permissions import openings
 from .report import write_whole
 from .rules.settings import LOCK_NAME
 from .rules.shard import part
 from .rules.wire import CON_LOST
 from .status import Reporter
+from .tls import Credentials
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -72,14 +77,17 @@ class Daemon:
         self.clients = Clients(
             self.hub,
             logger,
-            allow_uids=frozenset(settings.sockets.allow_uids),
+            door=Door(settings.sockets, logger),
             watch=self.keeper.watch_clients,
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
         self.replayer = build(settings, self.pools, logger, lock=lock)
-        self.hosts = Hosts(configuration, logger, self.keeper, self.clients, self.replayer)
+        self.credentials = Credentials(key_directory=settings.network.key_directory)
+        self.hosts = Hosts(
+            configuration, logger, self.keeper, self.clients, self.replayer, self.credentials
+        )
         self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
         self.reporter = Reporter(
             self.pools,
@@ -134,9 +142,12 @@ class Daemon:
         self.log.info("starting", version=__version__, pid=os.getpid(), shard=shard)
         directory = Path(self.settings.sockets.directory)
         raise_descriptor_limit()
+        if not self.settings.daemon.core_dumps:
+            forbid_core_dumps()
         names = None if self.shard is None else self.hosts.configuration.sockets
         prepare_directory(directory, names)
         self._lock = DirectoryLock(directory, self.shard, inherited.locks)
+        self._prepare_credentials()
         sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
         self.hosts.open(sockets)
         for path, (fd, inode) in sockets.items():  # nobody's any more
@@ -178,6 +189,17 @@ class Daemon:
         for left in (inherited.pid_file, inherited.admin):
             if left and left not in here:
                 Path(left).unlink(missing_ok=True)
+
+    def _prepare_credentials(self) -> None:
+        """Read the certificates, if a host needs them; warn of what is not as it should be."""
+        securities = {host.security for host in self.hosts.configuration.hosts}
+        if any(security.startswith("ssl") for security in securities):
+            self.credentials.load(self.settings.network)
+        if self.credentials.certificate_expires is not None:
+            gevent.spawn(warn_daily, self.credentials.certificate_expires, self.log)
+        remove_left_over(Path(self.settings.network.key_directory))
+        for opening in openings(self.hosts.configuration):
+            self.log.warning("too_open", **opening._asdict())
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:
@@ -237,3 +259,9 @@ def raise_descriptor_limit() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def forbid_core_dumps() -> None:
+    """Let the kernel write no core file: all keys and requests of the moment would be in it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

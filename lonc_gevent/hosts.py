@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .listeners import Listener
     from .rules.host_changes import HostChanges
     from .rules.settings import Configuration, HostSettings
+    from .tls import Credentials
 
 
 class Hosts:
@@ -40,9 +41,11 @@ class Hosts:
         keeper: Keeper,
         clients: Clients,
         replayer: Replayer,
+        credentials: Credentials,
     ) -> None:
         self.configuration = configuration
         self.replayer = replayer
+        self.credentials = credentials
         replayer.known = configuration.known
         self.log = logger
         self.keeper = keeper
@@ -149,6 +152,7 @@ class Hosts:
             sample=self.configuration.settings.log.sample,
         )
         pool.came_back = self.replayer.came_back
+        pool.credentials = self.credentials
 
     def _listen(self, name: str, host_id: str, inherited: dict[Path, tuple[int, int]]) -> None:
         path = self._path(name)

@@ -30,6 +30,7 @@ from .rules.backoff import Gate
 from .rules.stats import HostState, HostStats
 from .rules.throttle import Throttle
 from .rules.wire import CON_LOST, verb
+from .tls import Credentials
 from .transaction import Transaction, TransactionQueue
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Pool:
         self.host = host
         self.hub = hub
         self.log = logger.bind(host=host.id)
+        self.credentials = Credentials()
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
@@ -241,7 +243,7 @@ class Pool:
             self.is_down = False
             self.log.info("host_up")
             self.came_back(self)
-        self.log.info("connection_made", connection=connection.number)
+        self.log.info("connection_made", **connection.session_fields)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if len(self.queue) > 1:
             self.grow(monotonic())
@@ -278,7 +280,7 @@ class Pool:
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
         now = monotonic()
-        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, not a secret
+        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, no secret # nosec B311
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from importlib import import_module
+from time import time
 from typing import TYPE_CHECKING
 
 import click
 
-from . import config_option, load_or_exit
+from lonc_gevent.configuration import doubts
+from lonc_gevent.errors import ConfigError
+
+from . import config_option, exit_bad_config, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +28,9 @@ def command(config: Path, *, for_restart: bool) -> None:
     expected. Exit codes: 0 good, 2 not.
     """
     configuration = load_or_exit(config, to_run=True)
+    problems = [str(problem) for problem in doubts(str(config), configuration, time())]
+    if problems:
+        exit_bad_config(ConfigError(problems))
     if for_restart:
         import_module("lonc_gevent.commands.run")
     click.echo(

@@ -227,7 +227,7 @@ class HostReplay:
 
     def _lost(self, name: str, attempts: int, kind: str) -> None:
         """Count a connection that was lost under a file; the next attempt waits."""
-        delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret
+        delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret # nosec B311
         self._attempts = (name, attempts)
         self.owner.log.warning(
             "delayed_attempt_lost",
