@@ -107,7 +107,7 @@ class Connection:
     def _run(self) -> None:
         pool = self.pool
         try:
-            self.lond = lond = connect(pool.host, pool.hub, self.stream)
+            self.lond = lond = self._connect()
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
@@ -127,6 +127,10 @@ class Connection:
                 pool.finish(transaction, CON_LOST)
             lond.close()
             pool.ended(self, ending)
+
+    def _connect(self) -> Lond:
+        """Connect to lond and shake hands; a test of the pool has its own. Raises NotSentError."""
+        return connect(self.pool.host, self.pool.hub, self.stream)
 
     def _serve(self, lond: Lond) -> LondError | None:
         """Carry one transaction after another; return why it ended, None if it was asked to."""

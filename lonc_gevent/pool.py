@@ -70,6 +70,7 @@ class Pool:
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
+        self.connection_class = Connection
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
@@ -227,7 +228,7 @@ class Pool:
             self.watched = True
             self._watch(self)
         self._numbers += 1
-        self.dialling = connection = Connection(self, self._numbers)
+        self.dialling = connection = self.connection_class(self, self._numbers)
         self.connections.add(connection)
 
     def dialled(self, connection: Connection) -> None:
@@ -253,6 +254,8 @@ class Pool:
 
     def ended(self, connection: Connection, error: LondError | None = None) -> None:
         """Note the end of a connection; make another one if something waits for it."""
+        if connection not in self.connections:
+            return  # killed while it was being made, and that was told already
         if self.dialling is connection:
             self.dialling = None
         self.connections.discard(connection)
