@@ -23,7 +23,7 @@ setup(
     license="GPL-2.0-or-later",
     python_requires=">=3.11",
     packages=find_packages(include=["lonc_gevent", "lonc_gevent.*"]),
-    package_data={"lonc_gevent": ["py.typed", "*.md"]},
+    package_data={"lonc_gevent": ["py.typed", "*.md", "page/*.html"]},
     entry_points={"console_scripts": ["lonc-gevent = lonc_gevent.cli:main"]},
     install_requires=[
         "gevent>=25.4,<27",  # the hub, the loop's watchers and callbacks, gevent.queue
@@ -33,6 +33,8 @@ setup(
         "cryptography>=45,<52",  # IDEA, in its "decrepit" module
         "msgspec>=0.19,<0.23",
         "click>=8.1,<9",
+        "prometheus-client>=0.21,<1",
+        "rich>=13.9,<16",  # the table of `status`
         "setproctitle>=1.3,<2",
     ],
     extras_require={
@@ -41,13 +43,17 @@ setup(
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
+            "py-spy>=0.4,<1",  # scripts/bench --profile
+            "playwright>=1.48,<2",  # drives Debian's chromium; its own browsers are not needed
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",
             "pytest-timeout>=2.3,<3",
+            "pyyaml>=6,<7",
             "ruff>=0.9,<0.18",
             "setuptools>=70",
             "supervisor>=4.2,<5",
             "types-gevent>=25.4",
+            "types-pyyaml>=6",
             "types-setuptools>=70",
         ],
         "demo": ["supervisor>=4.2,<5"],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line: which commands there are. Each is a module in `commands/`.
 
-A command's module is imported when the command is used: `check` and `send` need no gevent.
+A command's module is imported when it is used: `check`, `send` and `status` need no gevent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "run": "lonc_gevent.commands.run:command",
     "check": "lonc_gevent.commands.check:command",
     "send": "lonc_gevent.commands.send:command",
+    "delayed": "lonc_gevent.commands.delayed:command",
+    "status": "lonc_gevent.commands.status:command",
     "lond": "lonc_gevent.standin.command:lond_command",
 }
 """Command -> where it is, written as in an entry point."""

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
-from .errors import LondError, NotSentError, ReplyLostError, UnsolicitedBytesError
+from .errors import (
+    ConnectionLostError,
+    LondError,
+    NotSentError,
+    ReplyLostError,
+    UnsolicitedBytesError,
+)
 from .lond import connect
 from .rules.wire import CON_LOST
 from .stream import Stream
@@ -124,6 +130,7 @@ class Connection:
             # Killed, or a bug of ours: the reply, if any, is lost.
             transaction, self.transaction = self.transaction, None
             if transaction is not None:
+                transaction.error = ConnectionLostError("we ended it ourselves")
                 pool.finish(transaction, CON_LOST)
             lond.close()
             pool.ended(self, ending)
@@ -150,6 +157,7 @@ class Connection:
                 return error
             except ReplyLostError as error:
                 self.transaction = None
+                transaction.error = error
                 pool.reply_lost(self, transaction, error)
                 return error
             self.transaction = None

@@ -16,14 +16,20 @@ import gevent
 from gevent.queue import SimpleQueue
 
 from . import __version__
+from .admin import Admin
 from .clients import Clients
+from .delayed.replayer import Replayer, build
 from .errors import ConfigError
 from .keeper import Keeper, tick_for
 from .listeners import DirectoryLock, prepare_directory
 from .pool import Pool
+from .status import Reporter
 from .transaction import QueueBudget
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
@@ -45,9 +51,18 @@ RESOLVER_THREADS = 32
 
 
 class Daemon:
-    """One running lonc. `run` returns when it has stopped."""
+    """One running lonc. `run` returns when it has stopped.
 
-    def __init__(self, configuration: Configuration, logger: FilteringBoundLogger) -> None:
+    dropped  tells how many log lines were lost
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        logger: FilteringBoundLogger,
+        *,
+        dropped: Callable[[], int] = int,
+    ) -> None:
         self.configuration = configuration
         self.settings = settings = configuration.settings
         self.log = logger
@@ -63,9 +78,19 @@ class Daemon:
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
+        self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
+        self.reporter = Reporter(
+            self.pools,
+            logger,
+            host_id=settings.network.host_id,
+            clients=lambda: self.clients.count,
+            dropped=dropped,
+        )
+        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
         self._control: SimpleQueue[str] = SimpleQueue()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
+        self.replayer: Replayer | None = None
 
     def __repr__(self) -> str:
         return f"<Daemon {self.settings.network.host_id} {len(self.pools)} hosts>"
@@ -99,6 +124,8 @@ class Daemon:
         self._lock = DirectoryLock(directory)
         gid = group_id(self.settings.sockets.group)
         mode = int(self.settings.sockets.mode, 8)
+        self.replayer = build(self.settings, self.pools, self.log, gid=gid)
+        self.replayer.known = self.configuration.known
         for host in self.configuration.hosts:
             pool = Pool(
                 host,
@@ -108,12 +135,17 @@ class Daemon:
                 watch=self.keeper.watch,
                 sample=self.settings.log.sample,
             )
+            pool.came_back = self.replayer.came_back
             self.pools[host.id] = pool
         for name, host_id in self.configuration.sockets.items():
             self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
+        self.admin.start()
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
+        self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
+        self.replayer.start()
+        self.reporter.phase = "ready"
         self.log.info(
             "ready",
             version=__version__,
@@ -152,13 +184,20 @@ class Daemon:
             if pool.is_down:
                 pool.gate.open()
 
+    def reload(self) -> None:
+        """Do as HUP: read code and configuration again (`POST /reload`)."""
+        os.kill(os.getpid(), signal.SIGHUP)
+
     # -- stop --------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         """Stop in order: no new clients, what is under way finishes, all else gets con_lost."""
         timeout = self.settings.admin.stop_timeout
         started = monotonic()
+        self.reporter.phase = "stopping"
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
+        if self.replayer is not None:
+            self.replayer.stop()
         self.clients.stop_listening()
         for pool in self.pools.values():
             pool.stop()
@@ -167,8 +206,11 @@ class Daemon:
         for pool in self.pools.values():
             pool.kill()
         self._wait_until_answered(monotonic() + LAST_WORDS)
+        if self.replayer is not None:
+            self.replayer.close()
         self.clients.close()
         gevent.sleep(0)
+        self.watchdog.stop()  # `stopped` is the last event
         self.log.info(
             "stopped",
             con_lost=killed,
@@ -177,7 +219,9 @@ class Daemon:
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""
+        self.watchdog.stop()
         self.clients.stop_listening()
+        self.admin.close()
         if self._pid_file_is_ours:
             with suppress(OSError):
                 Path(self.settings.daemon.pid_file).unlink()

@@ -6,6 +6,8 @@ AlreadyRunningError   another daemon holds the directory; exit 3
 LondError             something went wrong with a lond, its class says what, its branch what to do:
   NotSentError        no byte of a request has left: it may go to another connection
   ReplyLostError      the request may have run: answer con_lost, never send it again
+UnsealError           a sealed delayed request: to quarantine with it
+SpoolError            the delayed directory: say so, and try again later
 
 Each LondError that can be raised carries a `kind`: its short name in log events and metrics.
 Texts never hold a payload, a key or a challenge.
@@ -143,3 +145,18 @@ class BadSealedReplyError(ReplyLostError):
     """An `enc:` reply that cannot be opened (protocol.md, section 4)."""
 
     kind = "bad_sealed_reply"
+
+
+# -- delayed requests ------------------------------------------------------------------------
+
+
+class UnsealError(LoncError):
+    """A sealed delayed request cannot be opened; `kind` says why, in one word."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(kind)
+
+
+class SpoolError(LoncError):
+    """The delayed directory cannot be used now; the text says why."""

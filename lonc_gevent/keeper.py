@@ -76,12 +76,17 @@ class Keeper:
         self._cold.reverse()
         self._wake.set()
 
+    @property
+    def awake(self) -> bool:
+        """Whether anything is tended every tick now."""
+        return bool(self._watched or self._clients_watched or self._cold)
+
     # -- the greenlet ------------------------------------------------------------------------
 
     def run(self) -> None:
         """Tend for ever."""
         while True:
-            if not (self._watched or self._clients_watched or self._cold):
+            if not self.awake:
                 self._wake.wait(self._until_due())
             self._wake.clear()
             # A whole tick, whatever was watched meanwhile: a request must not cost a round.

@@ -75,9 +75,10 @@ class Pool:
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
         self.watched = False
-        self.stopping = False
+        self.stopping = self.paused = False
         self.is_down = False
         self.last_error = ""
+        self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
         self._watch = watch
         self._sample = sample
         self._numbers = 0
@@ -92,8 +93,8 @@ class Pool:
     @property
     def state(self) -> HostState:
         """How the host stands."""
-        if self.stopping:
-            return HostState.STOPPING
+        if self.stopping or self.paused:
+            return HostState.STOPPING if self.stopping else HostState.PAUSED
         if len(self.connections) > (self.dialling is not None):
             return HostState.UP
         if self.is_down:
@@ -130,14 +131,13 @@ class Pool:
 
     def _enqueue(self, transaction: Transaction) -> None:
         now = transaction.since
-        if self.stopping or (not self.connections and not self.gate.is_open(now)):
+        if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
-            return
-        if not self.queue.put(transaction, self.host.pool.max_queued):
+        elif self.queue.put(transaction, self.host.pool.max_queued):
+            self.grow(now)
+        else:
             self._settle(transaction, CON_LOST)
             self._log_refused(now, "queue_full")
-            return
-        self.grow(now)
 
     def take(self) -> Transaction | None:
         """Take the oldest transaction that waits and may still be sent."""
@@ -221,6 +221,7 @@ class Pool:
             self.dialling is not None
             or len(self.connections) >= self.host.pool.max_connections
             or self.stopping
+            or self.paused
             or not self.gate.is_open(now)
         ):
             return
@@ -240,6 +241,7 @@ class Pool:
         if self.is_down:
             self.is_down = False
             self.log.info("host_up")
+            self.came_back(self)
         self.log.info("connection_made", connection=connection.number)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if len(self.queue) > 1:
@@ -295,8 +297,8 @@ class Pool:
             self.fail_queue()
 
     def fail_queue(self) -> None:
-        """Answer con_lost to all that waits."""
-        while self.queue:
+        """Answer con_lost to all that waits, unless it is to wait for the host's resumption."""
+        while self.queue and (self.stopping or not self.paused):
             self.finish(self.queue.take(), CON_LOST)
 
     # -- what time, people and the end ask for -----------------------------------------------

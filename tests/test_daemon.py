@@ -33,7 +33,7 @@ def test_it_stops_cleanly(net: Network) -> None:
     assert daemon.end() == 0
 
     assert net.events[-1]["event"] == "stopped"
-    assert [p.name for p in net.sockets.iterdir()] == [".lonc.lock"]
+    assert {p.name for p in net.sockets.iterdir()} == {".lonc.lock", "delayed"}
     assert not (net.directory / "lonc.pid").exists()
 
 

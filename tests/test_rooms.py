@@ -14,11 +14,18 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"stream", "logs", "logcapture", "logline", "logwriter", "listeners", "configuration"},
-    {"transaction", "lond", "standin"},
-    {"connection"},
+    {"logs", "logcapture", "logline", "logwriter"},
+    {"stream", "listeners", "configuration", "permissions", "watchdog", "slices", "page"},
+    {"lock", "notify", "control", "handover", "restart"},
+    {"transaction", "peers", "tls", "localkey", "dial", "expiry", "client"},
+    {"session"},
+    {"lond", "standin"},
+    {"connection", "doctor"},
     {"pool"},
-    {"clients", "keeper"},
+    {"conversation", "report"},
+    {"clients", "keeper", "delayed", "history", "httpd"},
+    {"status", "metrics", "controls", "hosts", "drain"},
+    {"admin"},
     {"daemon"},
     {"commands", "cli", "__main__"},
 ]

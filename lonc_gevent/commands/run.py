@@ -40,7 +40,7 @@ def command(config: Path) -> None:
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     try:
-        Daemon(configuration, logs.logger).run()
+        Daemon(configuration, logs.logger, dropped=lambda: logs.dropped).run()
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:

@@ -103,7 +103,7 @@ def _with_hosts(
         if "sockets.directory" not in draft.bad:
             crosschecks.check_path_lengths(sockets, settings, report)
     hosts = tuple(_host_settings(line, settings) for line in served)
-    return Configuration(settings=settings, hosts=hosts, sockets=sockets)
+    return Configuration(settings=settings, hosts=hosts, sockets=sockets, known=tab.ids)
 
 
 def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:

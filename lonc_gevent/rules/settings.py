@@ -273,8 +273,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
     hosts    in the order of hosts.tab
     sockets  file name below sockets.directory -> id of the host that it belongs to
+    known    the ids of hosts.tab, those that are not served here included
     """
 
     settings: Settings
     hosts: tuple[HostSettings, ...]
     sockets: dict[str, str]
+    known: frozenset[str] = frozenset()

@@ -6,6 +6,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DURATION_BOUNDS = (
     0.0005,
@@ -79,13 +83,45 @@ class HostState(Enum):
     CONNECTING = "connecting"
     UP = "up"
     DOWN = "down"
+    PAUSED = "paused"  # requests wait, by an administrator's word
     STOPPING = "stopping"
 
 
-class HostStats:
-    """All that is counted for one host since the daemon started."""
+def estimate(buckets: Sequence[int], share: float) -> float | None:
+    """Guess, in seconds, where `share` of all observations lies; None if there are none.
 
-    __slots__ = ("attempts", "con_lost", "duration", "ok", "queue_wait")
+    Within a bucket they are taken as evenly spread, as Prometheus' histogram_quantile does. What
+    lies over the last bound is given as the last bound.
+    """
+    rank = share * sum(buckets)
+    if not rank:
+        return None
+    seen = 0
+    lower = 0.0
+    for bound, count in zip(DURATION_BOUNDS, buckets, strict=False):
+        if count and seen + count >= rank:
+            return lower + (bound - lower) * (rank - seen) / count
+        seen += count
+        lower = bound
+    return DURATION_BOUNDS[-1]
+
+
+class HostStats:
+    """All that is counted for one host since the daemon started.
+
+    `delayed_waiting` and `delayed_quarantined` say how many files there are now.
+    """
+
+    __slots__ = (
+        "attempts",
+        "con_lost",
+        "delayed_quarantined",
+        "delayed_replayed",
+        "delayed_waiting",
+        "duration",
+        "ok",
+        "queue_wait",
+    )
 
     def __init__(self) -> None:
         self.ok = 0
@@ -94,3 +130,6 @@ class HostStats:
         self.queue_wait = Histogram()
         self.attempts: Counter[str] = Counter()
         """Attempts to make a lond connection by result: "ok" or the error's kind."""
+        self.delayed_waiting = 0
+        self.delayed_quarantined = 0
+        self.delayed_replayed = 0

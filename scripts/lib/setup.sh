@@ -134,3 +134,27 @@ make_venv() {
     printf '%s %s\n' "$1" "$extras" >"$stamp"
     say ".venv is ready ($((SECONDS - started)) s)"
 }
+
+# need_debian PACKAGE...: installs what is missing of Debian's packages. Where that cannot be done
+# it only says so: the tests that need them are skipped.
+need_debian() {
+    local package missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == *' ok installed' ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        say "not here, and their tests are skipped: ${missing[*]} (as root: apt-get install)"
+        return 0
+    fi
+    say "installing Debian's ${missing[*]}"
+    # Tests want the programs; no service of theirs is to start here.
+    local policy=/usr/sbin/policy-rc.d ours=no
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && ours=yes
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null 2>&1 || true
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+        say "could not be installed, and their tests are skipped: ${missing[*]}"
+    [[ $ours == no ]] || rm -f "$policy"
+}

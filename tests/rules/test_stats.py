@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from lonc_gevent.rules.stats import DURATION_BOUNDS, Histogram
+from lonc_gevent.rules.stats import DURATION_BOUNDS, Histogram, estimate
 
 
 def test_an_observation_falls_into_its_bucket() -> None:
@@ -44,3 +44,22 @@ def test_nothing_has_no_quantile() -> None:
     """An empty histogram has no quantile."""
     assert Histogram().quantile(0.5) is None
     assert list(DURATION_BOUNDS) == sorted(DURATION_BOUNDS)
+
+
+def test_an_estimate_lies_within_its_bucket() -> None:
+    """An estimate goes evenly from a bucket's lower to its upper bound."""
+    histogram = Histogram()
+    for _ in range(100):
+        histogram.observe(0.002)
+
+    assert estimate(histogram.buckets, 0.5) == pytest.approx(0.00175)
+    assert estimate(histogram.buckets, 1.0) == pytest.approx(0.0025)
+
+
+def test_an_estimate_over_all_bounds_is_the_last_bound() -> None:
+    """What lies over the last bound is given as the last bound; nothing has no estimate."""
+    histogram = Histogram()
+    assert estimate(histogram.buckets, 0.5) is None
+    histogram.observe(1e9)
+
+    assert estimate(histogram.buckets, 0.99) == DURATION_BOUNDS[-1]

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""HTTP over the admin socket: status, metrics, the page, and commands.
+
+  GET  /                    the status page
+  GET  /status              rules/status.py as JSON
+  GET  /hosts/ID            one host of it, with its charts
+  GET  /metrics             Prometheus' text format
+  GET  /healthz, /readyz    200, or 503 with the reason
+  POST /hosts/ID/pause      requests wait (queue_timeout still holds), connections end when done
+  POST /hosts/ID/resume     the opposite
+  POST /hosts/ID/reconnect  connections end when done, and the gate opens
+  POST /reload              as HUP
+
+On the Unix socket (mode 0600) all of it, on the loopback TCP address only what GET gives.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from socket import AF_INET, AF_INET6, AF_UNIX, SO_REUSEADDR, SOL_SOCKET, socket
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import gevent
+import msgspec
+
+from .clients import peer_of
+from .controls import COMMANDS
+from .errors import ConfigError
+from .httpd import SOCKET_KEY, HttpServer
+from .listeners import listen, remove
+from .metrics import CONTENT_TYPE, Metrics
+from .page import Page
+from .rules.names import is_loopback, split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from structlog.typing import FilteringBoundLogger
+
+    from .rules.settings import Admin as AdminSettings
+    from .status import Reporter
+
+MODE: Final = 0o600
+
+TCP_BACKLOG: Final = 64
+
+_OK: Final = "200 OK"
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+_ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+
+
+class Answer(NamedTuple):
+    """What a request gets."""
+
+    status: str
+    body: bytes | Iterator[bytes]
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def say(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+    """Return an answer of one line."""
+    return Answer(status, f"{text}\n".encode(), _TEXT, headers)
+
+
+NOT_FOUND: Final = say("404 Not Found", "there is nothing here")
+READ_ONLY: Final = say("405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
+NO_COMMANDS: Final = say("403 Forbidden", "commands are taken on the Unix socket only")
+MISDIRECTED: Final = say("421 Misdirected Request", "this serves localhost only")
+FAILED: Final = say("500 Internal Server Error", "the log tells what went wrong")
+
+
+class Admin:
+    """The admin socket. `start` opens it, `close` ends it; `reload` is what HUP does."""
+
+    def __init__(
+        self,
+        settings: AdminSettings,
+        reporter: Reporter,
+        logger: FilteringBoundLogger,
+        *,
+        reload: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.reporter = reporter
+        self.log = logger
+        self.reload = reload
+        self.metrics = Metrics(reporter)
+        self.page = Page.load()
+        self.servers: list[HttpServer] = []
+        self._inode = 0
+        self._encode = msgspec.json.Encoder().encode
+        self._readers: dict[str, Callable[[WSGIEnvironment], Answer]] = {
+            "/": self._page,
+            "/status": self._status,
+            "/metrics": self._metrics,
+            "/healthz": self._health,
+            "/readyz": self._readiness,
+        }
+        self._history: gevent.Greenlet[..., None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Admin {self.settings.socket} {self.reporter.phase}>"
+
+    def start(self) -> None:
+        """Listen and serve. Raises ConfigError, and AlreadyRunningError if somebody is there."""
+        path = Path(self.settings.socket)
+        # TCP first: a port that is taken must not leave a socket file behind.
+        sockets = [listen_tcp(self.settings.listen)] if self.settings.listen else []
+        sockets.append(listen(path, MODE))
+        self._inode = path.stat().st_ino
+        for sock in sockets:
+            server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
+            server.start()
+            self.servers.append(server)
+        self._history = gevent.spawn(self.reporter.history.run)
+
+    def close(self) -> None:
+        """Stop to listen, and remove the socket. A second time it does nothing."""
+        if self.servers:
+            remove(Path(self.settings.socket), self._inode)
+        for server in self.servers:
+            server.close_all()
+        self.servers.clear()
+        if self._history is not None:
+            self._history.kill(block=False)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (WSGI)."""
+        try:
+            answer = self._answer(environ)
+        except Exception:  # the top of the greenlet: nothing is above it
+            self.log.exception("admin_failed")
+            answer = FAILED
+        headers = [("Content-Type", answer.content_type), *_ALWAYS, *answer.headers]
+        if isinstance(answer.body, bytes):
+            headers.append(("Content-Length", str(len(answer.body))))
+        start_response(answer.status, headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return ()
+        return (answer.body,) if isinstance(answer.body, bytes) else answer.body
+
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        on_unix = environ[SOCKET_KEY].family == AF_UNIX
+        if not on_unix and not _means_us(environ.get("HTTP_HOST", "")):
+            return MISDIRECTED
+        if method == "POST":
+            return self._command(path, environ[SOCKET_KEY]) if on_unix else NO_COMMANDS
+        if method not in ("GET", "HEAD"):
+            return READ_ONLY
+        reader = self._readers.get(path)
+        if reader is not None:
+            return reader(environ)
+        detail = self.reporter.host(_host_id(path))
+        return NOT_FOUND if detail is None else Answer(_OK, self._encode(detail), _JSON)
+
+    def _page(self, _environ: WSGIEnvironment) -> Answer:
+        return Answer(_OK, self.page.html, "text/html; charset=utf-8", self.page.headers)
+
+    def _status(self, _environ: WSGIEnvironment) -> Answer:
+        return Answer(_OK, self._encode(self.reporter.status()), _JSON)
+
+    def _metrics(self, environ: WSGIEnvironment) -> Answer:
+        text = self.metrics.render()
+        if "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            return Answer(_OK, text, CONTENT_TYPE)
+        return Answer(_OK, _gzip(text), CONTENT_TYPE, (("Content-Encoding", "gzip"),))
+
+    def _health(self, _environ: WSGIEnvironment) -> Answer:
+        return say(_OK, "ok")
+
+    def _readiness(self, _environ: WSGIEnvironment) -> Answer:
+        phase = self.reporter.phase
+        return say(_OK if phase == "ready" else "503 Service Unavailable", phase)
+
+    def _command(self, path: str, sock: socket) -> Answer:
+        """Do what a POST asks for."""
+        first, _, name = path.rpartition("/")
+        peer = peer_of(sock.fileno())
+        log = self.log.bind(command=name, client_pid=peer.pid, client_uid=peer.uid)
+        if path == "/reload":
+            log.info("admin_command")
+            self.reload()
+            return say("202 Accepted", "reload: the log tells how it went")
+        pool = self.reporter.pools.get(_host_id(first))
+        command = COMMANDS.get(name)
+        if pool is None or command is None:
+            is_there = path in self._readers or _host_id(path) in self.reporter.pools
+            return READ_ONLY if is_there else NOT_FOUND
+        log.info("admin_command", host=pool.host.id)
+        command(pool)
+        return say(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
+
+
+def _host_id(path: str) -> str:
+    """Return the ID of `/hosts/ID`, "" if the path is none. The server has percent-decoded it."""
+    return path.removeprefix("/hosts/") if path.startswith("/hosts/") else ""
+
+
+def _means_us(name: str) -> bool:
+    """Whether a Host header names this machine: a foreign page may point its own name at us."""
+    try:
+        host = urlsplit(f"//{name}").hostname
+    except ValueError:
+        return False
+    return host is None or is_loopback(host)
+
+
+def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress piece by piece, so that no piece takes long."""
+    pack = zlib.compressobj(1, wbits=31)
+    for piece in pieces:
+        packed = pack.compress(piece)
+        if packed:
+            yield packed
+    yield pack.flush()
+
+
+def listen_tcp(address: str) -> socket:
+    """Listen on a loopback `address:port`. Raises ConfigError."""
+    parts = split_address(address)
+    if parts is None:
+        raise ConfigError([f"admin.listen: {address!r} is no address:port"])
+    host, port = parts
+    if host == "localhost":
+        host = "127.0.0.1"
+    sock = socket(AF_INET6 if ":" in host else AF_INET)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(TCP_BACKLOG)
+    except OSError as error:
+        sock.close()
+        reason = os.strerror(error.errno or 0)
+        raise ConfigError([f"admin.listen: cannot listen on {address} ({reason})"]) from None
+    sock.settimeout(0)
+    return sock

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Delayed requests: the directory on disk, and sending what waits there once its host is back.
+
+directory.py   the directory: open without following links, write whole files, put files away
+spool.py       one request's way through it: look, seal, claim, done, quarantine
+scan.py        the look through the whole directory, in slices
+listing.py     what a person sees of it (`lonc-gevent delayed`)
+hostreplay.py  the greenlet that sends one host's files, in order
+replayer.py    the greenlet that looks, and gives each host its own
+keyfile.py     the key that seals requests at rest
+"""

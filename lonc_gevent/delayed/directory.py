@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The delayed directory as the file system sees it: opened once, checked, and locked.
+
+All names are looked up from its descriptor, and no symbolic link is followed: neither the last
+part of the directory's own path, nor anything in it. What must survive a crash is synced: first
+the file, then the directory that names it. Everything here blocks: call it in a thread.
+
+    <time>.<count>.<pid>.<middle>.<host id>   a delayed request
+    .new.*                                    one that is being written, or sealed
+    .lonc.lock                                held by the daemon that replays
+    .notes/NAME                               attempts so far, and why it is in quarantine
+    quarantine/NAME                           what will not be sent
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from itertools import count
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Final
+
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
+from lonc_gevent.rules.settings import LOCK_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOTES: Final = ".notes"
+
+FAULT_VARIABLE: Final = "LONC_FAULT_POINT"
+"""For tests only: the process kills itself when it comes to the point of this name."""
+
+MAX_NOTE: Final = 100
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def prepare(directory: Path, gid: int = -1) -> None:
+    """Make the delayed directory if it is missing; for its group, too, if there is one (gid).
+
+    A failure shows when the directory is opened, again and again: it is no reason not to start.
+    """
+    with suppress(OSError):
+        directory.mkdir(mode=0o700, parents=True)
+        if gid >= 0:
+            os.chown(directory, -1, gid)
+            directory.chmod(0o770)
+
+
+class SpoolDirectory:
+    """The open directory. `close` gives the lock back."""
+
+    def __init__(self, path: Path, uids: frozenset[int], *, lock: str | None = LOCK_NAME) -> None:
+        """Open it, check it, and lock it.
+
+        uids  who, beside ourselves and root, may own it
+        lock  the name of the lock file; None: look only, as the commands do
+
+        Raises SpoolError if it can't be used, or another daemon replays it.
+        """
+        self.path = path
+        self._owners = uids | {os.geteuid(), 0}
+        self._names = count()
+        self._fds: list[int] = []
+        self._lock_fd = -1
+        self._fault_point = os.environ.get(FAULT_VARIABLE, "")
+        try:
+            self.fd = self._keep(os.open(path, _DIRECTORY))
+            self.check()
+            if lock is not None:
+                self._lock(lock)
+            self.quarantine_fd = self._folder(QUARANTINE)
+            self.notes_fd = self._folder(NOTES)
+        except OSError as error:
+            self.close()
+            raise SpoolError(_reason(error)) from None
+        except SpoolError:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<SpoolDirectory {self.path} {'open' if self._fds else 'closed'}>"
+
+    def close(self) -> None:
+        """Let go of it. May be called twice."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def unlock(self) -> None:
+        """Give the lock back, and nothing else."""
+        if self._lock_fd in self._fds:
+            self._fds.remove(self._lock_fd)
+            os.close(self._lock_fd)
+
+    def _keep(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def _folder(self, name: str) -> int:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self.fd)
+        return self._keep(os.open(name, _DIRECTORY, dir_fd=self.fd))
+
+    def _lock(self, name: str) -> None:
+        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._lock_fd = self._keep(os.open(name, flags, 0o600, dir_fd=self.fd))
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpoolError("another daemon replays it") from None
+
+    def check(self) -> None:
+        """See that it is still the one at its path, ours alone to trust, and can be written to.
+
+        Raises SpoolError.
+        """
+        try:
+            info = os.fstat(self.fd)
+            there = self.path.lstat()
+            writable = os.access(".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
+        except OSError as error:
+            raise SpoolError(_reason(error)) from None
+        if (there.st_ino, there.st_dev) != (info.st_ino, info.st_dev):
+            raise SpoolError("another directory stands in its place")
+        if info.st_uid not in self._owners:
+            raise SpoolError(f"it belongs to uid {info.st_uid}, neither us nor in allow_uids")
+        if info.st_mode & stat.S_IWOTH:
+            raise SpoolError("others may write to it")
+        if not writable:
+            raise SpoolError("it may not be written to")
+
+    def fault(self, point: str) -> None:
+        """Die here, if a test wants it."""
+        if point == self._fault_point:
+            os.kill(os.getpid(), SIGKILL)
+
+    # -- files -------------------------------------------------------------------------------
+
+    def entries(self, folder: str = ".") -> Iterator[os.DirEntry[str]]:
+        """Give the entries of the directory, or of a folder in it, in no order."""
+        fd = os.open(folder, _DIRECTORY, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as found:
+                yield from found
+        finally:
+            os.close(fd)
+
+    def status(self, name: str) -> os.stat_result:
+        """Tell what a name stands for, a symbolic link not followed. Raises OSError."""
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def replace(self, name: str, new: str, status: os.stat_result) -> bool:
+        """Give the file `new` the name; False if what has it is not what it was. Raises OSError."""
+        try:
+            now = self.status(name)
+        except FileNotFoundError:
+            return False
+        if (now.st_ino, now.st_mtime_ns) != (status.st_ino, status.st_mtime_ns):
+            return False
+        os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        return True
+
+    def read(self, name: str, limit: int, *, quarantined: bool = False) -> bytes:
+        """Return at most `limit` bytes of a regular file. Raises OSError."""
+        fd = os.open(name, _READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return b""
+            return _read(file.fileno(), limit)
+
+    def write_new(self, data: bytes, folder: int, times: tuple[int, int] | None = None) -> str:
+        """Write a synced file under a name of its own, and return the name. Raises OSError.
+
+        folder  descriptor of the directory
+        times   access and modification time to give it, in nanoseconds
+        """
+        name = f"{UNFINISHED_PREFIX}{os.getpid()}.{next(self._names)}"
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        fd = os.open(name, _MAKE, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(fd, "wb", buffering=0) as file:
+                view = memoryview(data)
+                half = len(data) // 2
+                view = view[file.write(view[:half]) :]
+                self.fault("half-written")
+                while view:
+                    view = view[file.write(view) :]
+                if times is not None:
+                    os.utime(fd, ns=times)
+                os.fsync(fd)
+        except OSError:
+            os.unlink(name, dir_fd=folder)
+            raise
+        return name
+
+    def remove(self, name: str) -> None:
+        """Remove a file for good; that it is gone already is well, too. Raises OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.fd)
+        self.fault("removed")
+        os.fsync(self.fd)
+
+    def put_away(self, name: str, note: Note) -> None:
+        """Move a file to quarantine. Raises OSError; FileNotFoundError if it is gone.
+
+        A file of that name that is there already is not touched: this one gets a number before
+        its own, `2~NAME`.
+        """
+        target = free_name(name, self.quarantine_fd)
+        with suppress(OSError):  # a full disk must not keep it in the way of others
+            self.write_note(target, note)
+        self.fault("quarantine-noted")
+        os.rename(name, target, src_dir_fd=self.fd, dst_dir_fd=self.quarantine_fd)
+        self.fault("quarantine-moved")
+        os.fsync(self.quarantine_fd)
+        os.fsync(self.fd)
+        if target != name:
+            self.forget(name)
+
+    def put_back(self, name: str, target: str) -> None:
+        """Move a file out of quarantine, its attempts forgotten. Raises OSError."""
+        if exists(target, self.fd):
+            raise FileExistsError
+        self.forget(name)
+        os.rename(name, target, src_dir_fd=self.quarantine_fd, dst_dir_fd=self.fd)
+        os.fsync(self.fd)
+        os.fsync(self.quarantine_fd)
+
+    def discard(self, name: str, *, quarantined: bool) -> None:
+        """Remove a file, or an empty folder, that a person does not want. Raises OSError."""
+        folder = self.quarantine_fd if quarantined else self.fd
+        try:
+            os.unlink(name, dir_fd=folder)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=folder)
+        os.fsync(folder)
+
+    # -- notes -------------------------------------------------------------------------------
+
+    def note(self, name: str) -> Note:
+        """Return what is remembered about a file."""
+        try:
+            fd = os.open(name, _READ, dir_fd=self.notes_fd)
+        except OSError:
+            return Note()
+        with os.fdopen(fd, "rb", buffering=0):
+            return Note.from_bytes(_read(fd, MAX_NOTE))
+
+    def write_note(self, name: str, note: Note) -> None:
+        """Remember it. Raises OSError."""
+        new = self.write_new(note.to_bytes(), self.notes_fd)
+        os.rename(new, name, src_dir_fd=self.notes_fd, dst_dir_fd=self.notes_fd)
+        os.fsync(self.notes_fd)
+
+    def forget(self, name: str) -> None:
+        """Remember nothing about it any more."""
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self.notes_fd)
+
+    def forget_strays(self) -> None:
+        """Remove the notes about files that are nowhere any more. Raises OSError."""
+        for entry in self.entries(NOTES):
+            name = entry.name
+            if not exists(name, self.fd) and not exists(name, self.quarantine_fd):
+                self.forget(name)
+
+
+def exists(name: str, folder: int) -> bool:
+    """Say whether the directory has anything of that name."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def free_name(name: str, folder: int) -> str:
+    """Return the name, or with the first number before it that nothing in the directory has."""
+    if not exists(name, folder):
+        return name
+    # A name that gets too long loses its end: the file is kept all the same.
+    return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
+
+
+def _read(fd: int, limit: int) -> bytes:
+    pieces = []
+    while limit > 0:
+        piece = os.read(fd, min(limit, 1 << 20))
+        if not piece:
+            break
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, NotADirectoryError):
+        return "it is no directory, or a symbolic link"
+    return error.strerror or type(error).__name__

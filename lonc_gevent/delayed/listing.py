@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What people are shown of the delayed directory: a row a file, waiting or in quarantine."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from lonc_gevent.errors import UnsealError
+from lonc_gevent.rules.delayed import QUARANTINE, Verdict, host_of, is_housekeeping
+from lonc_gevent.rules.seal import is_sealed, sealed_size
+from lonc_gevent.rules.wire import encrypted_part, verb
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from .spool import Spool
+
+MAX_SHOWN = 16_777_216
+"""Bytes of a request whose host is not served here, at most."""
+
+
+class Item(NamedTuple):
+    """One file.
+
+    age      seconds since it was last written
+    host     the host id in its name, "" for none
+    verb     of the request; of one that is to be encrypted, the verb after `encrypt:`
+    size     bytes of the request; of a file that cannot be opened, those on disk
+    state    waiting, sealed (waiting), settling, unfinished, or `quarantined: REASON`
+    request  the request line in clear, None if it cannot be had
+    """
+
+    name: str
+    age: float
+    host: str
+    verb: str
+    size: int
+    attempts: int
+    state: str
+    request: bytes | None
+
+
+def items(
+    spool: Spool, known: AbstractSet[str], limits: Mapping[str, int], now: float
+) -> Iterator[Item]:
+    """Give all files: those that wait in the order in which they are sent, then the others.
+
+    known, limits, now: as for a scan. Raises OSError, SpoolError.
+    """
+    directory = spool.directory
+    waiting = sorted(e.name for e in directory.entries() if not is_housekeeping(e.name))
+    for names, quarantined in (
+        (waiting, False),
+        (sorted(entry.name for entry in directory.entries(QUARANTINE)), True),
+    ):
+        for name in names:
+            try:
+                yield _item(spool, name, known, limits, now, quarantined=quarantined)
+            except FileNotFoundError:
+                continue  # it was sent meanwhile
+
+
+def look_up(
+    spool: Spool, name: str, known: AbstractSet[str], limits: Mapping[str, int], now: float
+) -> Item:
+    """Return one file's row. Raises FileNotFoundError if there is none, OSError."""
+    return _item(spool, name, known, limits, now, quarantined=spool.find(name))
+
+
+def _item(
+    spool: Spool,
+    name: str,
+    known: AbstractSet[str],
+    limits: Mapping[str, int],
+    now: float,
+    *,
+    quarantined: bool,
+) -> Item:
+    host = host_of(name) or ""
+    limit = limits.get(host, MAX_SHOWN)
+    status = spool.directory.status(f"{QUARANTINE}/{name}" if quarantined else name)
+    note = spool.directory.note(name)
+    request = _request(spool, name, status, limit, quarantined=quarantined)
+    if quarantined:
+        state = f"quarantined: {note.reason or 'unknown'}"
+    else:
+        state = "unknown_host" if host not in known else _state(spool, name, limit, now)
+    return Item(
+        name=name,
+        age=max(now - status.st_mtime, 0.0),
+        host=host,
+        verb=verb((request or b"")[encrypted_part(request or b"") :]),
+        size=status.st_size if request is None else len(request),
+        attempts=note.attempts,
+        state=state,
+        request=request,
+    )
+
+
+def _request(
+    spool: Spool, name: str, status: os.stat_result, limit: int, *, quarantined: bool
+) -> bytes | None:
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    try:
+        data = spool.directory.read(name, sealed_size(limit) + 1, quarantined=quarantined)
+        return spool.unseal(name, data) if is_sealed(data) else data
+    except FileNotFoundError:
+        raise
+    except (OSError, UnsealError):
+        return None
+
+
+def _state(spool: Spool, name: str, limit: int, now: float) -> str:
+    found = spool.look(name, limit, now)
+    if found.verdict is Verdict.GONE:
+        raise FileNotFoundError
+    if found.verdict is Verdict.READY:
+        return "sealed" if found.sealed else "waiting"
+    return found.reason or {Verdict.YOUNG: "settling"}.get(found.verdict, "unfinished")

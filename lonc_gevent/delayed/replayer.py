@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sends delayed requests once their host can take them: the greenlets behind the spool.
+
+One greenlet looks through the directory: at the start, each `scan_interval`, and when a host comes
+back. Each host that has files waiting has one greenlet (hostreplay.py), which sends them in the
+order of their names. All file work is done in two threads of their own, so that a slow disk and a
+slow name server do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from lonc_gevent.errors import ConfigError, SpoolError
+from lonc_gevent.rules.settings import LOCK_NAME
+
+from .directory import prepare
+from .hostreplay import HostReplay
+from .keyfile import read_key
+from .scan import Scanner
+from .spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from structlog.typing import FilteringBoundLogger
+
+    from lonc_gevent.pool import Pool
+    from lonc_gevent.rules.settings import Settings
+
+    from .scan import Scan
+
+THREADS: Final = 2
+"""One for the look through the directory, one for the files whose turn has come."""
+
+MIN_SCAN_PAUSE: Final = 1.0
+"""Seconds between two looks through the directory, whatever asks for one."""
+
+TROUBLE_INTERVAL: Final = 60.0
+"""Seconds between two events about the same trouble."""
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that the files of answered requests have to go, at the end."""
+
+_T = TypeVar("_T")
+
+
+class Replayer:
+    """All that is done about delayed requests in a daemon.
+
+    pools  the hosts that are served; the daemon may change it at any time
+    known  the ids of all hosts there are; likewise
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        pools: Mapping[str, Pool],
+        logger: FilteringBoundLogger,
+        *,
+        settings: Settings,
+    ) -> None:
+        self.spool = spool
+        self.pools = pools
+        self.known: AbstractSet[str] = frozenset()
+        self.log = logger
+        self.perm_log = settings.delayed.perm_log
+        self.max_attempts = settings.delayed.max_attempts
+        self.stopping = False
+        self._interval = settings.delayed.scan_interval
+        self._scanner = Scanner(spool)
+        self._threads = ThreadPool(THREADS)
+        self._hosts: dict[str, HostReplay] = {}
+        self._wake = Event()
+        self._greenlet: gevent.Greenlet[[], None] | None = None
+        self._troubles: dict[str, float] = {}
+        self._is_usable = True
+
+    def __repr__(self) -> str:
+        return f"<Replayer {self.spool.path} {len(self._hosts)} hosts with files>"
+
+    # -- told by others ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; or go on, after `stop` or `close`."""
+        self.stopping = self.spool.cancelled = False
+        self._greenlet = gevent.spawn(self._run)
+
+    def scan_soon(self) -> None:
+        """Look through the directory now, not only when it is due."""
+        self._wake.set()
+
+    def came_back(self, pool: Pool) -> None:
+        """Hear that a host is up again."""
+        replay = self._hosts.get(pool.host.id)
+        if replay is not None:
+            replay.wake.set()
+        self.scan_soon()
+
+    def stop(self) -> None:
+        """Send no more. What is under way goes on: its file is removed if it is answered."""
+        self.stopping = self.spool.cancelled = True
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
+        for replay in self._hosts.values():
+            replay.wake.set()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Wait until the files of all that was answered are gone; give the lock back."""
+        greenlets = [replay.greenlet for replay in self._hosts.values()]
+        gevent.joinall(greenlets, timeout=timeout)
+        gevent.killall(greenlets, block=False)
+        # The threads may hang in a disk that does not answer: the kernel drops the lock, then.
+        with suppress(gevent.Timeout), gevent.Timeout(timeout):
+            self.in_thread(self.spool.close)
+
+    # -- for the greenlets -------------------------------------------------------------------
+
+    def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do file work off the hub, and wait for it. Raises what it raises."""
+
+        # Caught in the thread: gevent would report as unhandled what is raised there.
+        def run() -> tuple[list[_T], Exception | None]:
+            try:
+                return [function(*arguments)], None
+            except Exception as error:  # noqa: BLE001 - raised again, on the other side
+                return [], error
+
+        result, error = self._threads.apply(run)
+        if error is not None:
+            raise error
+        return result[0]
+
+    def trouble(self, event: str, error: str, **fields: object) -> None:
+        """Log a trouble with the directory, at most once a minute."""
+        now = time.monotonic()
+        if now < self._troubles.get(event, 0.0):
+            return
+        self._troubles[event] = now + TROUBLE_INTERVAL
+        self.log.error(event, directory=str(self.spool.path), error=error, **fields)
+
+    # -- the greenlet that looks -------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                self._scan()
+            except Exception:  # the top of the greenlet: it must go on
+                self.log.exception("delayed_failed")
+            gevent.sleep(min(MIN_SCAN_PAUSE, self._interval))
+            self._wake.wait(max(self._interval - MIN_SCAN_PAUSE, 0.0))
+
+    def _scan(self) -> None:
+        limits = {host_id: pool.host.pool.max_request_bytes for host_id, pool in self.pools.items()}
+        known = self.known | limits.keys()
+        try:
+            scan = self.in_thread(self._scanner.scan, known, limits, time.time())
+        except SpoolError as error:
+            self._unusable(str(error))
+        except OSError as error:
+            self._unusable(error.strerror or type(error).__name__)
+        else:
+            if not self.stopping:
+                self._take_up(scan)
+
+    def _unusable(self, error: str) -> None:
+        self._is_usable = False
+        self.trouble("delayed_unavailable", error)
+
+    def _take_up(self, scan: Scan) -> None:
+        if not self._is_usable:
+            self._is_usable = True
+            self._troubles.clear()
+            self.log.info("delayed_available", directory=str(self.spool.path))
+        if scan.trouble:
+            self.trouble("delayed_trouble", scan.trouble)
+        if scan.sealed:
+            self.log.info("delayed_sealed", count=scan.sealed)
+        for name, host, reason in scan.put_away:
+            self.log_quarantined(name, host, reason)
+        for host_id, pool in self.pools.items():
+            pool.stats.delayed_waiting = scan.waiting[host_id]
+            pool.stats.delayed_quarantined = scan.quarantined[host_id]
+            self._give(pool, scan.windows.get(host_id, []), scan.waiting[host_id])
+        for host_id, replay in tuple(self._hosts.items()):
+            if replay.greenlet.dead and host_id not in self.pools:
+                del self._hosts[host_id]
+
+    def _give(self, pool: Pool, names: list[str], waiting: int) -> None:
+        """Give a host's greenlet the names whose turn comes next; begin one if there is none."""
+        replay = self._hosts.get(pool.host.id)
+        if replay is None or replay.greenlet.dead:
+            # What was answered and could not be removed must not be sent again.
+            answered = replay.answered if replay is not None else None
+            if not (names or answered):
+                return
+            replay = self._hosts[pool.host.id] = HostReplay(self, pool, answered)
+        elif replay.pool is not pool:
+            return  # that of a host that went and came back: once its last file is dealt with
+        replay.give(names, more=waiting > len(names))
+
+    def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
+        """Say that a file was put away, and why."""
+        fields = {"attempts": attempts} if attempts else {}
+        self.log.warning(
+            "delayed_quarantined", host=host or None, file=name, reason=reason, **fields
+        )
+
+
+def build(
+    settings: Settings,
+    pools: Mapping[str, Pool],
+    logger: FilteringBoundLogger,
+    *,
+    gid: int = -1,
+    lock: str = LOCK_NAME,
+) -> Replayer:
+    """Make the replayer of a daemon, and its directory if it is missing.
+
+    gid: the group that may write there, -1 for none. lock: the lock file's name; daemons that share
+    the hosts among them need one each. Raises ConfigError for a bad key file.
+    """
+    delayed = settings.delayed
+    key = None
+    if delayed.key_file:
+        try:
+            key = read_key(Path(delayed.key_file))
+        except ValueError as error:
+            raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
+    directory = Path(delayed.directory)
+    prepare(directory, gid)
+    spool = Spool(
+        directory,
+        uids=frozenset(settings.sockets.allow_uids),
+        settle=delayed.settle,
+        key=key,
+        lock=lock,
+    )
+    return Replayer(spool, pools, logger, settings=settings)

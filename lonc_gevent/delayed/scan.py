@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A look through the whole delayed directory, which may hold a hundred thousand files.
+
+It runs in a thread, in slices: after each some sleep, so that the thread with the hub has the
+interpreter. Memory is bounded: of each host only the names whose turn comes next are kept. A file
+is opened once; after that, only if it has changed since (its ctime says so, which nobody can set).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lonc_gevent.rules.delayed import (
+    QUARANTINE,
+    UNFINISHED_AGE,
+    UNFINISHED_PREFIX,
+    Verdict,
+    host_of,
+    is_housekeeping,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from .spool import Found, Spool
+
+SLICE: Final = 0.0005
+"""Seconds of work between two rests. Not more: a thread that asks for the interpreter while this
+one is at work waits for the rest, as each system call here is too short to pass it on."""
+
+REST: Final = 0.0005
+"""Seconds that a rest lasts."""
+
+MAX_WINDOW: Final = 1000
+MAX_NAMES: Final = 50_000
+"""Names kept: of one host, and of all hosts together."""
+
+MAX_PUT_AWAY: Final = 1000
+"""Files moved to quarantine in one scan; the rest waits for the next."""
+
+MAX_UNFINISHED: Final = 10_000
+"""Files without a newline that are looked at again in each scan."""
+
+SEAL_SECONDS: Final = 2.0
+"""Seconds of a scan that may go into sealing, where each file is synced."""
+
+
+class PutAway(NamedTuple):
+    """A file that a scan moved to quarantine."""
+
+    name: str
+    host: str
+    reason: str
+
+
+@dataclass
+class Scan:
+    """What a look through the directory found, by host id."""
+
+    opened: bool = False
+    """Whether the directory was opened for it: at the start, or after a trouble."""
+    waiting: Counter[str] = field(default_factory=Counter)
+    windows: dict[str, list[str]] = field(default_factory=dict)
+    """The names whose turn comes next, in order."""
+    quarantined: Counter[str] = field(default_factory=Counter)
+    put_away: list[PutAway] = field(default_factory=list)
+    sealed: int = 0
+    trouble: str = ""
+    """What kept a file from being sealed or put away; "" if nothing did."""
+
+
+class Windows:
+    """The smallest names of each host, at most `size` when all are in."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._names: dict[str, list[str]] = {}
+        self._bounds: dict[str, str] = {}
+
+    def add(self, host: str, name: str) -> None:
+        """Keep the name if it is among the smallest ones so far."""
+        if name >= self._bounds.get(host, "\U0010ffff"):
+            return
+        names = self._names.setdefault(host, [])
+        names.append(name)
+        if len(names) >= 2 * self.size:
+            names.sort()
+            del names[self.size :]
+            self._bounds[host] = names[-1]
+
+    def sorted(self) -> dict[str, list[str]]:
+        """Return the names of each host in their order."""
+        return {host: sorted(names)[: self.size] for host, names in self._names.items()}
+
+
+class Scanner:
+    """Looks through a spool's directory, again and again."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._looked_until = 0.0
+        self._unfinished: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Scanner {self.spool!r}>"
+
+    def scan(self, known: AbstractSet[str], limits: Mapping[str, int], now: float) -> Scan:
+        """Look through the directory once.
+
+        known   ids of all hosts there are: files of others go to quarantine
+        limits  id -> max_request_bytes, for the hosts that this daemon serves
+        now     seconds since 1970
+
+        Raises SpoolError if the directory can't be used, OSError if reading it fails.
+        """
+        found = Scan(opened=self.spool.open())
+        if found.opened or now < self._looked_until:
+            self._looked_until = 0.0
+            self._unfinished.clear()
+            self.spool.directory.forget_strays()
+        round_ = _Round(self, found, known, limits, now)
+        round_.run()
+        found.windows = round_.windows.sorted()
+        if round_.complete:
+            self._looked_until = now - self.spool.settle - 1.0
+        return found
+
+    def is_new(self, name: str, status: os.stat_result) -> bool:
+        """Say whether a file must be looked into."""
+        return status.st_ctime >= self._looked_until or name in self._unfinished
+
+    def note_unfinished(self, name: str, *, unfinished: bool) -> None:
+        """Look at the file again next time, or no more."""
+        if not unfinished:
+            self._unfinished.discard(name)
+        elif len(self._unfinished) < MAX_UNFINISHED:
+            self._unfinished.add(name)
+
+    def is_unfinished(self, name: str) -> bool:
+        """Say whether the last look found no newline."""
+        return name in self._unfinished
+
+
+class _Round:
+    """One look through the directory."""
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        found: Scan,
+        known: AbstractSet[str],
+        limits: Mapping[str, int],
+        now: float,
+    ) -> None:
+        self.scanner = scanner
+        self.spool = scanner.spool
+        self.found = found
+        self.known = known
+        self.limits = limits
+        self.now = now
+        self.windows = Windows(max(20, min(MAX_WINDOW, MAX_NAMES // max(len(limits), 1))))
+        self.complete = True
+        """Whether all that is new was looked into."""
+        self._sealing = 0.0
+        self._work_until = 0.0
+
+    def run(self) -> None:
+        directory = self.spool.directory
+        for entry in directory.entries():
+            try:
+                self._entry(entry)
+            except FileNotFoundError:
+                continue
+            finally:
+                self._rest()
+            if self.spool.cancelled:
+                self.complete = False
+                return
+        for entry in directory.entries(QUARANTINE):
+            self.found.quarantined[host_of(entry.name) or ""] += 1
+            self._rest()
+
+    def _rest(self) -> None:
+        if time.monotonic() >= self._work_until:
+            time.sleep(REST)
+            self._work_until = time.monotonic() + SLICE
+
+    def _entry(self, entry: os.DirEntry[str]) -> None:
+        name = entry.name
+        if is_housekeeping(name):
+            if name.startswith(UNFINISHED_PREFIX):
+                self._tidy(entry)
+            return
+        host = host_of(name)
+        if host is None or host not in self.known:
+            self._stranger(entry, host)
+        elif host in self.limits:
+            self._ours(entry, host)
+
+    def _tidy(self, entry: os.DirEntry[str]) -> None:
+        """Remove what a writer, or we ourselves, began long ago and never named."""
+        status = entry.stat(follow_symlinks=False)
+        if self.now - max(status.st_mtime, status.st_ctime) >= UNFINISHED_AGE:
+            self.spool.directory.remove(entry.name)
+
+    def _stranger(self, entry: os.DirEntry[str], host: str | None) -> None:
+        status = entry.stat(follow_symlinks=False)
+        if self.now - status.st_mtime >= self.spool.settle:
+            self._put_away(entry.name, host or "", "unknown_host" if host else "no_such_name")
+
+    def _ours(self, entry: os.DirEntry[str], host: str) -> None:
+        name = entry.name
+        if self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
+            found = self.spool.look(name, self.limits[host], self.now)
+            self.scanner.note_unfinished(name, unfinished=found.verdict is Verdict.UNFINISHED)
+            if found.verdict is Verdict.GONE:
+                return
+            if found.verdict is Verdict.BAD and self._put_away(name, host, found.reason):
+                return
+            if self.spool.needs_seal(found):
+                self._seal(name, found)
+        self.found.waiting[host] += 1
+        if not self.scanner.is_unfinished(name):
+            self.windows.add(host, name)
+
+    def _seal(self, name: str, found: Found) -> None:
+        if self._sealing >= SEAL_SECONDS:
+            self.complete = False
+            return
+        began = time.monotonic()
+        try:
+            self.found.sealed += self.spool.seal(name, found)
+        except OSError as error:
+            self.complete = False
+            self.found.trouble = f"cannot seal: {error.strerror}"
+        self._sealing += time.monotonic() - began
+
+    def _put_away(self, name: str, host: str, reason: str) -> bool:
+        if len(self.found.put_away) >= MAX_PUT_AWAY:
+            self.complete = False
+            return False
+        try:
+            if self.spool.quarantine(name, reason):
+                self.found.put_away.append(PutAway(name, host, reason))
+        except OSError as error:
+            self.complete = False
+            self.found.trouble = f"cannot move to quarantine: {error.strerror}"
+            return False
+        return True

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The metrics of contract.md in Prometheus' text format, read when they are scraped.
+
+A request pays nothing for them: it adds to plain integers (rules/stats.py). With 1,000 hosts the
+text has some 60,000 lines, so it is made in pieces of a few hosts, and other greenlets run in
+between; a host's histogram is read in one go, so its buckets fit each other.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import accumulate
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from . import __version__
+from .rules.stats import DURATION_BOUNDS, HostState
+from .slices import in_slices
+from .status import oldest_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from .pool import Pool
+    from .rules.stats import Histogram
+    from .status import Reporter
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+HOSTS_A_PIECE: Final = 5
+
+_BOUNDS: Final = (*map(str, DURATION_BOUNDS), "+Inf")
+
+
+class Metrics:
+    """Makes the text. `registry` has what is not by host: the process, the build, the clients."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_DaemonCollector(reporter))
+
+    def render(self) -> Iterator[bytes]:
+        """Yield the text in pieces. It gives turns: for a greenlet that may sleep."""
+        yield generate_latest(self.registry)
+        pools = tuple(self.reporter.pools.values())
+        pieces = [
+            (family, pools[first : first + HOSTS_A_PIECE])
+            for family in FAMILIES
+            for first in range(0, len(pools), HOSTS_A_PIECE)
+        ]
+        shown = None
+        for family, some in in_slices(pieces):
+            text = generate_latest(_Fixed(family(some)))
+            # HELP and TYPE, the first two lines, stand once before all samples of a family.
+            yield text if shown is not family else text.split(b"\n", 2)[2]
+            shown = family
+
+
+class _Fixed(Collector):
+    """A registry of one metric, as generate_latest likes it."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric."""
+        return (self._metric,)
+
+
+class _DaemonCollector(Collector):
+    """What there is once a process."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they are now."""
+        reporter = self._reporter
+        build = GaugeMetricFamily(
+            "lonc_build_info", "Which lonc-gevent this is; always 1.", labels=["version"]
+        )
+        build.add_metric([__version__], 1)
+        yield build
+        if reporter.shard:
+            number, _, count = reporter.shard.partition("/")
+            shard = GaugeMetricFamily(
+                "lonc_shard_info",
+                "Which part of the hosts this process serves; always 1.",
+                labels=["shard", "shards"],
+            )
+            shard.add_metric([number, count], 1)
+            yield shard
+        yield GaugeMetricFamily(
+            "lonc_clients", "Clients connected to the Unix sockets.", value=reporter.clients()
+        )
+        yield CounterMetricFamily(
+            "lonc_log_lines_dropped",
+            "Log lines lost because their reader was slow or gone.",
+            value=reporter.dropped(),
+        )
+
+
+# -- by host: each function is a family, for some of the pools --------------------------------
+
+
+def _requests(pools: Iterable[Pool]) -> Metric:
+    metric = CounterMetricFamily(
+        "lonc_requests", "Requests that ended, by outcome.", labels=["host", "outcome"]
+    )
+    for pool in pools:
+        metric.add_metric([pool.host.id, "ok"], pool.stats.ok)
+        metric.add_metric([pool.host.id, "con_lost"], pool.stats.con_lost)
+    return metric
+
+
+def _duration(pools: Iterable[Pool]) -> Metric:
+    metric = HistogramMetricFamily(
+        "lonc_request_duration_seconds",
+        "From a whole request to its whole reply, con_lost left out.",
+        labels=["host"],
+    )
+    for pool in pools:
+        _add_histogram(metric, pool, pool.stats.duration)
+    return metric
+
+
+def _queue_wait(pools: Iterable[Pool]) -> Metric:
+    metric = HistogramMetricFamily(
+        "lonc_queue_wait_seconds",
+        "How long requests that a connection took had waited for it.",
+        labels=["host"],
+    )
+    for pool in pools:
+        _add_histogram(metric, pool, pool.stats.queue_wait)
+    return metric
+
+
+def _add_histogram(metric: HistogramMetricFamily, pool: Pool, histogram: Histogram) -> None:
+    counts = accumulate(histogram.buckets)
+    metric.add_metric([pool.host.id], list(zip(_BOUNDS, counts, strict=True)), histogram.sum)
+
+
+def _gauge(
+    name: str, text: str, value: Callable[[Pool], float]
+) -> Callable[[Iterable[Pool]], Metric]:
+    """Make the family of a gauge that each host has once."""
+
+    def family(pools: Iterable[Pool]) -> Metric:
+        metric = GaugeMetricFamily(name, text, labels=["host"])
+        for pool in pools:
+            metric.add_metric([pool.host.id], value(pool))
+        return metric
+
+    return family
+
+
+def _connections(pools: Iterable[Pool]) -> Metric:
+    metric = GaugeMetricFamily(
+        "lonc_connections", "lond connections by what they do.", labels=["host", "state"]
+    )
+    for pool in pools:
+        states = [connection.state for connection in pool.connections]
+        for state in ("connecting", "idle", "busy"):
+            metric.add_metric([pool.host.id, state], states.count(state))
+    return metric
+
+
+def _attempts(pools: Iterable[Pool]) -> Metric:
+    metric = CounterMetricFamily(
+        "lonc_connection_attempts",
+        "Attempts to make a lond connection, by result: ok, or what went wrong.",
+        labels=["host", "result"],
+    )
+    for pool in pools:
+        for result, count in {"ok": 0, **pool.stats.attempts}.items():
+            metric.add_metric([pool.host.id, result], count)
+    return metric
+
+
+def _state(pools: Iterable[Pool]) -> Metric:
+    metric = GaugeMetricFamily(
+        "lonc_host_state", "1 for the state that the host is in.", labels=["host", "state"]
+    )
+    for pool in pools:
+        for state in HostState:
+            metric.add_metric([pool.host.id, state.value], state is pool.state)
+    return metric
+
+
+def _next_attempt(pools: Iterable[Pool]) -> Metric:
+    metric = GaugeMetricFamily(
+        "lonc_next_attempt_timestamp_seconds",
+        "A host that is down is not tried before then (Unix time); others have none.",
+        labels=["host"],
+    )
+    offset = time.time() - monotonic()
+    for pool in pools:
+        if pool.is_down:
+            metric.add_metric([pool.host.id], round(pool.gate.opens_at + offset, 3))
+    return metric
+
+
+def _delayed_files(pools: Iterable[Pool]) -> Metric:
+    metric = GaugeMetricFamily(
+        "lonc_delayed_files", "Delayed requests on disk.", labels=["host", "state"]
+    )
+    for pool in pools:
+        metric.add_metric([pool.host.id, "waiting"], pool.stats.delayed_waiting)
+        metric.add_metric([pool.host.id, "quarantined"], pool.stats.delayed_quarantined)
+    return metric
+
+
+def _delayed_replayed(pools: Iterable[Pool]) -> Metric:
+    metric = CounterMetricFamily(
+        "lonc_delayed_replayed", "Delayed requests that got their reply.", labels=["host"]
+    )
+    for pool in pools:
+        metric.add_metric([pool.host.id], pool.stats.delayed_replayed)
+    return metric
+
+
+FAMILIES: Final[tuple[Callable[[Iterable[Pool]], Metric], ...]] = (
+    _requests,
+    _duration,
+    _gauge("lonc_queue_length", "Requests that wait for a connection.", lambda p: len(p.queue)),
+    _queue_wait,
+    _gauge(
+        "lonc_queue_oldest_seconds",
+        "How long the oldest request in the queue has waited; 0 if none waits.",
+        oldest_wait,
+    ),
+    _connections,
+    _attempts,
+    _state,
+    _next_attempt,
+    _delayed_files,
+    _delayed_replayed,
+)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The readings of all hosts, and the status document that is made of them."""
+
+from __future__ import annotations
+
+import os
+from socket import socketpair
+from time import monotonic, thread_time
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from lonc_gevent.admin import Admin
+from lonc_gevent.httpd import SOCKET_KEY
+from lonc_gevent.logs import Logs
+from lonc_gevent.metrics import Metrics
+from lonc_gevent.pool import Pool
+from lonc_gevent.rules.settings import Admin as AdminSettings
+from lonc_gevent.rules.settings import HostSettings
+from lonc_gevent.rules.settings import Pool as PoolSettings
+from lonc_gevent.status import Reporter
+from lonc_gevent.transaction import QueueBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from structlog.typing import FilteringBoundLogger
+
+
+@pytest.fixture
+def logger() -> Iterator[FilteringBoundLogger]:
+    """Give a logger whose lines nobody sees."""
+    fd = os.open(os.devnull, os.O_WRONLY)
+    logs = Logs(fd)
+    yield logs.logger
+    logs.close(1.0)
+    os.close(fd)
+
+
+def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
+    """Make a pool that has no connection."""
+    settings = HostSettings(
+        id=host_id,
+        domain="dom",
+        role="library",
+        dns_name="localhost",
+        address="127.0.0.1",
+        port=1,
+        security="insecure",
+        negotiation="auto",
+        client_id="msul1",
+        server_id=host_id,
+        pool=PoolSettings(),
+    )
+    budget = QueueBudget(1 << 20)
+    return Pool(settings, gevent.get_hub(), logger, budget=budget, watch=lambda _pool: None)
+
+
+def reporter(logger: FilteringBoundLogger, *hosts: str) -> Reporter:
+    """Make a reporter of hosts that are at rest."""
+    pools = {host: pool(host, logger) for host in hosts}
+    return Reporter(pools, logger, host_id="msul1", clients=lambda: 7, dropped=lambda: 3, shard="")
+
+
+def answer(pool: Pool, count: int, seconds: float = 0.0002) -> None:
+    """Count so many requests that were answered."""
+    pool.stats.ok += count
+    for _ in range(count):
+        pool.stats.duration.observe(seconds)
+
+
+def test_hosts_at_rest_have_no_series(logger: FilteringBoundLogger) -> None:
+    """1,000 hosts of which one does something: one series, and little time."""
+    reports = reporter(logger, *map(str, range(1000)))
+    answer(reports.pools["7"], 5)
+    began = monotonic()
+    for _ in range(3):
+        reports.history.read()
+
+    assert set(reports.history.hosts) == {"7"}
+    assert monotonic() - began < 1.0
+    assert reports.history.number == 3
+
+
+def test_charts_show_what_was_read(logger: FilteringBoundLogger) -> None:
+    """A host's charts and those of all have rate, lost, queue and latency of each step."""
+    reports = reporter(logger, "a", "b")
+    for _ in range(3):
+        answer(reports.pools["a"], 100)
+        answer(reports.pools["b"], 50, 0.004)
+        reports.pools["b"].stats.con_lost += 4
+        reports.history.read()
+
+    status = reports.status()
+    detail = reports.host("a")
+
+    assert status.charts.rate[-4:] == [0, 15.4, 15.4, 15.4]
+    assert status.charts.con_lost[-3:] == [4, 4, 4]
+    assert detail
+    assert detail.charts.rate[-2:] == [10, 10]
+    assert detail.charts.con_lost[-1] == 0
+    assert detail.charts.p50_ms[-1] == 0.25
+    assert detail.charts.p50_ms[-4] is None
+    assert [h.host for h in status.hosts] == ["b", "a"], "the one that lost requests is first"
+    assert status.hosts[1].recent[-1] == 300
+    assert (status.totals.requests, status.totals.lost_lately) == (462, 12)
+    assert (status.clients, status.log_lines_dropped) == (7, 3)
+
+
+def test_what_is_not_read_yet_counts(logger: FilteringBoundLogger) -> None:
+    """p50, p99 and the lost ones of the last minutes include what ended since the last reading."""
+    reports = reporter(logger, "a")
+    answer(reports.pools["a"], 10)
+    reports.pools["a"].stats.con_lost += 1
+
+    host = reports.status().hosts[0]
+
+    assert (host.lost_lately, host.p50_ms) == (1, 0.25)
+    assert host.rate > 0
+
+
+def test_hosts_that_are_gone_are_forgotten(logger: FilteringBoundLogger) -> None:
+    """After a host left hosts.tab its series goes, too."""
+    reports = reporter(logger, "a", "b")
+    for host in ("a", "b"):
+        answer(reports.pools[host], 1)
+    reports.history.read()
+    reports.history.pools = {"b": reports.pools["b"]}
+    reports.history.read()
+
+    assert set(reports.history.hosts) == {"b"}
+
+
+def test_reload_is_what_hup_is(logger: FilteringBoundLogger) -> None:
+    """`POST /reload` does what the daemon gave for it, once, and says that it is under way."""
+    calls: list[str] = []
+    statuses: list[str] = []
+    admin = Admin(
+        AdminSettings(), reporter(logger, "a"), logger, reload=lambda: calls.append("reload")
+    )
+    ours, theirs = socketpair()
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/reload", SOCKET_KEY: ours}
+
+    admin.serve(environ, lambda status, _headers: statuses.append(status))  # type: ignore[arg-type]
+
+    ours.close()
+    theirs.close()
+    assert calls == ["reload"]
+    assert statuses == ["202 Accepted"]
+
+
+@pytest.mark.parametrize("what", ["status", "metrics", "history"])
+def test_others_run_while_it_is_made(logger: FilteringBoundLogger, what: str) -> None:
+    """For 1,000 busy hosts the hub is never held for 20 ms (of its own time: others count not)."""
+    reports = reporter(logger, *map(str, range(1000)))
+    metrics = Metrics(reports)
+    work = {
+        "status": reports.status,
+        "metrics": lambda: b"".join(metrics.render()),
+        "history": reports.history.read,
+    }[what]
+    for host in reports.pools.values():
+        answer(host, 20)
+    held: list[float] = []
+
+    def tick() -> None:
+        before = thread_time()
+        while True:
+            gevent.sleep(0.0005)
+            now = thread_time()
+            held.append(now - before)
+            before = now
+
+    ticker = gevent.spawn(tick)
+    gevent.spawn(work).join(30)
+    ticker.kill()
+
+    assert len(held) > 3, "it gives turns"
+    assert max(held) < 0.02
