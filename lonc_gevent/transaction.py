@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -78,8 +79,11 @@ class TransactionQueue:
         return True
 
     def put_back(self, transaction: Transaction) -> None:
-        """Let it wait again, before all others: it is older. There is always room."""
-        self._waiting.queue.appendleft(transaction)
+        """Let it wait again, before all that is newer. There is always room."""
+        waiting = self._waiting.queue
+        # Almost always the first place; what was put back just before it may be older.
+        older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
+        waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
     def take(self) -> Transaction:
