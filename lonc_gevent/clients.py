@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from functools import partial
 from math import inf
 from socket import SO_PEERCRED, SOL_SOCKET, socket
 from time import monotonic
@@ -31,7 +32,7 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import READ, DeadlineError, Stream
+from .stream import READ, DeadlineError, Stream, in_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -324,7 +325,7 @@ class Clients:
         for listener in self.listeners.values():
             remove(listener.path, listener.inode)
         for listener in self.listeners.values():
-            self._accept(listener)
+            in_hub(self.hub, partial(self._accept, listener))
             listener.close()
         self.listeners.clear()
         self._resume_at = inf

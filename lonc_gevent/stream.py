@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 from greenlet import getcurrent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from greenlet import greenlet
 
@@ -43,6 +45,24 @@ def give_turn(hub: Hub) -> None:
     As `gevent.sleep(0)`, which however does not stand a spurious wake-up.
     """
     hub.loop.run_callback(getcurrent().switch)
+    hub.switch()
+
+
+def in_hub(hub: Hub, action: Callable[[], None]) -> None:
+    """Run `action` in the hub, and return when it is done.
+
+    For what switches to other greenlets: they come back to the hub, not to the one that calls. Not
+    for a greenlet that others may wake meanwhile.
+    """
+    current = getcurrent()
+
+    def act() -> None:
+        try:
+            action()
+        finally:
+            current.switch()
+
+    hub.loop.run_callback(act)
     hub.switch()
 
 
