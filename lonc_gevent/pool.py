@@ -157,8 +157,7 @@ class Pool:
         self._log_refused(now, "queue_timeout")
 
     def _log_refused(self, now: float, reason: str) -> None:
-        count = self._refusals.count(now)
-        if count:
+        if count := self._refusals.count(now):
             self.log.warning("requests_refused", error=reason, count=count)
 
     def put_back(self, transaction: Transaction) -> None:
@@ -280,8 +279,7 @@ class Pool:
                 self.fail_queue()
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
-        now = monotonic()
-        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, not a secret
+        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",
@@ -304,10 +302,7 @@ class Pool:
     # -- what time, people and the end ask for -----------------------------------------------
 
     def tend(self, now: float) -> bool:
-        """Do all that is due; return whether the pool is quiet: nothing here has a deadline.
-
-        A quiet pool needs the next call at `next_due`.
-        """
+        """Do all that is due; return whether it is quiet: no deadline but `next_due`."""
         while self.queue.oldest_since + self.host.pool.queue_timeout <= now:
             self._give_up(self.queue.take(), now)
         for connection in self.connections:

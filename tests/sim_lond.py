@@ -123,6 +123,11 @@ class Peer:
         """The rest of a reply that was begun."""
         self._rest = b""
 
+    @property
+    def expects_more(self) -> bool:
+        """Whether a request is under way here, or a part of one."""
+        return self.asked is not None or bool(self._rest)
+
     def hear(self) -> list[bytes]:
         """Read what has arrived; return the new requests."""
         new: list[bytes] = []

@@ -139,7 +139,7 @@ def test_resets_under_traffic(net: Network, row: Callable[..., None]) -> None:
 
         row("5 resets of every connection", at.traffic.summary(began), at.logged(events), recovery)
         assert recovery < BOUND
-        lost = at.traffic.number("con_lost")
+        lost = at.logged(events)["reply_lost connection_lost"]
         assert lost <= 5 * 5, "no more than there were connections"
 
 
@@ -315,28 +315,26 @@ def test_a_reply_that_fails(
         assert recovery < BOUND
 
 
-@pytest.mark.parametrize("fault", ["extra-line", "later-line", "drop-after", "drip", "empty"])
+@pytest.mark.parametrize("fault", ["extra-line", "drop-after", "drip", "empty"])
 def test_a_reply_that_comes_with_something(
     net: Network, row: Callable[..., None], fault: str
 ) -> None:
-    """A whole reply is handed on, whatever comes after it, and that reaches nobody."""
+    """A whole reply is handed on, whatever comes with it, and that reaches nobody.
+
+    A line of lond's own that comes later (`later-line`) is not in here: lines carry no number, so
+    one that comes while the next request is under way is that one's reply. No lonc could tell.
+    """
     with scene(net) as at:
         events, began = len(net.events), time.monotonic()
-        asked = 0
-        while asked < 20:
-            request = b"fault:%s:5:%d" % (fault.encode(), asked)
-            if fault in ("extra-line", "drop-after", "empty"):
-                request = b"fault:%s:n%d" % (fault.encode(), asked)
+        for i in range(20):
+            request = b"fault:%s:n%d" % (fault.encode(), i)
             reply = net.ask("msul2", request)
-            assert reply == (b"" if fault == "empty" else request)
-            asked += 1
+            # A request that is written in the moment in which lond closes may have run.
+            if fault != "drop-after" or reply != b"con_lost":
+                assert reply == (b"" if fault == "empty" else request)
         recovery = at.traffic.recovery(time.monotonic())
 
-        assert not at.traffic.number("con_lost")
-        row(
-            f"reply: {fault}",
-            f"20 right; others {at.traffic.summary(began)}",
-            at.logged(events),
-            recovery,
-        )
+        assert fault == "drop-after" or not at.traffic.number("con_lost")
+        saw = f"20 of it; others {at.traffic.summary(began)}"
+        row(f"reply: {fault}", saw, at.logged(events), recovery)
         assert recovery < BOUND

@@ -8,6 +8,7 @@ the next one comes while the last one's work is half done.
 
 from __future__ import annotations
 
+import os
 from itertools import count, pairwise
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -197,7 +198,7 @@ class PoolModel(RuleBasedStateMachine):
     def speak_unasked(self, index: int, some_turns: int) -> None:
         """Say something on a connection at rest."""
         self.hear_all()
-        peer = self.peer(index, lambda p: p.made and p.reading and p.asked is None)
+        peer = self.peer(index, lambda p: p.made and p.reading and not p.expects_more)
         if peer is not None:
             peer.say(b"X\n")
         self.run_loop(some_turns)
@@ -444,7 +445,7 @@ def test_the_pool_keeps_its_promises() -> None:
         run_state_machine_as_test(
             PoolModel,
             settings=settings(
-                max_examples=150,
+                max_examples=int(os.environ.get("LONC_MODEL_EXAMPLES", "150")),
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
