@@ -123,7 +123,7 @@ class Connection:
     def _run(self) -> None:
         pool = self.pool
         try:
-            self.lond = lond = connect(pool.host, pool.hub, self.stream, pool.credentials)
+            self.lond = lond = self._connect()
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
@@ -150,6 +150,11 @@ class Connection:
                 pool.finish(transaction, CON_LOST)
             lond.close()
             pool.ended(self, ending)
+
+    def _connect(self) -> Lond:
+        """Connect to lond and shake hands; a test of the pool has its own. Raises NotSentError."""
+        pool = self.pool
+        return connect(pool.host, pool.hub, self.stream, pool.credentials)
 
     def _serve(self, lond: Lond) -> LondError | None:
         """Carry one transaction after another; return why it ended, None if it was asked to."""

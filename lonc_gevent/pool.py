@@ -29,7 +29,7 @@ from .errors import NotSentError
 from .rules.backoff import Gate
 from .rules.stats import HostState, HostStats
 from .rules.throttle import Throttle
-from .rules.wire import CON_LOST, verb
+from .rules.wire import CON_LOST
 from .tls import Credentials
 from .transaction import Transaction, TransactionQueue
 
@@ -72,6 +72,7 @@ class Pool:
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
+        self.connection_class = Connection
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
@@ -158,8 +159,7 @@ class Pool:
         self._log_refused(now, "queue_timeout")
 
     def _log_refused(self, now: float, reason: str) -> None:
-        count = self._refusals.count(now)
-        if count:
+        if count := self._refusals.count(now):
             self.log.warning("requests_refused", error=reason, count=count)
 
     def put_back(self, transaction: Transaction) -> None:
@@ -182,16 +182,10 @@ class Pool:
             stats.con_lost += 1
             return
         stats.ok += 1
-        duration = monotonic() - transaction.since
-        stats.duration.observe(duration)
+        now = monotonic()
+        stats.duration.observe(now - transaction.since)
         if self._sample and not stats.ok % self._sample:
-            self.log.info(
-                "transaction",
-                verb=verb(transaction.request),
-                request_bytes=len(transaction.request),
-                reply_bytes=len(reply),
-                duration_ms=round(duration * 1000, 3),
-            )
+            self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
 
     def reply_lost(
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
@@ -201,11 +195,9 @@ class Pool:
         self.log.warning(
             "reply_lost",
             connection=connection.number,
-            verb=verb(transaction.request),
-            request_bytes=len(transaction.request),
-            duration_ms=round((monotonic() - transaction.since) * 1000, 3),
             error=error.kind,
             detail=str(error),
+            **transaction.fields(monotonic()),
         )
 
     def rest(self, connection: Connection) -> None:
@@ -230,7 +222,7 @@ class Pool:
             self.watched = True
             self._watch(self)
         self._numbers += 1
-        self.dialling = connection = Connection(self, self._numbers)
+        self.dialling = connection = self.connection_class(self, self._numbers)
         self.connections.add(connection)
 
     def dialled(self, connection: Connection) -> None:
@@ -257,6 +249,8 @@ class Pool:
 
     def ended(self, connection: Connection, error: LondError | None = None) -> None:
         """Note the end of a connection; make another one if something waits for it."""
+        if connection not in self.connections:
+            return  # killed while it was being made, and that was told already
         if self.dialling is connection:
             self.dialling = None
         self.connections.discard(connection)
@@ -279,8 +273,7 @@ class Pool:
                 self.fail_queue()
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
-        now = monotonic()
-        delay = self.gate.failed(now, random())  # noqa: S311 - jitter, no secret # nosec B311
+        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter # nosec B311
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",
@@ -303,10 +296,7 @@ class Pool:
     # -- what time, people and the end ask for -----------------------------------------------
 
     def tend(self, now: float) -> bool:
-        """Do all that is due; return whether the pool is quiet: nothing here has a deadline.
-
-        A quiet pool needs the next call at `next_due`.
-        """
+        """Do all that is due; return whether it is quiet: no deadline but `next_due`."""
         while self.queue.oldest_since + self.host.pool.queue_timeout <= now:
             self._give_up(self.queue.take(), now)
         for connection in self.connections:

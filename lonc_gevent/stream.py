@@ -42,10 +42,16 @@ LARGE_READ_SIZE: Final = 256 * 1024
 def give_turn(hub: Hub) -> None:
     """Let every other greenlet that is ready run before this one goes on.
 
-    As `gevent.sleep(0)`, which however does not stand a spurious wake-up.
+    As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
+    before the loop has looked for new readiness: a timer comes back after that.
     """
-    hub.loop.run_callback(getcurrent().switch)
-    hub.switch()
+    timer = hub.loop.timer(0)
+    timer.start(getcurrent().switch)
+    try:
+        hub.switch()
+    finally:
+        timer.stop()
+        timer.close()
 
 
 def in_hub(hub: Hub, action: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,14 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'done' if self.reply else 'open'}>"
+
+    def fields(self, now: float) -> dict[str, object]:
+        """Return what a log event tells of it; nothing of what it holds but the verb."""
+        return {
+            "verb": verb(self.request),
+            "request_bytes": len(self.request),
+            "duration_ms": round((now - self.since) * 1000, 3),
+        }
 
 
 class QueueBudget:
@@ -78,8 +87,11 @@ class TransactionQueue:
         return True
 
     def put_back(self, transaction: Transaction) -> None:
-        """Let it wait again, before all others: it is older. There is always room."""
-        self._waiting.queue.appendleft(transaction)
+        """Let it wait again, before all that is newer. There is always room."""
+        waiting = self._waiting.queue
+        # Almost always the first place; what was put back just before it may be older.
+        older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
+        waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
     def take(self) -> Transaction:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -141,6 +142,35 @@ def test_clients_in_the_backlog_hear_of_a_stop(net: Network) -> None:
         assert client.line() in (b"con_lost\n", b"msul2\n")
         client.sock.close()
     assert daemon.end() == 0
+
+
+def test_a_stop_amid_new_clients_has_an_end(net: Network) -> None:
+    """Clients that connect in the very moment of the stop do not hold it.
+
+    The signal is read in one turn of the loop and acted on in the next one; who connects between
+    the two is accepted by the stop itself.
+    """
+    net.add("msul2")
+    daemon = net.start()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError), net.client("msul2") as client:
+                client.send(b"ping\n")
+                client.line()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: net.status("msul2")["requests"] > 100, "they ask")
+    try:
+        assert daemon.end() == 0
+    finally:
+        over.set()
+        daemon.kill()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_second_instance_is_refused(net: Network) -> None:

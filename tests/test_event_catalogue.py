@@ -40,6 +40,8 @@ def in_code() -> dict[str, Event]:
 def _note(call: ast.Call, function: ast.Attribute, found: dict[str, Event]) -> None:
     names = [a.value for a in call.args if isinstance(a, ast.Constant) and type(a.value) is str]
     owner = ast.unparse(function.value).lower()
+    if function.attr == "trouble" and names:  # Replayer.trouble logs what it is given
+        found[names[0]] = Event({"error"}, {"directory", "error"})
     if not owner.endswith(("log", "logger")) or not names:
         return
     if function.attr not in LEVELS | {"log"}:

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A chaos run: random faults by a seed, a timeline of them, and a verdict.
+
+    scripts/chaos [--minutes M] [--seed N] [--only NAME]...
+
+Clients ask unique things of four hosts all the while. After each fault every host must answer
+rightly again, within one backoff step and a second (and what the fault itself makes last longer).
+At the end all that the clients got is compared with all that the londs recorded. The seed gives
+the same faults in the same order; what they hit is the machine's to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import lonc_gevent.daemon
+
+from .people import Askers, Victim
+from .scene import HOSTS, POOL, Scene
+from .trouble import At, trouble
+from .verdict import delayed_problems, events, problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALM: Final = 1.5
+"""Seconds between two faults, at most."""
+
+RECOVERY: Final = POOL["retry_backoff_max"] + 1.0
+"""Seconds in which every host must answer again after a fault: one backoff step and a second."""
+
+HELD: Final = POOL["reply_timeout"] + 1.0
+"""Seconds more that a silent lond or daemon may hold its connections after it was silent."""
+
+DELAYED_PATIENCE: Final = 60.0
+"""Seconds at the end in which all delayed requests must have been sent."""
+
+
+TOLD: Final = (
+    "host_down",
+    "reply_lost",
+    "connection_lost",
+    "requests_refused",
+    "accept_paused",
+    "client_stalled",
+    "hub_held",
+    "log_lines_dropped",
+    "delayed_replayed",
+    "delayed_trouble",
+)
+"""The events that are counted in the summary."""
+
+
+def say(began: float, text: str) -> None:
+    """Print a line of the timeline."""
+    print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
+
+
+class Writer(threading.Thread):
+    """A web process that writes delayed requests."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+        self.written: dict[str, list[bytes]] = {host: [] for host in HOSTS}
+        self.refused = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Write one now and then; what could not be written was not accepted."""
+        from lonc_gevent.client.delayed import delay  # noqa: PLC0415 - only where there is one
+
+        for number in range(1 << 30):
+            if self.over.wait(0.1):
+                return
+            host = HOSTS[number % len(HOSTS)]
+            request = b"echo:%s:delayed%d" % (host.encode(), number)
+            try:
+                delay(request, host, self.directory)
+            except OSError:
+                self.refused += 1
+            else:
+                self.written[host].append(request)
+
+
+def has_delayed() -> bool:
+    """Say whether this daemon knows delayed requests."""
+    return (Path(lonc_gevent.daemon.__file__).parent / "client" / "delayed.py").exists()
+
+
+def recover(askers: Askers, step: int) -> float:
+    """Ask every host until it answers rightly; return the seconds that took."""
+    began = time.monotonic()
+    for host in HOSTS:
+        while askers.probe(host, step) != "ok":
+            step += 1_000_000
+            if time.monotonic() - began > RECOVERY + HELD + 10.0:
+                return time.monotonic() - began
+            time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def one(at: At, askers: Askers, name: str, step: int) -> tuple[str, list[str]]:
+    """Have one fault; return the timeline's words, and what was wrong."""
+    found = []
+    entry = trouble(at.scene)[name]
+    before = len(askers.outcomes)
+    began = time.monotonic()
+    what = entry.do(at)
+    recovery = recover(askers, step)
+    bound = RECOVERY + (HELD if name in ("stop lond", "freeze daemon", "no descriptors") else 0.0)
+    if recovery > bound:
+        found.append(f"{name}: good again only after {recovery:.1f} s, more than {bound:.1f}")
+    seen = Counter(o.what for o in tuple(askers.outcomes)[before:])
+    lost = sum(1 for o in tuple(askers.outcomes)[before:] if o.what != "ok" and o.began >= began)
+    if lost and not entry.loses and name not in SLOW:
+        found.append(f"{name}: {lost} requests were lost by it: {dict(seen)}")
+    if not at.scene.daemon.running:
+        found.append(f"{name}: the daemon is gone: {at.scene.daemon.stderr}")
+        at.scene.start()
+    numbers = ", ".join(f"{n} {what}" for what, n in sorted(seen.items()))
+    return f"{name:<18} {what}; {numbers}; good again after {recovery:.2f} s", found
+
+
+SLOW: Final = frozenset({"freeze daemon", "busy machine"})
+"""Faults that can use up a limit of the daemon, which then gives con_lost as it should."""
+
+
+def run(scene: Scene, options: argparse.Namespace) -> list[str]:
+    """Have faults for so long; return all that was wrong."""
+    began = time.monotonic()
+    chance = random.Random(options.seed)
+    askers = Askers(scene.net.sockets, options.seed, options.clients)
+    victim = Victim(scene.net.sockets)
+    at = At(scene, victim, chance, threading.Event())
+    writer = Writer(scene.delayed) if scene.has_delayed else None
+    found: list[str] = []
+    askers.start()
+    if writer is not None:
+        writer.start()
+    try:
+        recover(askers, 0)
+        names = options.only or sorted(trouble(scene))
+        step = 1
+        while time.monotonic() - began < options.minutes * 60:
+            words, wrong = one(at, askers, chance.choice(names), step)
+            say(began, words)
+            for problem in wrong:
+                say(began, f"  NOT GOOD: {problem}")
+            found += wrong
+            step += 1
+            at.pause(CALM)
+    finally:
+        victim.kill()
+        askers.stop()
+        if writer is not None:
+            writer.over.set()
+            writer.join()
+    if writer is not None:
+        found += settle_delayed(scene, writer, began)
+    found += problems(scene, askers)
+    summary(scene, askers, writer)
+    return found
+
+
+def settle_delayed(scene: Scene, writer: Writer, began: float) -> list[str]:
+    """Wait until every delayed request that was accepted has been received."""
+    problem: Callable[[], list[str]] = lambda: delayed_problems(scene, writer.written)  # noqa: E731
+    deadline = time.monotonic() + DELAYED_PATIENCE
+    while problem() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    say(began, f"delayed requests settled, {len(problem())} missing")
+    return problem()
+
+
+def summary(scene: Scene, askers: Askers, writer: Writer | None) -> None:
+    """Print the figures."""
+    outcomes = Counter(o.what for o in askers.outcomes)
+    longest = max(o.ended - o.began for o in askers.outcomes)
+    figures = ", ".join(f"{n} {what}" for what, n in outcomes.most_common())
+    print(f"{len(askers.outcomes)} requests: {figures}; longest {longest:.1f} s")
+    if writer is not None:
+        accepted = sum(len(requests) for requests in writer.written.values())
+        print(f"delayed: {accepted} accepted, {writer.refused} not (the disk was full)")
+    logged = events(scene)
+    print("logged: " + ", ".join(f"{name} {logged[name]}" for name in TOLD if logged[name]))
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="this fault; may be repeated"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lonc", ignore_cleanup_errors=True) as directory:
+        scene = Scene(Path(directory), delayed=has_delayed())
+        print(f"seed {options.seed}; faults that can be had here: {', '.join(trouble(scene))}")
+        with scene:
+            found = run(scene, options)
+    for problem in found[:50]:
+        print(f"NOT GOOD: {problem}")
+    print(f"seed {options.seed}: {'good' if not found else f'NOT GOOD, {len(found)} problems'}")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The faults of a chaos run: each begins, lasts for a while, and is over when its function ends.
+
+In TROUBLE by name, with what a client may see of it beside right replies.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .scene import HOSTS
+
+if TYPE_CHECKING:
+    import random
+    import threading
+    from collections.abc import Callable
+
+    from .people import Victim
+    from .scene import Scene
+
+LONGEST: Final = 3.0
+"""Seconds that a fault lasts, at most."""
+
+
+class At(NamedTuple):
+    """What a fault has to do with."""
+
+    scene: Scene
+    victim: Victim
+    chance: random.Random
+    over: threading.Event
+    """Never set: a pause that can be waited for."""
+
+    def pause(self, longest: float = LONGEST) -> float:
+        """Let some time pass; return how much, in seconds."""
+        seconds = self.chance.uniform(0.1, longest)
+        self.over.wait(seconds)
+        return seconds
+
+
+class Trouble(NamedTuple):
+    """A fault."""
+
+    do: Callable[[At], str]
+    """Returns what it did, for the timeline."""
+    loses: bool
+    """Whether a client may get con_lost, or no connection, because of it."""
+
+
+def kill_lond(at: At) -> str:
+    """Kill a lond, and start it again."""
+    host = at.chance.choice(HOSTS)
+    at.scene.londs[host].kill()
+    seconds = at.pause()
+    at.scene.londs[host].start()
+    return f"{host} away for {seconds:.1f} s"
+
+
+def kill_all_londs(at: At) -> str:
+    """Kill every lond, and start them one after the other."""
+    for lond in at.scene.londs.values():
+        lond.kill()
+    seconds = at.pause()
+    for lond in at.scene.londs.values():
+        lond.start()
+    return f"for {seconds:.1f} s"
+
+
+def stop_lond(at: At) -> str:
+    """Stop a lond (SIGSTOP): it is there, and says nothing; longer than reply_timeout or less."""
+    host = at.chance.choice(HOSTS)
+    process = at.scene.londs[host].process
+    if process is None:
+        return "was away"
+    process.send_signal(signal.SIGSTOP)
+    try:
+        seconds = at.pause(6.0)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    return f"{host} silent for {seconds:.1f} s"
+
+
+def kill_daemon(at: At) -> str:
+    """Kill the daemon, and start another one."""
+    at.scene.restart(signal.SIGKILL)
+    return "started again"
+
+
+def stop_daemon(at: At) -> str:
+    """Let the daemon stop in order, and start another one."""
+    code = at.scene.restart(signal.SIGTERM)
+    if code:
+        raise AssertionError(f"exit code {code} after TERM: {at.scene.stderr[-1]}")
+    return "stopped in order, started again"
+
+
+def hang_up(at: At) -> str:
+    """Let the daemon restart in place (HUP): same pid, nothing lost."""
+    daemon = at.scene.daemon
+    ready = sum('"ready"' in line for line in daemon.lines)
+    daemon.send_signal(signal.SIGHUP)
+    for _ in range(200):
+        if sum('"ready"' in line for line in tuple(daemon.lines)) > ready:
+            return "restarted in place"
+        at.over.wait(0.1)
+    raise AssertionError("not ready again within 20 s after HUP")
+
+
+def freeze_daemon(at: At) -> str:
+    """Stop the daemon for a moment, as a machine that is far too busy does."""
+    at.scene.daemon.send_signal(signal.SIGSTOP)
+    try:
+        seconds = at.pause(2.0)
+    finally:
+        at.scene.daemon.send_signal(signal.SIGCONT)
+    return f"for {seconds:.1f} s"
+
+
+def kill_clients(at: At) -> str:
+    """Kill a client in the middle of a large reply, several times."""
+    times = at.chance.randint(2, 5)
+    for _ in range(times):
+        at.pause(0.5)
+        at.victim.again()
+    return f"{times} clients"
+
+
+def stop_client(at: At) -> str:
+    """Stop a client in the middle of a large reply; let it go on, or kill it."""
+    at.victim.process.send_signal(signal.SIGSTOP)
+    seconds = at.pause(6.0)
+    at.victim.process.send_signal(signal.SIGCONT)
+    return f"for {seconds:.1f} s"
+
+
+def no_descriptors(at: At) -> str:
+    """Take the daemon's last descriptors away, and give them back."""
+    pid = at.scene.daemon.pid
+    used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - it is no folder of ours
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    left = at.chance.randint(0, 6)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + left, before[1]))
+    try:
+        seconds = at.pause()
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    return f"{left} left for {seconds:.1f} s"
+
+
+def move_clock(at: At) -> str:
+    """Set the daemon's wall clock forward or back by up to a day."""
+    offset = at.chance.choice((-86400, -3600, -5, 5, 3600, 86400))
+    at.scene.set_clock(offset)
+    at.pause()
+    return f"{offset:+d} s"
+
+
+def stop_reading_log(at: At) -> str:
+    """Let the reader of the daemon's stdout stop for a while."""
+    reading = at.scene.daemon.reading
+    reading.clear()
+    try:
+        seconds = at.pause()
+    finally:
+        reading.set()
+    return f"for {seconds:.1f} s"
+
+
+def many_signals(at: At) -> str:
+    """Ask for the status report again and again: that also opens every gate."""
+    for _ in range(20):
+        at.scene.daemon.send_signal(signal.SIGUSR1)
+        at.over.wait(0.02)
+    return "20 USR1"
+
+
+def fill_disk(at: At) -> str:
+    """Fill the disk of the delayed directory."""
+    path = at.scene.delayed / ".fill"
+    try:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 12):
+                try:
+                    while True:
+                        file.write(b"x" * size)
+                except OSError:
+                    continue
+        seconds = at.pause()
+    finally:
+        path.unlink(missing_ok=True)
+    return f"for {seconds:.1f} s"
+
+
+def busy_machine(at: At) -> str:
+    """Keep both cores busy."""
+    seconds = at.chance.uniform(0.5, LONGEST)
+    command = ["timeout", f"{seconds:.1f}", "sh", "-c", "while :; do :; done"]
+    busy = [subprocess.Popen(command) for _ in range(3)]
+    for process in busy:
+        process.wait()
+    return f"for {seconds:.1f} s"
+
+
+def trouble(scene: Scene) -> dict[str, Trouble]:
+    """Return the faults that can be had here."""
+    found = {
+        "kill lond": Trouble(kill_lond, loses=True),
+        "kill all londs": Trouble(kill_all_londs, loses=True),
+        "stop lond": Trouble(stop_lond, loses=True),
+        "kill daemon": Trouble(kill_daemon, loses=True),
+        "stop daemon": Trouble(stop_daemon, loses=True),
+        "freeze daemon": Trouble(freeze_daemon, loses=False),
+        "kill clients": Trouble(kill_clients, loses=False),
+        "stop client": Trouble(stop_client, loses=False),
+        "no descriptors": Trouble(no_descriptors, loses=True),
+        "log reader stops": Trouble(stop_reading_log, loses=False),
+        "many signals": Trouble(many_signals, loses=False),
+        "busy machine": Trouble(busy_machine, loses=False),
+    }
+    if scene.preload:
+        found["move clock"] = Trouble(move_clock, loses=False)
+    found["restart in place"] = Trouble(hang_up, loses=False)
+    if scene.disk_is_small:
+        found["full disk"] = Trouble(fill_disk, loses=False)
+    return found

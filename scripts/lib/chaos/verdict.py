@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must hold after a chaos run, or at any moment in it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from .scene import POOL
+
+if TYPE_CHECKING:
+    from .people import Askers, Outcome
+    from .scene import Scene
+
+SLACK: Final = 4.0
+"""Seconds beyond the daemon's limits, for a machine that is busy."""
+
+LONGEST: Final = POOL["reply_timeout"] + POOL["queue_timeout"] + SLACK
+"""Seconds that a request may take, whatever is wrong with its lond."""
+
+BUGS: Final = frozenset({"client_failed", "keeper_failed", "delayed_failed"})
+"""Events that say that something of ours was wrong."""
+
+
+def problems(scene: Scene, askers: Askers) -> list[str]:
+    """Compare what the clients got with what the londs did; say what must not be."""
+    found = [f"wrong reply: {asked!r} got {got!r}" for asked, got in askers.wrong]
+    outcomes = tuple(askers.outcomes)
+    found += _lond_side(scene, outcomes)
+    found += [
+        f"{o.what} after {o.ended - o.began:.1f} s: {o.request[:30]!r}"
+        for o in outcomes
+        if o.what == "stuck" or o.ended - o.began > LONGEST + _away(scene, o)
+    ]
+    found += [
+        f"{o.what} although the daemon was there: {o.request[:30]!r}"
+        for o in outcomes
+        if o.what in ("cut", "none") and not _away(scene, o)
+    ]
+    found += [f"stderr: {text}" for text in scene.stderr if text]
+    found += [f"event {name}" for name in sorted(BUGS & set(events(scene)))]
+    return found
+
+
+def events(scene: Scene) -> Counter[str]:
+    """Count the events that were logged, by name."""
+    lines = [*scene.lines, *scene.daemon.lines]
+    return Counter(json.loads(line)["event"] for line in lines if line.endswith("}\n"))
+
+
+def _lond_side(scene: Scene, outcomes: tuple[Outcome, ...]) -> list[str]:
+    found = []
+    for host, lond in scene.londs.items():
+        heard = Counter(line for line in lond.received if b":delayed" not in line[:40])
+        mine = (b"echo:%s:" % host.encode(), b"eget:%s:" % host.encode(), b"big:", b"ping")
+        found += [f"sent to {host}: {r[:40]!r}" for r in heard if not r.startswith(mine)]
+        found += [
+            f"sent twice to {host}: {request[:40]!r}"
+            for request, times in heard.items()
+            if times > 1 and request.startswith(mine[:2])
+        ]
+        found += [
+            f"answered, and {host} never saw it: {o.request[:40]!r}"
+            for o in outcomes
+            if o.host == host and o.what == "ok" and not heard[o.request]
+        ]
+    return found
+
+
+def _away(scene: Scene, outcome: Outcome) -> float:
+    """Return for how many seconds of that time the daemon was away by our doing."""
+    return sum(
+        max(min(outcome.ended, end + 1.0) - max(outcome.began, begin), 0.0)
+        for begin, end in scene.deaths
+    )
+
+
+def delayed_problems(scene: Scene, written: dict[str, list[bytes]]) -> list[str]:
+    """Say which delayed requests were accepted and never received."""
+    found = []
+    for host, requests in written.items():
+        heard = set(scene.londs[host].received)
+        lost = [request for request in requests if request not in heard]
+        found += [f"delayed request lost: {request!r}" for request in lost]
+    return found

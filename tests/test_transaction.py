@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The queue of a host's transactions, by itself."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from math import inf
+
+import pytest
+from gevent.queue import Empty
+from greenlet import getcurrent
+
+from lonc_gevent.transaction import QueueBudget, Transaction, TransactionQueue
+
+
+def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
+    """Make a transaction that began at that time."""
+    return Transaction(request, getcurrent(), since)
+
+
+@pytest.mark.parametrize("order", list(permutations([1.0, 2.0, 3.0])))
+def test_what_is_put_back_waits_in_its_old_order(order: tuple[float, ...]) -> None:
+    """Whichever of several connections gives its transaction back first, the oldest goes first."""
+    queue = TransactionQueue(QueueBudget(1000))
+    for since in (4.0, 5.0):
+        assert queue.put(transaction(since), limit=10)
+
+    for since in order:
+        queue.put_back(transaction(since))
+
+    assert queue.oldest_since == 1.0
+    assert [queue.take().since for _ in range(5)] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_an_empty_queue() -> None:
+    """Nothing waits since ever; nothing can be taken."""
+    queue = TransactionQueue(QueueBudget(1000))
+
+    assert len(queue) == 0
+    assert queue.oldest_since == inf
+    with pytest.raises(Empty):
+        queue.take()
+
+
+def test_the_limit_is_a_number_of_transactions() -> None:
+    """The last one that fits is taken, the next one is not; put back, there is always room."""
+    queue = TransactionQueue(QueueBudget(1000))
+
+    assert [queue.put(transaction(i), limit=2) for i in (1.0, 2.0, 3.0)] == [True, True, False]
+
+    queue.put_back(transaction(0.5))
+    assert len(queue) == 3
+
+
+def test_the_budget_is_bytes_over_all_hosts() -> None:
+    """Bytes are counted while they wait, in all queues together, and given back."""
+    budget = QueueBudget(10)
+    one, other = TransactionQueue(budget), TransactionQueue(budget)
+
+    assert one.put(transaction(1.0, b"12345\n"), limit=9)
+    assert other.put(transaction(1.0, b"123\n"), limit=9)
+    assert budget.used == 10
+    assert not other.put(transaction(1.0, b"\n"), limit=9)
+
+    taken = one.take()
+    assert budget.used == 4
+    one.put_back(taken)
+    assert budget.used == 10
+    other.take()
+    one.take()
+    assert budget.used == 0
