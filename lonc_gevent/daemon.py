@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import gevent
 
 from . import __version__, notify
-from .admin import Admin
+from .admin.server import Admin
+from .admin.status import Reporter
 from .clients import Clients
 from .control import Control, Request
 from .delayed.replayer import build
@@ -33,7 +34,6 @@ from .report import write_whole
 from .rules.settings import LOCK_NAME
 from .rules.shard import part
 from .rules.wire import CON_LOST
-from .status import Reporter
 from .tls import Credentials
 from .watchdog import Watchdog
 

@@ -278,7 +278,7 @@ def hasty(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network
     """Give a network whose admin socket has little patience."""
     customize = short_path / "sitecustomize.py"
     customize.write_text(
-        "from lonc_gevent.httpd import HttpServer\nHttpServer.request_timeout = 0.3\n"
+        "from lonc_gevent.admin.httpd import HttpServer\nHttpServer.request_timeout = 0.3\n"
     )
     root = Path(lonc_gevent.__file__).parents[1]
     paths = [str(short_path), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]

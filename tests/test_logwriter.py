@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lonc_gevent.logwriter import LogWriter
+from lonc_gevent.logs.writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ import pytest
 from harness import free_port
 from unixhttp import http
 
-from lonc_gevent.page import Page
+from lonc_gevent.admin.page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import gevent
 from lonc_gevent import handover
 from lonc_gevent.daemon import Daemon
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
-from lonc_gevent.logcapture import capture_foreign, capture_hub_errors
 from lonc_gevent.logs import open_logs
+from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 from lonc_gevent.rules import shard
 
 from . import config_option, exit_bad_config, load_or_exit

@@ -26,14 +26,15 @@ from urllib.parse import urlsplit
 import gevent
 import msgspec
 
+from lonc_gevent.errors import ConfigError
+from lonc_gevent.listeners import listen, remove
+from lonc_gevent.peers import peer_of
+from lonc_gevent.rules.names import is_loopback, split_address
+
 from .controls import COMMANDS
-from .errors import ConfigError
 from .httpd import SOCKET_KEY, HttpServer
-from .listeners import listen, remove
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
-from .peers import peer_of
-from .rules.names import is_loopback, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .peers import Peer
-    from .rules.settings import Admin as AdminSettings
+    from lonc_gevent.peers import Peer
+    from lonc_gevent.rules.settings import Admin as AdminSettings
+
     from .status import Reporter
 
 MODE: Final = 0o600
