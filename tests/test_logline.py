@@ -217,10 +217,10 @@ def test_where_is_innermost_first_and_bounded() -> None:
     fields = error_fields(caught.value)
 
     assert len(fields["where"]) == MAX_FRAMES
-    assert fields["where"][0].startswith("test_logs/line.py:")
+    assert fields["where"][0].startswith("test_logline.py:")
     assert fields["where"][0].endswith(" deeper")
     line = deeper.__code__.co_firstlineno + 2
-    assert fields["where"][0].split()[0] == f"test_logs/line.py:{line}"
+    assert fields["where"][0].split()[0] == f"test_logline.py:{line}"
 
 
 def test_a_cause_is_named() -> None:
