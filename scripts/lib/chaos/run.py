@@ -165,6 +165,7 @@ def run(scene: Scene, options: argparse.Namespace) -> list[str]:
             writer.over.set()
             writer.join()
     if writer is not None:
+        scene.set_clock(0)
         found += settle_delayed(scene, writer, began)
     found += problems(scene, askers)
     summary(scene, askers, writer)
