@@ -10,6 +10,9 @@ import gevent
 import pytest
 from sim_lond import ALL, MADE, SimPool, no_hurry, settings, turn
 
+from lonc_gevent.controls import pause, resume
+from lonc_gevent.delayed.hostreplay import carry
+from lonc_gevent.errors import ConnectionLostError
 from lonc_gevent.rules.stats import HostState
 
 if TYPE_CHECKING:
@@ -24,14 +27,18 @@ class Bench:
     def __init__(self, *, sample: int = 0, **pool: Any) -> None:
         self.watched: list[Pool] = []
         self.pool = SimPool(settings(**pool), watch=self.watched.append)
-        self.pool._sample = sample
+        if sample:
+            self.pool._sample = sample
         self.replies: list[bytes] = []
 
     def ask(self, *requests: bytes) -> None:
         """Let a client ask each of these."""
         for request in requests:
-            gevent.spawn(lambda r=request: self.replies.append(bytes(self.pool.transact(r))))
+            gevent.spawn(self._ask, request)
         turn(ALL)
+
+    def _ask(self, request: bytes) -> None:
+        self.replies.append(bytes(self.pool.transact(request)))
 
     def take(self, number: int = -1) -> None:
         """Make the connection that is being made."""
@@ -339,13 +346,14 @@ def test_a_stop() -> None:
     bench.ask(b"1\n", b"2\n", b"3\n")
     bench.take()
     assert (pool.busy, len(pool.queue)) == (1, 2)
-    assert pool.dialling is not None
+    assert len(pool.peers) == 2, "one is being made"
 
     pool.stop()
     turn(ALL)
     assert pool.state is HostState.STOPPING
     assert bench.replies == [b"con_lost\n"] * 2
-    assert (pool.dialling, len(pool.connections)) == (None, 1)
+    assert pool.dialling is None
+    assert len(pool.connections) == 1
     bench.ask(b"4\n")
     assert bench.replies == [b"con_lost\n"] * 3
     bench.answer(0)
@@ -415,4 +423,243 @@ def test_numbers_of_connections_go_up() -> None:
         bench.take()
         assert [c.number for c in bench.pool.connections] == [number]
         bench.refuse()
+    end(bench)
+
+
+def test_counts_add_up() -> None:
+    """Of several of a kind, all are counted; without `log.sample` none of them is told."""
+    bench = Bench(max_connections=1)
+    pool = bench.pool
+    for _ in range(2):
+        bench.ask(b"1\n")
+        bench.take()
+        bench.answer()
+        bench.ask(b"2\n")
+        bench.refuse()
+    for _ in range(2):
+        pool.gate.open()
+        bench.ask(b"3\n")
+        bench.refuse()
+
+    assert (pool.stats.ok, pool.stats.con_lost) == (2, 4)
+    assert pool.stats.attempts == {"ok": 2, "unreachable": 2}
+    assert pool.stats.duration.count == 2
+    assert not bench.said("transaction")
+    assert pool.events.bound == {"host": "msul2"}
+    end(bench)
+
+
+def test_times_are_told_in_milliseconds() -> None:
+    """`duration_ms` counts from the request's coming, to the microsecond."""
+    bench = Bench(sample=1, max_connections=1)
+    for reply in (b"yes\n", b""):
+        bench.ask(b"1\n")
+        if len(bench.pool.peers) == 1 and not bench.pool.peers[0].made:
+            bench.take()
+        bench.pool.pass_time(10.0)
+        if reply:
+            bench.answer(reply=reply)
+        else:
+            bench.refuse()
+
+    for event in ("transaction", "reply_lost"):
+        (told,) = bench.said(event)
+        assert 10_000.0 < told["duration_ms"] < 10_009.0
+        assert isinstance(told["duration_ms"], float)
+        assert told["duration_ms"] == round(told["duration_ms"], 3)
+    end(bench)
+
+
+def test_a_connection_that_ends_at_birth() -> None:
+    """A lond that shakes hands and closes is down; its request is not tried without end."""
+    bench = Bench()
+    bench.ask(b"1\n")
+    peer = bench.pool.peers[0]
+    peer.made = True
+    peer.say(MADE)
+    peer.close()
+    turn(ALL)
+
+    assert bench.replies == [b"con_lost\n"]
+    (failed,) = bench.said("connection_failed")
+    assert (failed["connection"], failed["error"]) == (1, "stale")
+    assert failed["detail"] == "closed by lond while idle"
+    assert bench.pool.last_error == "stale: closed by lond while idle"
+    assert bench.pool.is_down
+    assert len(bench.pool.peers) == 1
+    end(bench)
+
+
+def test_a_connection_that_served_or_rested_is_no_attempt() -> None:
+    """One that goes stale later is dialled again at once: the gate stays open."""
+    bench = Bench(max_connections=1)
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer()
+    bench.refuse()
+    assert bench.said("connection_lost")[0]["error"] == "stale"
+    bench.ask(b"2\n")
+
+    assert len(bench.pool.peers) == 2
+    bench.take()
+    bench.answer()
+    assert bench.replies == [b"yes\n"] * 2
+    assert not bench.said("connection_failed")
+    end(bench)
+
+
+@pytest.mark.parametrize(
+    ("reply", "later", "detail"),
+    [
+        (b"yes\nmore\n", b"", "bytes after the end of a reply"),
+        (b"yes\n", b"more\n", "bytes that nobody asked for"),
+    ],
+)
+def test_bytes_that_nobody_asked_for(reply: bytes, later: bytes, detail: str) -> None:
+    """They end the connection, busy or idle, and reach nobody."""
+    bench = Bench(max_connections=1)
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer(reply=reply)
+    if later:
+        bench.pool.peers[0].say(later)
+        turn(ALL)
+
+    (lost,) = bench.said("connection_lost")
+    assert lost == {"connection": 1, "error": "unsolicited_bytes", "detail": detail}
+    assert (bench.replies, bench.pool.idle) == ([b"yes\n"], [])
+    assert not bench.pool.connections
+    end(bench)
+
+
+def test_the_keeper_is_told_when_something_begins() -> None:
+    """Once, with the pool, also for a connection that no request asked for; and it is not quiet."""
+    bench = Bench(max_connections=2)
+    pool = bench.pool
+    pool.grow(monotonic())
+    assert bench.watched == [pool]
+    assert pool.watched is True
+    turn(ALL)
+    assert pool.tend(monotonic()) is False, "one is being made"
+    bench.take()
+    assert pool.tend(monotonic()) is True
+    bench.ask(b"1\n")
+    assert bench.watched == [pool]
+    assert pool.tend(monotonic()) is False, "one is busy"
+    end(bench)
+
+
+def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
+    """The keeper's round makes the attempt that no new request asks for."""
+    bench = Bench(max_connections=2)
+    pool = bench.pool
+    bench.ask(b"1\n", b"2\n")
+    bench.take()
+    bench.refuse(1)
+    pool.gate.opens_at = monotonic() + 100.0
+    pool.tend(monotonic())
+    turn(ALL)
+    assert len(pool.peers) == 2
+    pool.gate.opens_at = monotonic() - 1.0
+    pool.tend(monotonic())
+    turn(ALL)
+
+    assert len(pool.peers) == 3
+    end(bench)
+
+
+def test_a_stop_before_the_first_turn() -> None:
+    """A connection that is killed before it began to dial is gone at once, and says so once."""
+    bench = Bench()
+    bench.pool.grow(monotonic())
+    bench.pool.stop()
+    assert not bench.pool.connections
+    assert bench.pool.dialling is None
+    turn(ALL)
+
+    assert not bench.pool.peers
+    assert bench.said("connection_closed") == [{"connection": 1}]
+    end(bench)
+
+
+def test_a_kill_tells_that_it_was_our_doing() -> None:
+    """Who must know what became of a request hears that it may have run."""
+    bench = Bench()
+    found = []
+    gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
+    turn(ALL)
+    bench.take()
+    bench.pool.kill()
+    assert found == [], "a kill does not wait"
+    turn(ALL)
+
+    assert str(found[0].error) == "we ended it ourselves"
+    assert found[0].waiter is None
+    assert not bench.said("reply_lost")
+    end(bench)
+
+
+def test_what_never_left_has_no_error() -> None:
+    """`carry` tells a request that may have run from one that did not."""
+    bench = Bench()
+    found = []
+    gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
+    turn(ALL)
+    bench.refuse()
+    assert (found[0].reply, found[0].error) == (b"con_lost\n", None)
+
+    bench.pool.gate.open()
+    gevent.spawn(lambda: found.append(carry(bench.pool, b"2\n")))
+    turn(ALL)
+    bench.take()
+    bench.refuse()
+    assert isinstance(found[1].error, ConnectionLostError)
+    end(bench)
+
+
+def test_a_host_that_comes_back_is_told_of() -> None:
+    """`came_back` is called with the pool, and only after the host was down."""
+    bench = Bench(max_connections=1)
+    told: list[Pool] = []
+    bench.pool.came_back = told.append
+    bench.ask(b"1\n")
+    bench.take()
+    bench.refuse()
+    assert told == []
+    bench.ask(b"2\n")
+    bench.refuse()
+    bench.pool.gate.open()
+    bench.ask(b"3\n")
+    bench.take()
+
+    assert told == [bench.pool]
+    end(bench)
+
+
+def test_a_pause() -> None:
+    """Requests wait, whatever the gate says, and nothing is dialled; they go on after it."""
+    bench = Bench(max_connections=1)
+    pool = bench.pool
+    bench.ask(b"1\n")
+    bench.take()
+    pause(pool)
+    bench.answer()
+    turn(ALL)
+    assert not pool.connections
+    pool.gate.opens_at = monotonic() + 100.0
+    bench.ask(b"2\n")
+    pool.tend(monotonic())
+    pool.grow(monotonic())
+    turn(ALL)
+    assert (bench.replies, len(pool.queue), len(pool.peers)) == ([b"yes\n"], 1, 1)
+    pool.gate.open()
+    pool.tend(monotonic())
+    turn(ALL)
+    assert len(pool.peers) == 1
+
+    resume(pool)
+    turn(ALL)
+    bench.take()
+    assert bench.answer() == [b"2"]
+    assert bench.replies == [b"yes\n"] * 2
     end(bench)
