@@ -91,8 +91,9 @@ class Events:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def bind(self, **_: Any) -> Events:
-        """Return itself: there is one host."""
+    def bind(self, **fields: Any) -> Events:
+        """Return itself, there is one host; keep what is bound."""
+        self.bound = fields
         return self
 
     def info(self, event: str, **fields: Any) -> None:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from lonc_gevent.controls import pause, resume
 from sim_lond import ALL, CALLBACKS, MADE, NO_TURN, ONE_ROUND, Peer, SimPool, no_hurry, turn
 from sim_lond import settings as host_settings
 
@@ -267,6 +268,12 @@ class PoolModel(RuleBasedStateMachine):
         self.pool.close_connections()
         self.run_loop(some_turns)
 
+    @rule(some_turns=turns)
+    def pause_or_resume(self, some_turns: int) -> None:
+        """Pause the host, or let it go on, as a person can."""
+        (resume if self.pool.paused else pause)(self.pool)
+        self.run_loop(some_turns)
+
     @precondition(lambda self: len(self.askers) > 12)
     @rule(some_turns=turns)
     def stop(self, some_turns: int) -> None:
@@ -365,10 +372,12 @@ class PoolModel(RuleBasedStateMachine):
         open_ones = [t for t in pool.submitted if t.reply is None]
         assert len(open_ones) == pool.busy + len(pool.queue)
         if pool.queue:
-            assert pool.connections, "what waits, waits for somebody"
+            assert pool.connections or pool.paused, "what waits, waits for somebody"
         made = len(pool.connections) - (pool.dialling is not None)
         if pool.stopping:
             assert pool.state is HostState.STOPPING
+        elif pool.paused:
+            assert pool.state is HostState.PAUSED
         elif made:
             assert pool.state is HostState.UP
         else:
@@ -397,7 +406,7 @@ class PoolModel(RuleBasedStateMachine):
             assert transaction.reply is not None or now - transaction.since < longest
         assert all(c.stream.deadline > now for c in pool.connections)
         assert all(now - c.idle_since < self.limits.idle_timeout for c in pool.idle)
-        if pool.queue and pool.gate.is_open(now):
+        if pool.queue and pool.gate.is_open(now) and not pool.paused:
             full = len(pool.connections) >= self.limits.max_connections
             assert pool.dialling is not None or full
 

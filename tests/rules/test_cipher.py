@@ -246,3 +246,40 @@ def test_blanks_after_the_length_may_be_anything() -> None:
 def test_the_repr_shows_no_key() -> None:
     """The repr of a cipher is its name alone."""
     assert repr(Cipher(KEY)) == "<Cipher>"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"5:00", "a line that does not start with enc:"),
+        (b"enc:x:00", "an enc: line without a proper LENGTH"),
+        (b"enc::0123456789abcdef", "an enc: line without a proper LENGTH"),
+        (b"enc:05:0123456789abcdef", "an enc: line without a proper LENGTH"),
+        (b"enc:50:0123456789abcdef", "an enc: line whose LENGTH and hex digits do not fit"),
+        (b"enc:5:0123456789abcde", "an enc: line whose LENGTH and hex digits do not fit"),
+        (b"enc:5:0123456789abcdeg", "an enc: line with something other than hex digits"),
+    ],
+)
+def test_the_words_for_a_bad_line(line: bytes, words: str) -> None:
+    """What is wrong is said in whole, and nothing of the line with it."""
+    with pytest.raises(BadSealedReplyError) as caught:
+        Cipher(bytes(16)).open(line)
+
+    assert str(caught.value) == words
+
+
+def test_a_colon_in_the_digits_is_not_the_first_one() -> None:
+    """LENGTH ends at the first colon; a second one is no hex digit."""
+    with pytest.raises(BadSealedReplyError, match="than hex digits"):
+        Cipher(bytes(16)).open(b"enc:5:01234567:9abcdef")
+
+
+def test_ids_that_are_not_utf8_make_a_key() -> None:
+    """Bytes of an id that are no UTF-8 count as they are."""
+    assert session_key("a\udcff", "b", b"1") == session_key("a\udcff", "b", b"1")
+    assert len(session_key("a\udcff", "b", b"1")) == 16
+
+
+def test_a_short_key_is_filled_with_zeros() -> None:
+    """Three times ids and build key, and where that is less than 32 digits, zeros."""
+    assert session_key("a", "b", b"1").hex() == "ab1ab1ab1" + "0" * 23

@@ -349,3 +349,25 @@ def test_any_lines(negotiation: Negotiation, lines: list[bytes]) -> None:
             assert said == b"" or said.endswith(b"\n")
     assert failed is not LondError
     assert handshake.complete is (handshake.state is State.COMPLETE)
+
+
+def test_the_words_for_a_lost_connection() -> None:
+    """It is said at which point lond went away."""
+    handshake = Handshake(server_id="msul2", client_id="msul1")
+    handshake.start()
+    assert str(handshake.lost()) == "lond closed the connection without a line"
+
+    handshake = Handshake(server_id="msul2", client_id="msul1")
+    handshake.start()
+    handshake.receive(b"123\n")
+    assert str(handshake.lost()) == "lond went away in place of ok to the challenge"
+
+
+def test_a_server_id_that_is_not_utf8_is_said_as_it_is() -> None:
+    """Bytes of hosts.tab that are no UTF-8 come back as the same bytes in `sethost`."""
+    handshake = Handshake(server_id="m\udcff", client_id="msul1", negotiation="modern")
+    handshake.start()
+    handshake.receive(b"123\n")
+    handshake.receive(b"ok\n")
+
+    assert handshake.receive(b"version:$Revision: 1.402 $\n") == b"sethost:m\xff\n"

@@ -164,3 +164,34 @@ def test_what_goes_out_in_clear(request_line: bytes) -> None:
 def test_the_verb_of_a_request(request_line: bytes, word: str) -> None:
     """The verb is the text up to the first colon, at most 32 bytes."""
     assert verb(request_line) == word
+
+
+def test_a_line_at_the_limit_in_one_read_is_not_copied() -> None:
+    """A whole line as long as the limit is given back as it came."""
+    line = b"1234567\n"
+
+    assert LineBuffer(8).add(line) is line
+
+
+def test_a_cleared_buffer_searches_from_its_start() -> None:
+    """After `clear`, and after each line, the first byte that comes can be the line's end."""
+    buffer = LineBuffer(100)
+    buffer.add(b"half")
+    buffer.clear()
+    assert (len(buffer), buffer._searched) == (0, 0)
+    assert buffer.add(b"\nx") == b"\n"
+    assert buffer._searched == 0
+    assert buffer.add(b"\n") == b"x\n"
+
+
+@pytest.mark.parametrize("request_line", [b"ping \n", b"ping\t\n", b"ping\r\n"])
+def test_blanks_are_part_of_a_verb(request_line: bytes) -> None:
+    """Only the line's end is taken off a verb."""
+    assert verb(request_line) == request_line[:-1].decode()
+
+
+def test_a_long_verb_before_a_late_colon() -> None:
+    """A colon beyond 32 bytes ends no verb: the first 32 bytes are it."""
+    assert verb(b"v" * 33 + b":x\n") == "v" * 32
+    assert verb(b"v" * 31 + b"\n") == "v" * 31
+    assert verb(b"v" * 32 + b"\n") == "v" * 32

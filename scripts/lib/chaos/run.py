@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -165,6 +166,7 @@ def run(scene: Scene, options: argparse.Namespace) -> list[str]:
             writer.over.set()
             writer.join()
     if writer is not None:
+        scene.set_clock(0)
         found += settle_delayed(scene, writer, began)
     found += problems(scene, askers)
     summary(scene, askers, writer)
@@ -205,6 +207,7 @@ def main() -> None:
         "--only", action="append", metavar="NAME", help="this fault; may be repeated"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by TERM"))
     with tempfile.TemporaryDirectory(prefix="lonc", ignore_cleanup_errors=True) as directory:
         scene = Scene(Path(directory), delayed=has_delayed())
         print(f"seed {options.seed}; faults that can be had here: {', '.join(trouble(scene))}")

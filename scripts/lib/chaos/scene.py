@@ -93,6 +93,10 @@ class Scene:
         try:
             self.net.close()
         finally:
+            for lond in self.londs.values():
+                lond.kill()
+            if self.net.daemon is not None:
+                self.net.daemon.kill()
             self._stack.close()
 
     def _mount(self) -> None:
