@@ -48,6 +48,7 @@ setup(
             "playwright>=1.48,<2",  # drives Debian's chromium; its own browsers are not needed
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",
+            "pytest-xdist>=3.6,<4",  # most tests wait for processes: four at once on two cores
             "pytest-timeout>=2.3,<3",
             "pyyaml>=6,<7",
             "ruff>=0.9,<0.18",
