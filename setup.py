@@ -23,7 +23,7 @@ setup(
     license="GPL-2.0-or-later",
     python_requires=">=3.11",
     packages=find_packages(include=["lonc_gevent", "lonc_gevent.*"]),
-    package_data={"lonc_gevent": ["py.typed", "*.md", "page/*.html"]},
+    package_data={"lonc_gevent": ["py.typed", "*.md"], "lonc_gevent.admin.page": ["*.html"]},
     entry_points={"console_scripts": ["lonc-gevent = lonc_gevent.cli:main"]},
     install_requires=[
         "gevent>=25.4,<27",  # the hub, the loop's watchers and callbacks, gevent.queue
@@ -40,6 +40,7 @@ setup(
     extras_require={
         "dev": [
             "bandit>=1.8,<2",
+            "gunicorn[gevent]>=23,<28",  # real web processes for the client library
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
             "mypy>=1.14,<3",
@@ -52,10 +53,13 @@ setup(
             "ruff>=0.9,<0.18",
             "setuptools>=70",
             "supervisor>=4.2,<5",
+            "trustme>=1.2,<2",  # certificates for tests
             "types-gevent>=25.4",
             "types-pyyaml>=6",
             "types-setuptools>=70",
         ],
+        "fuzz": ["atheris>=2.3,<4"],
         "demo": ["supervisor>=4.2,<5"],
+        "web": ["gunicorn[gevent]>=23,<28"],  # the example application (scripts/quickstart --web)
     },
 )

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "send": "lonc_gevent.commands.send:command",
     "delayed": "lonc_gevent.commands.delayed:command",
     "status": "lonc_gevent.commands.status:command",
+    "doctor": "lonc_gevent.commands.doctor:command",
     "lond": "lonc_gevent.standin.command:lond_command",
 }
 """Command -> where it is, written as in an entry point."""

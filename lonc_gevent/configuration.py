@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lonc_gevent.errors import ConfigError
+from lonc_gevent.permissions import secrets
+from lonc_gevent.rules.certificates import check_dates, check_together
 from lonc_gevent.rules.check import check
 from lonc_gevent.rules.crosschecks import asks_for_ssl
 from lonc_gevent.rules.problems import Problem, did_you_mean, nearest, show
@@ -23,7 +25,7 @@ from lonc_gevent.rules.problems import Problem, did_you_mean, nearest, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lonc_gevent.rules.settings import Configuration, Settings
+    from lonc_gevent.rules.settings import Configuration, Network, Settings
 
 TOML_MAX = 1024 * 1024
 OTHER_MAX = 64 * 1024 * 1024
@@ -118,15 +120,47 @@ def _surroundings(file: str, settings: Settings) -> Iterator[Problem]:
         yield from _group_fault(file, settings.sockets.group)
     secure = asks_for_ssl(settings) is not None
     network = settings.network
-    for key, path in (
-        ("network.certificate", network.certificate if secure else ""),
-        ("network.private_key", network.private_key if secure else ""),
-        ("network.ca_certificate", network.ca_certificate if secure else ""),
-        ("delayed.key_file", settings.delayed.key_file),
-    ):
+    for key, path in (("delayed.key_file", settings.delayed.key_file),):
         content = _read(path) if path else b""
         if isinstance(content, str):
             yield Problem(file, key, f"{show(path)} {content}", "expected a file that can be read")
+    if secure:
+        yield from _certificate_faults(file, network)
+
+
+def _certificate_faults(file: str, network: Network) -> Iterator[Problem]:
+    """See that the three files of ssl can be read and belong together."""
+    good = []
+    for key, path in _tls_files(network):
+        content = _read(path) if path else "is missing"
+        if isinstance(content, bytes):
+            good.append(content)
+        elif path:
+            yield Problem(file, key, f"{show(path)} {content}", "expected a file that can be read")
+    if len(good) == len(_tls_files(network)):
+        for fault in check_together(*good):
+            yield Problem(file, fault.key, fault.found, fault.expected)
+
+
+def doubts(file: str, configuration: Configuration, now: float) -> Iterator[Problem]:
+    """Find what `run` would start with, though it should not stay so: dates, modes of secrets."""
+    network = configuration.settings.network
+    if any(host.security.startswith("ssl") for host in configuration.hosts):
+        certificate, ca = _read(network.certificate), _read(network.ca_certificate)
+        if isinstance(certificate, bytes) and isinstance(ca, bytes):
+            for fault in check_dates(certificate, ca, now):
+                yield Problem(file, fault.key, fault.found, fault.expected)
+    for opening in secrets(configuration):
+        found = f"{show(opening.path)}: {opening.who}"
+        yield Problem(file, opening.key, found, "expected mode 0600")
+
+
+def _tls_files(network: Network) -> tuple[tuple[str, str], ...]:
+    return (
+        ("network.certificate", network.certificate),
+        ("network.private_key", network.private_key),
+        ("network.ca_certificate", network.ca_certificate),
+    )
 
 
 def _parent(path: str) -> str:

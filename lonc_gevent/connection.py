@@ -26,10 +26,12 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
+    from structlog.typing import FilteringBoundLogger
 
     from .lond import Lond
     from .rules.settings import HostSettings
     from .rules.wire import Line
+    from .tls import Credentials
     from .transaction import Transaction
 
 
@@ -38,6 +40,8 @@ class Owner(Protocol):
 
     host: HostSettings
     hub: Hub
+    credentials: Credentials
+    log: FilteringBoundLogger
     idle: list[Connection]
 
     def take(self) -> Transaction | None:
@@ -106,6 +110,12 @@ class Connection:
         return "busy" if self.transaction is not None else "idle"
 
     @property
+    def session_fields(self) -> dict[str, object]:
+        """What a log event tells of a connection that is made."""
+        security = self.lond.session.security if self.lond else None
+        return {"connection": self.number, "security": security}
+
+    @property
     def stillborn(self) -> bool:
         """Whether it was gone before it could serve, or rest, for the first time."""
         return not self.served and not self.idle_since
@@ -117,15 +127,21 @@ class Connection:
         except NotSentError as error:
             pool.dial_failed(self, error)
             return
+        except gevent.GreenletExit:
+            raise  # the pool knows: before the first turn nothing here could tell it
         except BaseException:
             pool.ended(self)
             raise
         ending: LondError | None = None
         try:
             pool.dialled(self)
+            if lond.session.fell_back:
+                pool.log.warning(
+                    "session_not_encrypted", connection=self.number, detail=lond.session.fell_back
+                )
             ending = self._serve(lond)
         except LondError as error:
-            ending = error
+            ending = _without_frames(error)
         finally:
             # Killed, or a bug of ours: the reply, if any, is lost.
             transaction, self.transaction = self.transaction, None
@@ -137,7 +153,8 @@ class Connection:
 
     def _connect(self) -> Lond:
         """Connect to lond and shake hands; a test of the pool has its own. Raises NotSentError."""
-        return connect(self.pool.host, self.pool.hub, self.stream)
+        pool = self.pool
+        return connect(pool.host, pool.hub, self.stream, pool.credentials)
 
     def _serve(self, lond: Lond) -> LondError | None:
         """Carry one transaction after another; return why it ended, None if it was asked to."""
@@ -154,15 +171,16 @@ class Connection:
             except NotSentError as error:
                 self.transaction = None
                 pool.put_back(transaction)
-                return error
+                return _without_frames(error)
             except ReplyLostError as error:
                 self.transaction = None
                 transaction.error = error
                 pool.reply_lost(self, transaction, error)
-                return error
+                return _without_frames(error)
             self.transaction = None
             self.served += 1
             pool.finish(transaction, reply)
+            del transaction, reply  # an idle connection must not keep the last lines in memory
             if not lond.in_step:
                 return UnsolicitedBytesError("bytes after the end of a reply")
 
@@ -204,3 +222,13 @@ class Connection:
         if self in self.pool.idle:
             self.pool.idle.remove(self)
             self.pool.hub.loop.run_callback(self.greenlet.switch)
+
+
+def _without_frames(error: LondError) -> LondError:
+    """Drop the frames that an error holds, as this greenlet goes on holding the error.
+
+    In that circle the 64 MB of a reply that was too long would stay until Python looks for
+    circles; it did, and that was once in many such replies.
+    """
+    error.__context__ = None
+    return error.with_traceback(None)

@@ -1,50 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon: builds all from the configuration, starts it, acts on signals, stops in order."""
+"""The daemon: builds all from the configuration, starts it, and stops it in order."""
 
 from __future__ import annotations
 
-import grp
 import os
 import resource
-import signal
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import gevent
-from gevent.queue import SimpleQueue
 
-from . import __version__
-from .admin import Admin
+from . import __version__, notify
+from .admin.server import Admin
+from .admin.status import Reporter
 from .clients import Clients
-from .delayed.replayer import Replayer, build
+from .control import Control, Request
+from .delayed.replayer import build
+from .drain import Drain
 from .errors import ConfigError
+from .expiry import warn_daily
+from .handover import Guest, Handover, Socket
+from .hosts import Hosts, group_id, limits
 from .keeper import Keeper, tick_for
-from .listeners import DirectoryLock, prepare_directory
-from .pool import Pool
-from .status import Reporter
-from .transaction import QueueBudget
+from .listeners import prepare_directory, remove
+from .localkey import remove_left_over
+from .lock import DirectoryLock
+from .orders import Orders
+from .peers import Door
+from .permissions import openings
+from .report import write_whole
+from .rules.settings import LOCK_NAME
+from .rules.shard import part
+from .rules.wire import CON_LOST
+from .tls import Credentials
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gevent.hub import Hub
-    from structlog.typing import FilteringBoundLogger
 
+    from .logs import Logs
     from .rules.settings import Configuration
-
-STOP, STATUS = "stop", "status"
-"""What a signal can ask for. The handlers only say so; the control greenlet acts."""
-
-SIGNALS: Final = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGUSR1: STATUS}
-
-STOP_POLL = 0.01
-"""Seconds between two looks at what is still under way, while stopping."""
-
-LAST_WORDS = 0.5
-"""Seconds that clients have to take their con_lost, after `stop_timeout`."""
+    from .rules.shard import Shard
 
 RESOLVER_THREADS = 32
 """A name server that is slow for dead hosts must not keep the others waiting."""
@@ -53,44 +51,66 @@ RESOLVER_THREADS = 32
 class Daemon:
     """One running lonc. `run` returns when it has stopped.
 
-    dropped  tells how many log lines were lost
+    config     the TOML file, to be read again when it is asked for
+    shard      which of several processes this is, if there are several
+    inherited  what this very process had before a restart in place
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        logger: FilteringBoundLogger,
+        logs: Logs,
+        config: Path,
         *,
-        dropped: Callable[[], int] = int,
+        shard: Shard | None = None,
+        inherited: Handover | None = None,
     ) -> None:
-        self.configuration = configuration
+        if shard is not None:
+            configuration = part(configuration, shard)
+        self.shard = shard
         self.settings = settings = configuration.settings
-        self.log = logger
+        self.log = logger = logs.logger
         self.hub: Hub = gevent.get_hub()
         self.hub.threadpool.maxsize = RESOLVER_THREADS
-        self.budget = QueueBudget(settings.pool.max_queued_bytes)
-        self.keeper = Keeper(logger, tick=tick_for(_limits(configuration)))
+        self.control = Control(self.hub)
+        self.keeper = Keeper(logger, tick=tick_for(limits(configuration)))
         self.clients = Clients(
             self.hub,
             logger,
-            allow_uids=frozenset(settings.sockets.allow_uids),
+            door=Door(settings.sockets, logger),
             watch=self.keeper.watch_clients,
         )
         self.keeper.tend_clients = self.clients.tend
         self.pools = self.keeper.pools
+        lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
+        self.replayer = build(settings, self.pools, logger, lock=lock)
+        self.credentials = Credentials(key_directory=settings.network.key_directory)
+        self.hosts = Hosts(
+            configuration, logger, self.keeper, self.clients, self.replayer, self.credentials
+        )
         self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
         self.reporter = Reporter(
             self.pools,
             logger,
             host_id=settings.network.host_id,
             clients=lambda: self.clients.count,
-            dropped=dropped,
+            dropped=lambda: logs.dropped,
+            shard="" if shard is None else str(shard),
         )
         self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
-        self._control: SimpleQueue[str] = SimpleQueue()
+        self.drain = Drain(self.clients, self.pools, self.control, self.replayer)
+        self.orders = Orders(
+            config,
+            logs,
+            self.control,
+            self.hosts,
+            self.drain,
+            shard=shard,
+            hand_over=self.hand_over,
+        )
+        self._inherited = inherited or Handover()
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
-        self.replayer: Replayer | None = None
 
     def __repr__(self) -> str:
         return f"<Daemon {self.settings.network.host_id} {len(self.pools)} hosts>"
@@ -100,50 +120,46 @@ class Daemon:
 
         Raises ConfigError and AlreadyRunningError, before anything is served.
         """
-        watchers = [self.hub.loop.signal(number) for number in SIGNALS]
-        for watcher, request in zip(watchers, SIGNALS.values(), strict=True):
-            watcher.start(self._control.put, request)
+        self.control.listen()
         try:
             self._start()
-            self._obey()
+            self.orders.obey()
             self._stop()
         finally:
             self._let_go()
-            # Whoever asks once more must not spoil the exit code of a stop that is done.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+            self.control.close()
+
+    def reload(self) -> None:
+        """Ask for what HUP does: the new code and configuration, in this process."""
+        self.control.put(Request.RESTART)
 
     # -- start -------------------------------------------------------------------------------
 
     def _start(self) -> None:
         started = monotonic()
-        self.log.info("starting", version=__version__, pid=os.getpid())
+        inherited = self._inherited
+        shard = None if self.shard is None else str(self.shard)
+        self.log.info("starting", version=__version__, pid=os.getpid(), shard=shard)
         directory = Path(self.settings.sockets.directory)
         raise_descriptor_limit()
-        prepare_directory(directory)
-        self._lock = DirectoryLock(directory)
-        gid = group_id(self.settings.sockets.group)
-        mode = int(self.settings.sockets.mode, 8)
-        self.replayer = build(self.settings, self.pools, self.log, gid=gid)
-        self.replayer.known = self.configuration.known
-        for host in self.configuration.hosts:
-            pool = Pool(
-                host,
-                self.hub,
-                self.log,
-                budget=self.budget,
-                watch=self.keeper.watch,
-                sample=self.settings.log.sample,
-            )
-            pool.came_back = self.replayer.came_back
-            self.pools[host.id] = pool
-        for name, host_id in self.configuration.sockets.items():
-            self.clients.listen(directory / name, self.pools[host_id], mode=mode, gid=gid)
+        if not self.settings.daemon.core_dumps:
+            forbid_core_dumps()
+        names = None if self.shard is None else self.hosts.configuration.sockets
+        prepare_directory(directory, names)
+        self._lock = DirectoryLock(directory, self.shard, inherited.locks)
+        self._prepare_credentials()
+        sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
+        self.hosts.open(sockets)
+        for path, (fd, inode) in sockets.items():  # nobody's any more
+            remove(path, inode)
+            os.close(fd)
         self.admin.start()
+        self._take_over(inherited)
         self._write_pid_file()
         gevent.spawn(self.keeper.run)
         self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
+        self.replayer.prepare(group_id(self.settings.sockets.group))
         self.replayer.start()
         self.reporter.phase = "ready"
         self.log.info(
@@ -152,70 +168,79 @@ class Daemon:
             pid=os.getpid(),
             hosts=len(self.pools),
             sockets=str(directory),
+            shard=shard,
+            clients_kept=len(inherited.clients) or None,
             duration_ms=round((monotonic() - started) * 1000, 3),
         )
+        notify.ready(f"{len(self.pools)} hosts")
+
+    def _take_over(self, inherited: Handover) -> None:
+        """Serve the clients that were connected before a restart, if their hosts are still here."""
+        for guest in inherited.clients:
+            pool = self.pools.get(guest.host)
+            if pool is not None:
+                self.clients.adopt(pool, guest.fd, guest.unread)
+                continue
+            with suppress(OSError):  # it may be gone, too
+                if guest.unread:
+                    os.write(guest.fd, CON_LOST)
+            os.close(guest.fd)
+        here = (self.settings.daemon.pid_file, self.settings.admin.socket)
+        for left in (inherited.pid_file, inherited.admin):
+            if left and left not in here:
+                Path(left).unlink(missing_ok=True)
+
+    def _prepare_credentials(self) -> None:
+        """Read the certificates, if a host needs them; warn of what is not as it should be."""
+        securities = {host.security for host in self.hosts.configuration.hosts}
+        if any(security.startswith("ssl") for security in securities):
+            self.credentials.load(self.settings.network)
+        if self.credentials.certificate_expires is not None:
+            gevent.spawn(warn_daily, self.credentials.certificate_expires, self.log)
+        remove_left_over(Path(self.settings.network.key_directory))
+        for opening in openings(self.hosts.configuration):
+            self.log.warning("too_open", **opening._asdict())
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:
             return
         path = Path(self.settings.daemon.pid_file)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(f"{os.getpid()}\n")
-            temporary.replace(path)
+            write_whole(path, f"{os.getpid()}\n")
         except OSError as error:
             raise ConfigError([f"{path}: daemon.pid_file: {error.strerror}"]) from None
         self._pid_file_is_ours = True
 
-    # -- signals -----------------------------------------------------------------------------
+    # -- restart in place --------------------------------------------------------------------
 
-    def _obey(self) -> None:
-        """Act on what the signals ask for, until one asks to stop."""
-        while True:
-            request = self._control.get()
-            if request == STOP:
-                return
-            self.report_status()
-
-    def report_status(self) -> None:
-        """Log one `status` event a host, and open the gate of each that is down (USR1)."""
-        for pool in self.pools.values():
-            self.log.info("status", **describe(pool))
-            if pool.is_down:
-                pool.gate.open()
-
-    def reload(self) -> None:
-        """Do as HUP: read code and configuration again (`POST /reload`)."""
-        os.kill(os.getpid(), signal.SIGHUP)
+    def hand_over(self) -> Handover:
+        """Return all that the next program in this process takes up (see orders.py)."""
+        return Handover(
+            locks=tuple(self._lock.fds) if self._lock is not None else (),
+            sockets=tuple(
+                Socket(str(each.path), each.sock.fileno(), each.inode)
+                for each in self.clients.listeners.values()
+            ),
+            clients=tuple(
+                Guest(held.pool.host.id, held.fd, held.unread) for held in self.clients.held
+            ),
+            pid_file=self.settings.daemon.pid_file if self._pid_file_is_ours else "",
+            admin=self.settings.admin.socket,
+        )
 
     # -- stop --------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """Stop in order: no new clients, what is under way finishes, all else gets con_lost."""
+        """Stop in order, and say so."""
         timeout = self.settings.admin.stop_timeout
         started = monotonic()
         self.reporter.phase = "stopping"
+        notify.stopping()
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
-        if self.replayer is not None:
-            self.replayer.stop()
-        self.clients.stop_listening()
-        for pool in self.pools.values():
-            pool.stop()
-        self._wait_until_answered(started + timeout)
-        killed = sum(pool.busy for pool in self.pools.values())
-        for pool in self.pools.values():
-            pool.kill()
-        self._wait_until_answered(monotonic() + LAST_WORDS)
-        if self.replayer is not None:
-            self.replayer.close()
-        self.clients.close()
-        gevent.sleep(0)
+        lost = self.drain.stop(timeout)
         self.watchdog.stop()  # `stopped` is the last event
-        self.log.info(
-            "stopped",
-            con_lost=killed,
-            duration_ms=round((monotonic() - started) * 1000, 3),
-        )
+        duration = round((monotonic() - started) * 1000, 3)
+        self.log.info("stopped", con_lost=lost, duration_ms=duration)
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""
@@ -228,43 +253,6 @@ class Daemon:
         if self._lock is not None:
             self._lock.release()
 
-    def _wait_until_answered(self, deadline: float) -> None:
-        """Wait until no transaction is under way and each client has its reply."""
-        while monotonic() < deadline:
-            gevent.sleep(0)
-            if self._control.qsize():  # a second TERM or INT: at once
-                return
-            if not self.clients.answering and not any(pool.busy for pool in self.pools.values()):
-                return
-            gevent.sleep(STOP_POLL)
-
-
-def describe(pool: Pool) -> dict[str, object]:
-    """Return the fields of a host's `status` event."""
-    states = [connection.state for connection in pool.connections]
-    return {
-        "host": pool.host.id,
-        "state": pool.state.value,
-        "connections": len(states),
-        "idle": states.count("idle"),
-        "busy": states.count("busy"),
-        "queue": len(pool.queue),
-        "oldest_wait_ms": round(max(monotonic() - pool.queue.oldest_since, 0.0) * 1000, 3),
-        "requests": pool.stats.ok + pool.stats.con_lost,
-        "con_lost": pool.stats.con_lost,
-        "error": pool.last_error or None,
-    }
-
-
-def group_id(name: str) -> int:
-    """Return the group's number, -1 for no name. Raises ConfigError if there is none."""
-    if not name:
-        return -1
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ConfigError([f"sockets.group: no group {name!r} on this machine"]) from None
-
 
 def raise_descriptor_limit() -> None:
     """Allow as many descriptors as the system lets us have; each client needs one."""
@@ -273,15 +261,7 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _limits(configuration: Configuration) -> list[float]:
-    """Return the shortest of the times that the keeper enforces, for each host."""
-    return [
-        min(
-            host.pool.connect_timeout,
-            host.pool.handshake_timeout,
-            host.pool.reply_timeout,
-            host.pool.queue_timeout,
-            host.pool.idle_timeout,
-        )
-        for host in configuration.hosts
-    ]
+def forbid_core_dumps() -> None:
+    """Let the kernel write no core file: all keys and requests of the moment would be in it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

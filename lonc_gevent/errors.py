@@ -104,6 +104,18 @@ class HandshakeLostError(NotSentError):
     kind = "handshake_lost"
 
 
+class TlsFailedError(NotSentError):
+    """TLS with lond came to nothing: a certificate is not what it must be, or its bytes are not."""
+
+    kind = "tls_failed"
+
+
+class KeyFileError(NotSentError):
+    """The file that hands a key to a lond of this machine could not be made (protocol.md, 3c)."""
+
+    kind = "key_file"
+
+
 class StaleConnectionError(NotSentError):
     """An idle connection turned out to be closed, before a request was put on it."""
 

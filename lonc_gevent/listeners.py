@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unix sockets on disk: the lock on their directory, binding, stale files, permissions.
+"""Unix sockets on disk: their directory, binding, taking up, stale files, permissions.
 
 A socket is bound with no permission for anybody, gets its group and mode, and listens last. So
 there is no moment in which somebody can connect whom the mode shuts out. A file is removed only
@@ -10,7 +10,6 @@ stole the sockets: protocol.md, section 6, 36).
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -19,10 +18,15 @@ from typing import TYPE_CHECKING
 
 from .errors import AlreadyRunningError, ConfigError
 from .rules.settings import LOCK_NAME
+from .stream import READ
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
+    from gevent.hub import Hub
+
+    from .pool import Pool
 
 BACKLOG = 4096
 """Clients that may wait to be accepted; the kernel's net.core.somaxconn caps it."""
@@ -31,45 +35,39 @@ PROBE_TIMEOUT = 1.0
 """Seconds to wait for a stale socket's answer; the kernel gives it at once."""
 
 
-class DirectoryLock:
-    """The right to use a directory, for one process at a time; it ends with the process."""
+class Listener:
+    """One Unix socket, and the host that requests on it are for."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock.
+    __slots__ = ("inode", "path", "pool", "sock", "watcher")
 
-        Raises AlreadyRunningError if another process has it, ConfigError if it can't be had.
-        """
-        path = directory / LOCK_NAME
-        try:
-            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError([f"{path}: cannot be opened ({error.strerror})"]) from None
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self.fd, 20).strip().decode("ascii", "replace")
-            os.close(self.fd)
-            raise AlreadyRunningError(
-                f"{directory}: another lonc-gevent holds this directory (pid {holder or '?'})"
-            ) from None
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
+    def __init__(self, path: Path, pool: Pool, sock: socket, hub: Hub) -> None:
+        self.path = path
+        self.pool = pool
+        self.sock = sock
+        self.inode = path.stat().st_ino
+        self.watcher = hub.loop.io(sock.fileno(), READ)
 
-    def release(self) -> None:
-        """Give the lock back. Its file stays: removing it would race with the next holder."""
-        os.close(self.fd)
+    def close(self) -> None:
+        """Stop to listen, and remove the socket file."""
+        remove(self.path, self.inode)
+        self.watcher.stop()
+        self.watcher.close()
+        self.sock.close()
 
 
-def prepare_directory(directory: Path) -> None:
+def prepare_directory(directory: Path, names: Container[str] | None = None) -> None:
     """Make the socket directory if it is missing, and clear it of the original's lock files.
 
     `*.lock` files of an original that died make web processes wait for it (protocol.md,
-    section 2, "Lock file"). Raises ConfigError.
+    section 2, "Lock file"). With `names`, only those of these sockets are removed: other
+    processes have theirs here, too. Raises ConfigError.
     """
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in directory.glob("*.lock"):
-            if path.name != LOCK_NAME and path.is_file() and not path.is_symlink():
+            if path.name == LOCK_NAME or path.is_symlink() or not path.is_file():
+                continue
+            if names is None or path.stem in names:
                 path.unlink()
     except OSError as error:
         raise ConfigError([f"{directory}: {error.strerror}"]) from None
@@ -97,6 +95,30 @@ def listen(path: Path, mode: int, gid: int = -1) -> socket:
         sock.close()
         raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
     sock.settimeout(0)
+    return sock
+
+
+def take_up(path: Path, fd: int, inode: int, mode: int, gid: int = -1) -> socket | None:
+    """Go on listening on a socket that this process had before its restart in place.
+
+    The descriptor is ours now. None, and it is closed, if another file stands in the socket's
+    place, or none: nobody could find it. Raises ConfigError.
+    """
+    sock = socket(fileno=fd)
+    sock.settimeout(0)
+    sock.set_inheritable(False)
+    try:
+        if path.lstat().st_ino != inode:
+            raise FileNotFoundError  # noqa: TRY301 - as if it had been removed
+        if gid >= 0:
+            os.chown(path, -1, gid)
+        path.chmod(mode)
+    except FileNotFoundError:
+        sock.close()
+        return None
+    except OSError as error:
+        sock.close()
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
     return sock
 
 

@@ -8,46 +8,31 @@ from its first byte on. After any error the connection is of no further use; its
 
 from __future__ import annotations
 
-import errno
 import os
-from math import inf
-from socket import (
-    AI_NUMERICHOST,
-    AI_NUMERICSERV,
-    IPPROTO_TCP,
-    SO_ERROR,
-    SO_KEEPALIVE,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
-    TCP_NODELAY,
-    TCP_USER_TIMEOUT,
-    gaierror,
-    getaddrinfo,
-    socket,
-)
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from gevent import Timeout
-
+from .dial import dial
 from .errors import (
     ConnectionLostError,
-    ConnectTimeoutError,
-    HandshakeGarbageError,
-    HandshakeTimeoutError,
+    ReplyLostError,
     ReplyTimeoutError,
     ReplyTooLongError,
     StaleConnectionError,
-    UnreachableError,
-    UnresolvableError,
     UnsolicitedBytesError,
 )
-from .rules.cipher import Cipher
-from .rules.handshake import Handshake
-from .rules.wire import LINE_END, LineBuffer, LineTooLongError, clear_prefix, encrypted_part
+from .rules.cipher import KEY_BYTES, Cipher
+from .rules.dialogues import INLINE_SETHOST
+from .rules.wire import (
+    LINE_END,
+    OK,
+    LineBuffer,
+    LineTooLongError,
+    clear_prefix,
+    encrypted_part,
+    split_sethost,
+)
+from .session import FallBackError, shake_hands
 from .stream import DeadlineError, Stream, give_turn
 
 if TYPE_CHECKING:
@@ -58,37 +43,41 @@ if TYPE_CHECKING:
     from .rules.handshake import Session
     from .rules.settings import HostSettings
     from .rules.wire import Line
-
-MAX_HANDSHAKE_LINE = 4096
-"""Bytes; the longest real one, lond's version line, has some 30."""
+    from .tls import Credentials
 
 LARGE = 64 * 1024
 """Bytes: what is larger is sealed and opened in pieces, with a turn for others between."""
 
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
-"""Seconds, seconds, probes: a peer that vanished without a word is found in two minutes."""
-
 _SEALED = b"enc:"
-
-
-class Address(NamedTuple):
-    """One of the addresses of a host, as getaddrinfo gives them."""
-
-    family: int
-    sockaddr: tuple[Any, ...]
+_NO_CIPHER = Cipher(bytes(KEY_BYTES))
+"""What a closed connection has in place of its own."""
 
 
 class Lond:
     """A handshaken connection. Make one with `connect`; one greenlet uses it."""
 
-    __slots__ = ("_buffer", "_cipher", "_max_reply", "session", "stream")
+    __slots__ = (
+        "_buffer",
+        "_cipher",
+        "_host",
+        "_max_reply",
+        "_own_host",
+        "session",
+        "stream",
+        "two_steps",
+    )
 
-    def __init__(self, stream: Stream, session: Session, max_reply_bytes: int) -> None:
+    def __init__(
+        self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
+    ) -> None:
         self.stream = stream
         self.session = session
         self._cipher = Cipher(session.key)
         self._buffer = LineBuffer(max_reply_bytes)
         self._max_reply = max_reply_bytes
+        self._own_host = server_id.encode("utf-8", "surrogateescape")
+        self._host = self._own_host
+        self.two_steps = (session.lond_version or 0) < INLINE_SETHOST
 
     def exchange(self, request: Line) -> Line:
         """Send a request line and return the reply line, in clear.
@@ -98,6 +87,10 @@ class Lond:
         stream = self.stream
         if not stream.is_quiet():
             raise self.unexpected()
+        if self.two_steps:
+            request, refusal = self._set_host(request)
+            if refusal:
+                return refusal
         start = encrypted_part(request)
         wire = self._sealed(request, start) if start else request
         try:
@@ -120,6 +113,33 @@ class Lond:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         return self._opened(line) if line.startswith(_SEALED) else line
 
+    def _set_host(self, request: Line) -> tuple[Line, Line]:
+        """Do for an old lond what `sethost:ID:` in front of a request does for a newer one.
+
+        Only when the id changes, and back again for the next request (protocol.md, 3e). Returns
+        the request without the prefix, and lond's reply if it does not have that host.
+        """
+        host, rest = split_sethost(request)
+        if not host and request[:8] == b"sethost:":
+            # A client set it for itself; whatever comes of it, the next request sets it anew.
+            self._host = b""
+            return request, b""
+        host = host or self._own_host
+        if host == self._host:
+            return rest, b""
+        self.two_steps = False
+        try:
+            reply = self.exchange(b"sethost:%s\n" % host)
+        except ReplyLostError as error:
+            # Nothing of the request itself has left.
+            raise StaleConnectionError(f"lost at sethost: {error}") from None
+        finally:
+            self.two_steps = True
+        if reply != OK:
+            return rest, reply
+        self._host = host
+        return rest, b""
+
     @property
     def in_step(self) -> bool:
         """Whether no byte is left over after the last reply: both sides agree who speaks."""
@@ -138,6 +158,8 @@ class Lond:
     def close(self) -> None:
         """Close the connection, and let go of its key."""
         self.stream.close()
+        self._cipher = _NO_CIPHER
+        self.session = replace(self.session, key=b"")
 
     def _ended(self) -> bytes:
         raise ConnectionLostError("closed by lond before its whole reply")
@@ -166,125 +188,26 @@ def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:
     return b"".join(done)
 
 
-def connect(host: HostSettings, hub: Hub, stream: Stream) -> Lond:
+def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials) -> Lond:
     """Connect to the host's lond, on the empty `stream`, and shake hands.
 
     Each address is tried, all together within `connect_timeout`; the handshake has
-    `handshake_timeout`. Raises a NotSentError, with the stream closed.
+    `handshake_timeout`. Where ssl fails and the host may do without, all of it is done once
+    more without ssl, and the session says why. Raises a NotSentError, with the stream closed.
     """
     try:
-        _open(host, hub, stream)
-        return _shake_hands(host, stream)
+        dial(host, hub, stream)
+        try:
+            session = shake_hands(host, stream, credentials)
+        except FallBackError as failure:
+            stream.close()
+            dial(host, hub, stream)
+            session = shake_hands(host, stream, credentials, fell_back=str(failure))
+        return Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
     except BaseException:  # whatever it was, a half-made connection must not be used
         stream.close()
         raise
 
 
-def resolve(host: HostSettings, hub: Hub, timeout: float) -> list[Address]:
-    """Return the host's addresses: its `address` setting, or those of its DNS name.
-
-    Raises UnresolvableError, after `timeout` seconds at the latest.
-    """
-    name = host.address or host.dns_name
-    try:
-        found = getaddrinfo(
-            name, host.port, type=SOCK_STREAM, flags=AI_NUMERICHOST | AI_NUMERICSERV
-        )
-    except (gaierror, UnicodeError):
-        return _look_up(name, host.port, hub, timeout)
-    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
-
-
-def _look_up(name: str, port: int, hub: Hub, timeout: float) -> list[Address]:
-    try:
-        with Timeout(timeout):
-            found = hub.resolver.getaddrinfo(name, port, 0, SOCK_STREAM)
-    except Timeout:
-        raise UnresolvableError(f"{name}: no answer from the resolver") from None
-    except (OSError, UnicodeError) as error:
-        raise UnresolvableError(f"{name}: {_reason(error)}") from None
-    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
-
-
-def _open(host: HostSettings, hub: Hub, stream: Stream) -> None:
-    """Connect the stream to the first address that takes it."""
-    timeout = host.pool.connect_timeout
-    end = monotonic() + timeout
-    addresses = resolve(host, hub, timeout)
-    failure: UnreachableError | ConnectTimeoutError | None = None
-    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        now = monotonic()
-        # An even share of what is left, so that one mute address does not use up all of it.
-        deadline = now + max(end - now, 0.0) / left
-        try:
-            _dial(address, stream, deadline, host.pool.reply_timeout)
-        except DeadlineError:
-            failure = ConnectTimeoutError(f"{_name(address)}: no answer")
-        except OSError as error:
-            failure = UnreachableError(f"{_name(address)}: {_reason(error)}")
-        else:
-            return
-        stream.close()
-    raise failure or UnresolvableError(f"{host.dns_name}: no address")
-
-
-def _dial(address: Address, stream: Stream, deadline: float, user_timeout: float) -> None:
-    with socket(address.family, SOCK_STREAM) as tcp:
-        tcp.settimeout(0)
-        tcp.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        tcp.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        tcp.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        tcp.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        tcp.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT)
-        # Bytes that the peer does not acknowledge: give up when the reply could not count.
-        tcp.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(user_timeout * 1000))
-        code = tcp.connect_ex(address.sockaddr)
-        stream.reopen(os.dup(tcp.fileno()))
-        stream.deadline = deadline
-        if code == errno.EINPROGRESS:
-            stream.wait_connected()
-            code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        stream.deadline = inf
-
-
-def _shake_hands(host: HostSettings, stream: Stream) -> Lond:
-    handshake = Handshake(
-        server_id=host.server_id,
-        client_id=host.client_id,
-        negotiation=host.negotiation,
-        security=host.security,
-    )
-    buffer = LineBuffer(MAX_HANDSHAKE_LINE)
-    stream.deadline = monotonic() + host.pool.handshake_timeout
-    try:
-        stream.write(handshake.start())
-        while not handshake.complete:
-            line = buffer.take()
-            while line is None:
-                data = stream.read()
-                if not data:
-                    raise handshake.lost()
-                line = buffer.add(data)
-            answer = handshake.receive(bytes(line))
-            if answer:
-                stream.write(answer)
-    except OSError:
-        raise handshake.lost() from None
-    except DeadlineError:
-        raise HandshakeTimeoutError(f"no answer in state {handshake.state.name}") from None
-    except LineTooLongError:
-        raise HandshakeGarbageError(f"a line over {MAX_HANDSHAKE_LINE} bytes") from None
-    if buffer:
-        raise HandshakeGarbageError("more bytes than the handshake has")
-    stream.deadline = inf
-    return Lond(stream, handshake.session, host.pool.max_reply_bytes)
-
-
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _name(address: Address) -> str:
-    return f"{address.sockaddr[0]} port {address.sockaddr[1]}"

@@ -29,7 +29,8 @@ from .errors import NotSentError
 from .rules.backoff import Gate
 from .rules.stats import HostState, HostStats
 from .rules.throttle import Throttle
-from .rules.wire import CON_LOST, verb
+from .rules.wire import CON_LOST
+from .tls import Credentials
 from .transaction import Transaction, TransactionQueue
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Pool:
         self.host = host
         self.hub = hub
         self.log = logger.bind(host=host.id)
+        self.credentials = Credentials()
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
@@ -75,8 +77,8 @@ class Pool:
         self.idle: list[Connection] = []
         self.dialling: Connection | None = None
         self.watched = False
-        self.stopping = self.paused = False
-        self.is_down = False
+        self.stopping = self.paused = self.is_down = False
+        self.draining = False  # clients are let go once they have their replies
         self.last_error = ""
         self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
         self._watch = watch
@@ -180,16 +182,10 @@ class Pool:
             stats.con_lost += 1
             return
         stats.ok += 1
-        duration = monotonic() - transaction.since
-        stats.duration.observe(duration)
+        now = monotonic()
+        stats.duration.observe(now - transaction.since)
         if self._sample and not stats.ok % self._sample:
-            self.log.info(
-                "transaction",
-                verb=verb(transaction.request),
-                request_bytes=len(transaction.request),
-                reply_bytes=len(reply),
-                duration_ms=round(duration * 1000, 3),
-            )
+            self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
 
     def reply_lost(
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
@@ -199,11 +195,9 @@ class Pool:
         self.log.warning(
             "reply_lost",
             connection=connection.number,
-            verb=verb(transaction.request),
-            request_bytes=len(transaction.request),
-            duration_ms=round((monotonic() - transaction.since) * 1000, 3),
             error=error.kind,
             detail=str(error),
+            **transaction.fields(monotonic()),
         )
 
     def rest(self, connection: Connection) -> None:
@@ -241,7 +235,7 @@ class Pool:
             self.is_down = False
             self.log.info("host_up")
             self.came_back(self)
-        self.log.info("connection_made", connection=connection.number)
+        self.log.info("connection_made", **connection.session_fields)
         # The new one takes the oldest request; if more wait, one connection more is made.
         if len(self.queue) > 1:
             self.grow(monotonic())
@@ -279,7 +273,7 @@ class Pool:
                 self.fail_queue()
 
     def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
-        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret
+        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter # nosec B311
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",
@@ -326,11 +320,11 @@ class Pool:
 
     def stop(self) -> None:
         """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
-        self.stopping = True
+        self.stopping = self.draining = True
         self.fail_queue()
         self.close_connections()
         if self.dialling is not None:
-            self._kill(self.dialling)
+            self.abort(self.dialling)
 
     @property
     def busy(self) -> int:
@@ -340,10 +334,10 @@ class Pool:
     def kill(self) -> None:
         """End all connections now; transactions under way get con_lost."""
         for connection in tuple(self.connections):
-            self._kill(connection)
+            self.abort(connection)
 
-    def _kill(self, connection: Connection) -> None:
+    def abort(self, connection: Connection) -> None:
+        """End a connection now."""
         connection.greenlet.kill(block=False)
-        # One that is killed before its first turn never gets to say so itself.
         if connection is self.dialling:
             self.ended(connection)

@@ -42,10 +42,16 @@ LARGE_READ_SIZE: Final = 256 * 1024
 def give_turn(hub: Hub) -> None:
     """Let every other greenlet that is ready run before this one goes on.
 
-    As `gevent.sleep(0)`, which however does not stand a spurious wake-up.
+    As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
+    before the loop has looked for new readiness: a timer comes back after that.
     """
-    hub.loop.run_callback(getcurrent().switch)
-    hub.switch()
+    timer = hub.loop.timer(0)
+    timer.start(getcurrent().switch)
+    try:
+        hub.switch()
+    finally:
+        timer.stop()
+        timer.close()
 
 
 def in_hub(hub: Hub, action: Callable[[], None]) -> None:
@@ -243,13 +249,17 @@ class Stream:
         if waiter is not None:
             self.hub.loop.run_callback(waiter.switch)
 
-    def close(self) -> None:
-        """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
+    def release(self) -> int:
+        """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
         fd, self.fd = self.fd, -1
-        if fd < 0:
-            return
         if self._armed:
             self._reader.stop()
             self._armed = False
         self._poll = None
-        os.close(fd)
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
+        fd = self.release()
+        if fd >= 0:
+            os.close(fd)

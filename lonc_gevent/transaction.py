@@ -34,6 +34,14 @@ class Transaction:
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'done' if self.reply else 'open'}>"
 
+    def fields(self, now: float) -> dict[str, object]:
+        """Return what a log event tells of it; nothing of what it holds but the verb."""
+        return {
+            "verb": verb(self.request),
+            "request_bytes": len(self.request),
+            "duration_ms": round((now - self.since) * 1000, 3),
+        }
+
 
 class QueueBudget:
     """The bytes that wait in the queues of all hosts together, against `max_queued_bytes`."""

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fakedaemon import Fake
 from harness import Network, network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -36,3 +38,17 @@ def net(short_path: Path) -> Iterator[Network]:
     }
     with network(short_path, pool=pool, tables={"admin": {"stop_timeout": 2.0}}) as made:
         yield made
+
+
+@pytest.fixture
+def fake(short_path: Path) -> Iterator[Callable[[Callable[[socket.socket], None]], Fake]]:
+    """Give a maker of fake daemons behind the socket `fake`."""
+    made: list[Fake] = []
+
+    def make(talk: Callable[[socket.socket], None]) -> Fake:
+        made.append(Fake(short_path / "fake", talk))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

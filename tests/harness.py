@@ -40,6 +40,11 @@ def free_port() -> int:
         return port
 
 
+def sockets_in(directory: Path) -> list[str]:
+    """Return the names of the Unix sockets in a directory."""
+    return sorted(path.name for path in directory.iterdir() if path.is_socket())
+
+
 class Process:
     """A child process whose stdout lines are collected as they come."""
 

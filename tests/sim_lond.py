@@ -184,7 +184,8 @@ class SimConnection(Connection):
         except BaseException:
             stream.close()
             raise
-        return Lond(stream, Session(bytes(16), None, False), pool.host.pool.max_reply_bytes)
+        session = Session(bytes(16), None, host_set=False)
+        return Lond(stream, session, pool.host.server_id, pool.host.pool.max_reply_bytes)
 
     @staticmethod
     def _hear(stream: Stream) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import PATIENCE, Client, free_port, network, wait_until
+from harness import PATIENCE, Client, free_port, network, sockets_in, wait_until
 from unixhttp import UnixConnection, exchange, host_status, http
 
 import lonc_gevent
@@ -268,7 +268,7 @@ def test_a_tcp_port_that_is_taken(net: Network, listen: str) -> None:
         assert daemon.process.wait(PATIENCE) == 2
 
     assert daemon.stderr == f"admin.listen: cannot listen on {listen} (Address already in use)\n"
-    assert not list(net.sockets.glob("[!.]*"))
+    assert not sockets_in(net.sockets)
     net.daemon = None
     daemon.close()
 
@@ -278,7 +278,7 @@ def hasty(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network
     """Give a network whose admin socket has little patience."""
     customize = short_path / "sitecustomize.py"
     customize.write_text(
-        "from lonc_gevent.httpd import HttpServer\nHttpServer.request_timeout = 0.3\n"
+        "from lonc_gevent.admin.httpd import HttpServer\nHttpServer.request_timeout = 0.3\n"
     )
     root = Path(lonc_gevent.__file__).parents[1]
     paths = [str(short_path), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]

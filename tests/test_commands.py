@@ -34,7 +34,7 @@ def test_the_version() -> None:
     assert lonc_gevent.__version__ in result.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "check", "send", "delayed", "lond"])
+@pytest.mark.parametrize("command", ["run", "check", "send", "status", "delayed", "doctor", "lond"])
 def test_each_command_has_help(command: str) -> None:
     """`COMMAND --help` explains it."""
     result = lonc_gevent_command(command, "--help")

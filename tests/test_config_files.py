@@ -16,6 +16,10 @@ CONFIG = Path(__file__).resolve().parent.parent / "config"
 NO_DEFAULT = {("network", "host_id"), ("network", "hosts_tab")}
 
 
+OF_NETWORK = {"security", "negotiation", "init_version"}
+"""The keys of `[network]` that a host can have for itself."""
+
+
 def test_the_commented_file_passes() -> None:
     """config/lonc.toml is a good configuration as it stands."""
     loaded = configuration.load(CONFIG / "lonc.toml")
@@ -49,7 +53,7 @@ def test_overrides_are_the_keys_of_their_tables() -> None:
     """A host can have any pool key but max_queued_bytes, of the same type, none by default."""
     own = tables.keys_of(settings.HostOverrides)
     general = tables.keys_of(settings.Pool) | tables.keys_of(settings.Network)
-    shared = {*settings.Pool.__struct_fields__, "security", "negotiation"} - {"max_queued_bytes"}
+    shared = {*settings.Pool.__struct_fields__, *OF_NETWORK} - {"max_queued_bytes"}
     assert set(own) == shared | {"address", "port", "client_id"}
     assert all(own[name].type == general[name].type for name in shared)
     assert all(key.default is None for key in own.values())
@@ -82,7 +86,7 @@ def test_every_key_is_explained_in_its_struct() -> None:
     structs: list[type[msgspec.Struct]] = [*tables.known_tables().values(), settings.HostOverrides]
     for struct in structs:
         for name in set(struct.__struct_fields__) - set(settings.Pool.__struct_fields__):
-            if struct is settings.HostOverrides and name in {"security", "negotiation"}:
+            if struct is settings.HostOverrides and name in OF_NETWORK:
                 continue
             assert f"    {name} " in (struct.__doc__ or ""), (struct, name)
     for name in settings.Pool.__struct_fields__:

@@ -13,7 +13,7 @@ import gc, logging, os, sys, threading, warnings
 import gevent
 from gevent.hub import get_hub
 from lonc_gevent.errors import ChallengeFailedError
-from lonc_gevent.logcapture import capture_foreign, capture_hub_errors
+from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 from lonc_gevent.logs import Logs
 
 logs = Logs(1)

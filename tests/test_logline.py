@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lonc_gevent.errors import ChallengeFailedError
-from lonc_gevent.logline import (
+from lonc_gevent.logs.line import (
     MAX_FRAMES,
     MAX_LINE,
     console_line,
     described,
+    ecs_line,
     error_fields,
     json_line,
 )
@@ -229,3 +230,15 @@ def test_a_cause_is_named() -> None:
 
     assert error_fields(error) == {"error": "ChallengeFailedError: not ok", "cause": "KeyError"}
     assert error_fields(None) == {}
+
+
+@given(fields=st.dictionaries(texts, scalars, max_size=8))
+def test_ecs_lines_keep_the_same_rules(fields: dict[str, Any]) -> None:
+    """In the names of the Elastic Common Schema, too, a line is whole, short and in order."""
+    line = ecs_line(TIME, "info", "transaction", fields)
+
+    assert len(line) <= MAX_LINE
+    assert line.count(b"\n") == 1
+    shape = json.loads(line)
+    assert list(shape)[:3] == ["@timestamp", "log.level", "event.action"]
+    assert (shape["log.level"], shape["event.action"]) == ("info", "transaction")

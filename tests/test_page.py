@@ -12,7 +12,7 @@ import pytest
 from harness import free_port
 from unixhttp import http
 
-from lonc_gevent.page import Page
+from lonc_gevent.admin.page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def test_the_page_by_keyboard(net: Network, tab: Tab) -> None:
 
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
-    tab.locator(".detail .charts svg").first.wait_for()
+    tab.locator(".detail .facts dd").first.wait_for()
 
     button = tab.get_by_role("button", name="nscll1")
     assert button.get_attribute("aria-expanded") == "true"

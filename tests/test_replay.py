@@ -156,8 +156,8 @@ def test_what_is_unfinished_is_left_alone_and_holds_up_nobody(
     half = put(directory, "1.1.2.echo.msul2", b"echo:ha", age=HOUR - 60)
     put(directory, "1.1.3.echo.msul2", b"echo:whole\n")
     net.start()
-    wait_until(lambda: lond.received, "the third one is sent")
-    assert names(directory) == [empty.name, half.name]
+    wait_until(lambda: names(directory) == [empty.name, half.name], "the third one is sent")
+    assert lond.received == [b"echo:whole"]
 
     with half.open("ab") as file:
         file.write(b"lf\n")
@@ -247,9 +247,9 @@ def test_hosts_that_others_serve(net: Network, directory: Path) -> None:
     put(directory, "1.1.2.echo.msul2", b"echo:ours\n")
     net.start()
 
-    wait_until(lambda: lond.received, "ours is sent")
+    wait_until(lambda: names(directory) == ["1.1.1.echo.msul3"], "ours is sent")
 
-    assert names(directory) == ["1.1.1.echo.msul3"]
+    assert lond.received == [b"echo:ours"]
     assert not net.find("delayed_quarantined")
 
 

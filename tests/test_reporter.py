@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from lonc_gevent.admin import Admin
-from lonc_gevent.httpd import SOCKET_KEY
+from lonc_gevent.admin.httpd import SOCKET_KEY
+from lonc_gevent.admin.metrics import Metrics
+from lonc_gevent.admin.server import Admin
+from lonc_gevent.admin.status import Reporter
 from lonc_gevent.logs import Logs
-from lonc_gevent.metrics import Metrics
 from lonc_gevent.pool import Pool
 from lonc_gevent.rules.settings import Admin as AdminSettings
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
-from lonc_gevent.status import Reporter
 from lonc_gevent.transaction import QueueBudget
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def test_supervisord_conf_explains_its_variables() -> None:
     assert used
 
 
-@pytest.mark.parametrize("name", ["supervisord.conf", "demo-londs.conf"])
+@pytest.mark.parametrize("name", ["supervisord.conf", "demo-londs.conf", "demo-web.conf"])
 def test_supervisord_waits_longer_than_a_stop_takes(name: str) -> None:
     """Programs are stopped by TERM, and killed only long after `admin.stop_timeout` (5 s)."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))

@@ -14,8 +14,8 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 
 FLOORS = [
     {"errors", "rules"},
-    {"logs", "logcapture", "logline", "logwriter"},
-    {"stream", "listeners", "configuration", "permissions", "watchdog", "slices", "page"},
+    {"logs"},
+    {"stream", "listeners", "configuration", "permissions", "watchdog"},
     {"lock", "notify", "control", "handover", "restart"},
     {"transaction", "peers", "tls", "localkey", "dial", "expiry", "client"},
     {"session"},
@@ -23,8 +23,8 @@ FLOORS = [
     {"connection", "doctor"},
     {"pool"},
     {"conversation", "report"},
-    {"clients", "keeper", "delayed", "history", "httpd"},
-    {"status", "metrics", "controls", "hosts", "drain"},
+    {"clients", "keeper", "delayed"},
+    {"hosts", "drain", "orders"},
     {"admin"},
     {"daemon"},
     {"commands", "cli", "__main__"},

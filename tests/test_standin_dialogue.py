@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -16,10 +16,13 @@ from lonc_gevent.errors import (
     RefusedError,
 )
 from lonc_gevent.rules.cipher import Cipher, session_key
-from lonc_gevent.rules.handshake import Handshake, Negotiation
+from lonc_gevent.rules.handshake import Handshake
 from lonc_gevent.standin.commands import Commands, Manner
 from lonc_gevent.standin.dialogue import Dialogue
 from lonc_gevent.standin.faults import CATALOGUE, Fault, Scope, describe, parse_fault
+
+if TYPE_CHECKING:
+    from lonc_gevent.rules.dialogues import Negotiation
 
 IDS = ("msul2", "msul2b")
 
@@ -133,7 +136,7 @@ def test_the_longest_challenge_that_will_do() -> None:
     assert client.receive(line) == line
 
 
-@pytest.mark.parametrize("line", [b"", b"ping", b"init:local:/tmp/x", b"INIT", b"initial"])
+@pytest.mark.parametrize("line", [b"", b"ping", b"init:other", b"INIT", b"initial"])
 def test_no_init(line: bytes) -> None:
     """Whatever else comes first is refused."""
     lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0")
@@ -267,3 +270,40 @@ def test_all_faults_are_described() -> None:
     assert len(lines) == len(CATALOGUE) + len(Scope)
     for name, entry in CATALOGUE.items():
         assert any(line.split()[0].startswith(name) and f" {entry.does}" in line for line in lines)
+
+
+KEY = bytes(range(16))
+
+
+def test_local_with_the_key_in_our_file() -> None:
+    """A client of this machine names a file; the key in it is the session's."""
+    asked: list[bytes] = []
+
+    def read_key(path: bytes) -> bytes:
+        asked.append(path)
+        return KEY
+
+    lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0", read_key=read_key)
+
+    assert lond.receive(b"init:local:/tmp/x:402").line == b"ok:local\n"
+    assert asked == [b"/tmp/x"]
+    assert lond.ready
+    sealed = lond.receive(Cipher(KEY).seal(b"eget:x")).line
+    assert Cipher(KEY).open(sealed[:-1]) == b"x"
+
+
+@pytest.mark.parametrize("line", [b"init:local", b"init:local:", b"init:local:/none"])
+def test_local_without_a_key(line: bytes) -> None:
+    """Without a key in a file, lond closes without a line."""
+    lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0")
+    answer = lond.receive(line)
+
+    assert (answer.line, answer.close, lond.ready) == (b"", True, False)
+
+
+def test_insecure_is_not_allowed() -> None:
+    """A lond that takes ssl and local only closes without a line."""
+    lond = Dialogue(Manner(allow_insecure=False), challenge=b"1", build_key=b"5A0")
+    answer = lond.receive(b"init")
+
+    assert (answer.line, answer.close) == (b"", True)

@@ -22,6 +22,7 @@ def settle():
 
 logs = Logs(1)
 watchdog = Watchdog(logs.logger, lambda: True)
+watchdog._throttle.interval = {interval}
 watchdog.start()
 settle()
 {body}
@@ -35,23 +36,26 @@ logs.close(5)
 """
 
 
-def events_of(body: str) -> list[dict[str, Any]]:
+def events_of(body: str, interval: float = 0.0) -> list[dict[str, Any]]:
     """Run the program with this in its middle; return the events that it logged."""
+    program = PROGRAM.replace("{body}", body).replace("{interval}", str(interval))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("{body}", body)],
-        capture_output=True,
-        check=True,
-        timeout=30,
+        [sys.executable, "-c", program], capture_output=True, check=True, timeout=30
     )
     assert done.stderr == b""
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def longest(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pick the longest hold: on a machine that is too busy there are others."""
+    return max((e for e in events if e["event"] == "hub_held"), key=lambda e: e["duration_ms"])
+
+
 def test_a_held_hub_is_measured_and_named() -> None:
     """A greenlet that holds the hub for 0.3 s is in the figures, and the log says who it was."""
-    *_, held, done = events_of("gevent.spawn(hold, 0.3).join()")
+    events = events_of("gevent.spawn(hold, 0.3).join()")
+    held, done = longest(events), events[-1]
 
-    assert held["event"] == "hub_held"
     assert held["duration_ms"] >= 250
     assert held["who"][0].split(" < ")[0].endswith(" hold")
     assert done["longest"] == done["minute"] >= 250
@@ -60,8 +64,8 @@ def test_a_held_hub_is_measured_and_named() -> None:
 
 def test_what_sleeps_is_not_what_works() -> None:
     """A hub held by a sleep has used next to no CPU, one held by a computation much."""
-    *_, sleeping, _done = events_of("hold(0.4)")
-    *_, working, _done = events_of("t = time.thread_time()\nwhile time.thread_time() < t + 0.4: 0")
+    sleeping = longest(events_of("hold(0.4)"))
+    working = longest(events_of("t = time.thread_time()\nwhile time.thread_time() < t + 0.4: 0"))
 
     assert sleeping["cpu_ms"] < 100
     assert working["cpu_ms"] > 250
@@ -69,7 +73,7 @@ def test_what_sleeps_is_not_what_works() -> None:
 
 def test_nothing_of_a_payload_is_named() -> None:
     """The log has files, lines and functions, and nothing of what these work on."""
-    *_, held, _done = events_of("hold(0.3)")
+    held = longest(events_of("hold(0.3)"))
 
     assert "secret" not in json.dumps(held)
     assert "hold" in held["who"][0]
@@ -85,7 +89,7 @@ def test_a_short_hold_is_measured_but_not_logged() -> None:
 
 def test_many_holds_make_few_lines() -> None:
     """Holds that follow one another are counted, but logged once in ten seconds."""
-    events = events_of("for _ in range(4):\n    hold(0.2); gevent.sleep(0.05)")
+    events = events_of("for _ in range(4):\n    hold(0.2); gevent.sleep(0.05)", 10.0)
 
     assert len([e for e in events if e["event"] == "hub_held"]) == 1
     assert events[-1]["holds"] >= 4

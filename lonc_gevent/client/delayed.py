@@ -69,7 +69,12 @@ def _write(path: Path, line: bytes) -> bool:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    try:
+        _sync(path.parent)
+    except OSError:
+        # The caller is told that it failed: then it must not be sent later.
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
@@ -79,3 +84,14 @@ def _sync(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def is_saved(path: Path, request: bytes) -> bool:
+    """Read a delayed request again and compare (protocol.md, section 2, critical()).
+
+    True, too, if the daemon has taken the file already. Raises OSError.
+    """
+    try:
+        return path.read_bytes() == request.removesuffix(LINE_END) + LINE_END
+    except FileNotFoundError:
+        return True

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from time import time
 from typing import TYPE_CHECKING
 
 import click
 
-from . import config_option, load_or_exit
+from lonc_gevent.configuration import doubts
+from lonc_gevent.errors import ConfigError
+
+from . import config_option, exit_bad_config, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,13 +20,19 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @config_option
-def command(config: Path) -> None:
+@click.option("--for-restart", is_flag=True, hidden=True)  # what HUP asks of the new code
+def command(config: Path, *, for_restart: bool) -> None:
     """Read everything that `run` would read, and say what is wrong.
 
     All problems at once, one a line on stderr: file, key or line, what was found, what was
     expected. Exit codes: 0 good, 2 not.
     """
     configuration = load_or_exit(config, to_run=True)
+    problems = [str(problem) for problem in doubts(str(config), configuration, time())]
+    if problems:
+        exit_bad_config(ConfigError(problems))
+    if for_restart:
+        import_module("lonc_gevent.commands.run")
     click.echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import click
 import gevent
 
+from lonc_gevent import handover
 from lonc_gevent.daemon import Daemon
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
-from lonc_gevent.logcapture import capture_foreign, capture_hub_errors
 from lonc_gevent.logs import open_logs
+from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
+from lonc_gevent.rules import shard
 
 from . import config_option, exit_bad_config, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lonc_gevent.rules.shard import Shard
 
 EXIT_ALREADY_RUNNING = 3
 
@@ -25,9 +29,33 @@ LAST_LINES = 2.0
 """Seconds that a slow log reader has to take the last lines."""
 
 
+class ShardType(click.ParamType):  # type: ignore[type-arg]
+    """`I/N` on the command line."""
+
+    name = "shard"
+
+    def convert(
+        self, value: str | Shard, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        """Read it; bad usage if it is none."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command("run")
 @config_option
-def command(config: Path) -> None:
+@click.option(
+    "--shard",
+    "part",
+    type=ShardType(),
+    metavar="I/N",
+    help="Serve only the hosts of process I (from 0) of N that share the socket directory.",
+)
+def command(config: Path, part: Shard | None) -> None:
     """Run the daemon in the foreground, one JSON line per event on stdout.
 
     It is ready when it logs the event `ready`; TERM or INT stops it. Exit codes: 0 stopped
@@ -40,7 +68,7 @@ def command(config: Path) -> None:
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     try:
-        Daemon(configuration, logs.logger, dropped=lambda: logs.dropped).run()
+        Daemon(configuration, logs, config, shard=part, inherited=handover.take()).run()
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:

@@ -74,7 +74,7 @@ def _headline(status: Status) -> tuple[Text, Text]:
         f" · {count(totals.queue)} waiting"
     )
     if totals.lost_lately:
-        second.append(f" · {count(totals.lost_lately)} lost lately", "yellow")
+        second.append(f" · {count(totals.lost_lately)} lost", "yellow")
     return first, second
 
 

@@ -165,8 +165,9 @@ class HostReplay:
             # Nobody else may be asking for this host: the file does.
             self.pool.grow(now)
             opens_in = self.pool.gate.opens_at - now
-            dialling = self.pool.dialling is not None
-            self._wait(DIAL_POLL if dialling else max(LIVE_POLL, min(opens_in, MAX_WAIT)))
+            waits = self.pool.dialling is None and opens_in > 0
+            # An open gate and nobody dialling: the host is paused.
+            self._wait(min(opens_in, MAX_WAIT) if waits else DIAL_POLL)
             return False
         later = max(self._gate.opens_at, self._next_at) - now
         if later > 0:
@@ -226,7 +227,7 @@ class HostReplay:
 
     def _lost(self, name: str, attempts: int, kind: str) -> None:
         """Count a connection that was lost under a file; the next attempt waits."""
-        delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret
+        delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret # nosec B311
         self._attempts = (name, attempts)
         self.owner.log.warning(
             "delayed_attempt_lost",

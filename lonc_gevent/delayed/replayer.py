@@ -89,6 +89,10 @@ class Replayer:
 
     # -- told by others ----------------------------------------------------------------------
 
+    def prepare(self, gid: int) -> None:
+        """Make the directory if it is missing; `gid` is the group that may write there, or -1."""
+        prepare(self.spool.path, gid)
+
     def start(self) -> None:
         """Begin; or go on, after `stop` or `close`."""
         self.stopping = self.spool.cancelled = False
@@ -221,13 +225,12 @@ def build(
     pools: Mapping[str, Pool],
     logger: FilteringBoundLogger,
     *,
-    gid: int = -1,
     lock: str = LOCK_NAME,
 ) -> Replayer:
-    """Make the replayer of a daemon, and its directory if it is missing.
+    """Make the replayer of a daemon; `prepare` it before it starts.
 
-    gid: the group that may write there, -1 for none. lock: the lock file's name; daemons that share
-    the hosts among them need one each. Raises ConfigError for a bad key file.
+    lock: the lock file's name; daemons that share the hosts among them need one each.
+    Raises ConfigError for a bad key file.
     """
     delayed = settings.delayed
     key = None
@@ -236,10 +239,8 @@ def build(
             key = read_key(Path(delayed.key_file))
         except ValueError as error:
             raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
-    directory = Path(delayed.directory)
-    prepare(directory, gid)
     spool = Spool(
-        directory,
+        Path(delayed.directory),
         uids=frozenset(settings.sockets.allow_uids),
         settle=delayed.settle,
         key=key,

@@ -40,6 +40,7 @@ _BELOW_SOCKETS = (
     # table, key, and the name that it has below sockets.directory when it is left out
     ("delayed", "directory", "delayed"),
     ("admin", "socket", "lonc-admin"),
+    ("network", "key_directory", ""),
 )
 _NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
 
@@ -195,6 +196,7 @@ def _host_settings(line: hosts_tab.HostLine, settings: Settings) -> HostSettings
         port=own.port or network.lond_port,
         security=own.security or network.security,
         negotiation=own.negotiation or network.negotiation,
+        init_version=network.init_version if own.init_version is None else own.init_version,
         client_id=own.client_id or network.host_id,
         server_id=line.id,
         pool=crosschecks.pool_of(own, settings.pool),

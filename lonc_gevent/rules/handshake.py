@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Our side of the dialogue that opens a lond connection (protocol.md, section 3).
 
-The dialogue is a table: the state we wait in, the kind of line that arrives -> the next state,
-what to say, what to keep. The rules:
+What can happen stands in the tables of dialogues.py. The rules of walking them:
 
 1. All that can happen is in the tables. The code below looks lines up and knows no dialogue.
 2. A missing entry IS the protocol error: what has no place in a state ends the handshake. The
@@ -12,181 +11,40 @@ what to say, what to keep. The rules:
    gives what to say next, and bytes that come with or after the last line belong to nobody.
 5. A kind depends on the line alone, never on the state: `refused` is never taken for a challenge,
    nor `error:no_key` for a build key.
-
-The insecure dialogue, and how the ways to negotiate differ:
-
-    we say             lond answers       legacy    modern    auto
-    init               <challenge>        yes       yes       yes
-    <challenge>        ok                 yes       yes       yes
-    version            version:...        -         yes       yes, or anything that is no version
-    sethost:<id>       ok                 -         yes       yes, or unknown_cmd
-    ekey               <build key>        yes       yes       yes
-
-Another security mode is another opening line and further tables; see OPENINGS and TABLES.
+6. Where `wants_tls`, the next line comes inside TLS, and what is said to it is plain again.
+7. Only `ssl-or-insecure` may end up without ssl, and the session then says so (`fell_back`).
 """
 
 from __future__ import annotations
 
-import enum
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import NamedTuple
 
 from lonc_gevent.errors import (
-    ChallengeFailedError,
     HandshakeGarbageError,
     HandshakeLostError,
-    HostNotServedError,
     LondError,
     RefusedError,
 )
-from lonc_gevent.rules.cipher import session_key
+from lonc_gevent.rules.cipher import key_from_digits, session_key
+from lonc_gevent.rules.dialogues import (
+    FIRST,
+    MISSING,
+    OPENINGS,
+    OPENINGS_WITH_VERSION,
+    REVISION,
+    TABLES,
+    Keep,
+    Kind,
+    Move,
+    Negotiation,
+    Say,
+    State,
+    kind_of,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-MAX_LINE: Final = 4096
-"""The longest line of a handshake in bytes, its newline included."""
-
-_REVISION = re.compile(rb"Revision: 1\.([0-9]{1,9})(?![0-9])")
-
-
-class State(enum.Enum):
-    """What we wait for; the value ends the sentence `lond said ... in place of`."""
-
-    NEW = "nothing: we have not begun"
-    CHALLENGE = "the challenge"
-    CHALLENGE_OK = "ok to the challenge"
-    VERSION = "its version"
-    HOST_OK = "ok to sethost"
-    BUILD_KEY = "the build key"
-    COMPLETE = "nothing: the handshake is complete"
-    FAILED = "nothing: the handshake has failed"
-
-
-class Kind(enum.Enum):
-    """What a line is, by itself."""
-
-    OK = "ok"
-    REFUSED = "refused"
-    UNKNOWN = "unknown_cmd"
-    UNABLE = "unable_to_set"
-    SECURE_OK = "ok:..."
-    VERSION = "version:..."
-    ERROR = "error:..."
-    TEXT = "another line"
-    UNFIT = "an empty, unended or over-long line"
-
-
-class Say(enum.Enum):
-    """What we say next: `%s` is the line just received or the server id, see `Handshake`."""
-
-    ECHO = b"%s\n"
-    VERSION = b"version\n"
-    SETHOST = b"sethost:%s\n"
-    EKEY = b"ekey\n"
-    NOTHING = b""
-
-
-class Keep(enum.Enum):
-    """What the session keeps of an answer."""
-
-    NOTHING = enum.auto()
-    VERSION = enum.auto()
-    HOST_SET = enum.auto()
-    BUILD_KEY = enum.auto()
-
-
-class Move(NamedTuple):
-    """An entry of a table."""
-
-    to: State
-    say: Say = Say.NOTHING
-    keep: Keep = Keep.NOTHING
-
-
-Negotiation = Literal["auto", "legacy", "modern"]
-Row = dict[Kind, Move | type[LondError]]
-Table = dict[State, Row]
-
-_CHALLENGE: Row = {
-    Kind.TEXT: Move(State.CHALLENGE_OK, Say.ECHO),
-    Kind.REFUSED: RefusedError,
-}
-_BUILD_KEY: Row = {
-    Kind.TEXT: Move(State.COMPLETE, keep=Keep.BUILD_KEY),
-    Kind.REFUSED: RefusedError,
-}
-_VERSION: Row = {
-    Kind.VERSION: Move(State.HOST_OK, Say.SETHOST, Keep.VERSION),
-    Kind.REFUSED: RefusedError,
-}
-_HOST_OK: Row = {
-    Kind.OK: Move(State.BUILD_KEY, Say.EKEY, Keep.HOST_SET),
-    Kind.UNABLE: HostNotServedError,
-    Kind.REFUSED: RefusedError,
-}
-_VERY_OLD = Move(State.HOST_OK, Say.SETHOST)
-
-_INSECURE_LEGACY: Table = {
-    State.CHALLENGE: _CHALLENGE,
-    State.CHALLENGE_OK: {
-        Kind.OK: Move(State.BUILD_KEY, Say.EKEY),
-        Kind.REFUSED: RefusedError,
-    },
-    State.BUILD_KEY: _BUILD_KEY,
-}
-_INSECURE_MODERN: Table = {
-    State.CHALLENGE: _CHALLENGE,
-    State.CHALLENGE_OK: {
-        Kind.OK: Move(State.VERSION, Say.VERSION),
-        Kind.REFUSED: RefusedError,
-    },
-    State.VERSION: _VERSION,
-    State.HOST_OK: _HOST_OK,
-    State.BUILD_KEY: _BUILD_KEY,
-}
-# A lond too old to know `version` may not know `sethost` either. It then goes on with the one
-# host that it serves: the caller sees `host_set` and decides whether that will do.
-_INSECURE_AUTO: Table = _INSECURE_MODERN | {
-    State.VERSION: _VERSION
-    | {Kind.UNKNOWN: _VERY_OLD, Kind.ERROR: _VERY_OLD, Kind.TEXT: _VERY_OLD},
-    State.HOST_OK: _HOST_OK | {Kind.UNKNOWN: Move(State.BUILD_KEY, Say.EKEY)},
-}
-
-OPENINGS: Final[Mapping[str, bytes]] = {"insecure": b"init\n"}
-"""The first line by security mode, in one place until a real peer has agreed to it."""
-
-TABLES: Final[Mapping[tuple[str, Negotiation], Table]] = {
-    ("insecure", "legacy"): _INSECURE_LEGACY,
-    ("insecure", "modern"): _INSECURE_MODERN,
-    ("insecure", "auto"): _INSECURE_AUTO,
-}
-
-_MISSING: Final[Mapping[State, type[LondError]]] = {State.CHALLENGE_OK: ChallengeFailedError}
-
-_WORDS: Final[Mapping[bytes, Kind]] = {
-    b"ok": Kind.OK,
-    b"refused": Kind.REFUSED,
-    b"unknown_cmd": Kind.UNKNOWN,
-    b"unable_to_set": Kind.UNABLE,
-}
-
-
-def kind_of(line: bytes) -> Kind:
-    """Tell the kind of one line, its newline included."""
-    if not 1 < len(line) <= MAX_LINE or line.find(b"\n") != len(line) - 1:
-        return Kind.UNFIT
-    text = line[:-1]
-    if text in _WORDS:
-        return _WORDS[text]
-    if text.startswith(b"ok:"):
-        return Kind.SECURE_OK
-    if text.startswith(b"error:"):
-        return Kind.ERROR
-    if text.startswith(b"version:") or _REVISION.search(text):
-        return Kind.VERSION
-    return Kind.TEXT
+NO_SSL = "lond sent a challenge in place of ok:ssl: it has no certificates"
+"""Why a session fell back, when that was lond's doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,49 +57,81 @@ class Session:
     """NNN of lond's `Revision: 1.NNN`; None if we did not ask or it is very old."""
     host_set: bool
     """Whether lond accepted our `sethost`; if not, it speaks for the one host that it has."""
+    security: str = "insecure"
+    """How its key came: insecure, local or ssl."""
+    fell_back: str = ""
+    """Why it is insecure although ssl was asked for first; "" if nothing of the kind."""
+
+
+class LocalKey(NamedTuple):
+    """For security local: the file that we wrote, and the key in it."""
+
+    path: str
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"<LocalKey {self.path}>"
 
 
 class Handshake:
     """One handshake with the lond of `server_id`, which knows us as `client_id`.
 
     Say what `start` returns, then feed each line to `receive` and say what that returns, until
-    `complete`. Raises ValueError if there is no dialogue for these settings.
+    `complete`. `fell_back` tells why this one is insecure, if it stands in for another that
+    failed. Raises ValueError if there is no dialogue for these settings.
     """
 
     __slots__ = (
         "_client_id",
+        "_failed_in",
         "_failure",
+        "_fell_back",
         "_host_set",
-        "_opening",
+        "_init_version",
+        "_key",
+        "_local",
+        "_negotiation",
+        "_security",
         "_server_id",
-        "_session",
         "_table",
         "_version",
         "state",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a fact of the session, and given by name
         self,
         *,
         server_id: str,
         client_id: str,
         negotiation: Negotiation = "auto",
         security: str = "insecure",
+        local: LocalKey | None = None,
+        init_version: str = "",
+        fell_back: str = "",
     ) -> None:
         table = TABLES.get((security, negotiation))
         if table is None:
             raise ValueError(f"no dialogue for security {security!r}, negotiation {negotiation!r}")
         if "\n" in server_id:
             raise ValueError("a server id cannot hold a newline")
+        if (security == "local") != (local is not None):
+            raise ValueError("a key file belongs to security 'local'")
+        if local is not None and {"\n", ":"} & set(local.path):
+            raise ValueError("the path of a key file cannot hold a newline or a colon")
         self.state = State.NEW
         self._table = table
-        self._opening = OPENINGS[security]
+        self._negotiation = negotiation
+        self._security = security
         self._server_id = server_id
         self._client_id = client_id
+        self._local = local
+        self._init_version = init_version
+        self._fell_back = fell_back
         self._version: int | None = None
         self._host_set = False
-        self._session: Session | None = None
+        self._key = b""
         self._failure: tuple[type[LondError], str] | None = None
+        self._failed_in = State.NEW
 
     def __repr__(self) -> str:
         return f"<Handshake {self.state.name}>"
@@ -252,18 +142,38 @@ class Handshake:
         return self.state is State.COMPLETE
 
     @property
+    def wants_tls(self) -> bool:
+        """Whether lond agreed to TLS: the next line comes inside of it."""
+        return self.state is State.TLS_KEY
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether, having failed, it may be tried again as `insecure` on a new connection.
+
+        Only ssl-or-insecure may, and only for a failure of the ssl part (protocol.md, 3d).
+        """
+        return self._security == "ssl-or-insecure" and self._failed_in in (
+            State.SSL_OK,
+            State.TLS_KEY,
+        )
+
+    @property
     def session(self) -> Session:
         """What was agreed. Raises RuntimeError before the handshake is complete."""
-        if self._session is None or not self.complete:
+        if not self.complete:
             raise RuntimeError(f"{self!r} has no session")
-        return self._session
+        security = "ssl" if self._security == "ssl-or-insecure" else self._security
+        return Session(self._key, self._version, self._host_set, security, self._fell_back)
 
     def start(self) -> bytes:
         """Give the first bytes to send. Raises RuntimeError if it was called before."""
         if self.state is not State.NEW:
             raise RuntimeError(f"{self!r} was started before")
-        self.state = State.CHALLENGE
-        return self._opening
+        self.state = FIRST[self._security]
+        openings = OPENINGS_WITH_VERSION if self._init_version else OPENINGS
+        path = self._local.path.encode() if self._local else b""
+        version = self._init_version.encode()
+        return openings[self._security] % {b"path": path, b"version": version}
 
     def receive(self, line: bytes) -> bytes:
         r"""Take one line of lond, with its `\n`; returns what to send, b"" once complete.
@@ -278,9 +188,9 @@ class Handshake:
         if entry is None:
             entry = HandshakeGarbageError
             if kind is not Kind.UNFIT:
-                entry = _MISSING.get(self.state, HandshakeGarbageError)
+                entry = MISSING.get(self.state, HandshakeGarbageError)
         if not isinstance(entry, Move):
-            raise self._fail(entry, f"lond said {kind.value} in place of {self.state.value}")
+            raise self.failed(entry, f"lond said {kind.value} in place of {self.state.value}")
         text = line[:-1]
         self._remember(entry.keep, text)
         self.state = entry.to
@@ -294,19 +204,37 @@ class Handshake:
         """
         if self._failure is not None:
             return self._again(*self._failure)
-        if self.state in (State.NEW, State.CHALLENGE):
-            return self._fail(RefusedError, "lond closed the connection without a line")
-        return self._fail(HandshakeLostError, f"lond went away in place of {self.state.value}")
+        if self.state is State.NEW or self.state is FIRST[self._security]:
+            return self.failed(RefusedError, "lond closed the connection without a line")
+        return self.failed(HandshakeLostError, f"lond went away in place of {self.state.value}")
+
+    def failed(self, error: type[LondError], reason: str) -> LondError:
+        """Note that the handshake has failed; return the error to raise, now and ever after."""
+        self._failed_in = self.state
+        self.state = State.FAILED
+        self._key = b""
+        self._failure = (error, reason)
+        return error(reason)
 
     def _remember(self, keep: Keep, text: bytes) -> None:
         if keep is Keep.VERSION:
-            found = _REVISION.search(text)
+            found = REVISION.search(text)
             self._version = int(found[1]) if found else None
         elif keep is Keep.HOST_SET:
             self._host_set = True
         elif keep is Keep.BUILD_KEY:
-            key = session_key(self._server_id, self._client_id, text)
-            self._session = Session(key, self._version, self._host_set)
+            self._key = session_key(self._server_id, self._client_id, text)
+        elif keep is Keep.LOCAL_KEY and self._local is not None:
+            self._key = self._local.key
+        elif keep is Keep.NO_SSL:
+            self._security = "insecure"
+            self._table = TABLES["insecure", self._negotiation]
+            self._fell_back = NO_SSL
+        elif keep is Keep.TLS_KEY:
+            try:
+                self._key = key_from_digits(text)
+            except ValueError as error:
+                raise self.failed(HandshakeGarbageError, str(error)) from None
 
     def _words(self, say: Say, text: bytes) -> bytes:
         words: bytes = say.value
@@ -315,12 +243,6 @@ class Handshake:
         if say is Say.SETHOST:
             return words % self._server_id.encode("utf-8", "surrogateescape")
         return words
-
-    def _fail(self, error: type[LondError], reason: str) -> LondError:
-        self.state = State.FAILED
-        self._session = None
-        self._failure = (error, reason)
-        return error(reason)
 
     @staticmethod
     def _again(error: type[LondError], reason: str) -> LondError:

@@ -17,7 +17,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from typing import Final
 
-from Crypto.Cipher import AES
+from Crypto.Cipher import AES  # pycryptodome, not the dead pyCrypto # nosec B413
 
 from lonc_gevent.errors import UnsealError
 

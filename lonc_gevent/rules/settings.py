@@ -56,7 +56,7 @@ Group = Annotated[
 ]
 Uids = Annotated[
     tuple[Annotated[int, Meta(ge=0, le=2**32 - 2)], ...],
-    Meta(description="an array of numeric user ids"),
+    Meta(description="an array of numeric ids"),
 ]
 Text = Annotated[str, Meta(max_length=300, description="text of at most 300 characters")]
 Security = Annotated[
@@ -66,12 +66,19 @@ Security = Annotated[
 Negotiation = Annotated[
     Literal["auto", "legacy", "modern"], Meta(description='"auto", "legacy" or "modern"')
 ]
+TlsVersion = Annotated[Literal["1.0", "1.2", "1.3"], Meta(description='"1.0", "1.2" or "1.3"')]
+Switch = Annotated[bool, Meta(description="true or false")]
+InitVersion = Annotated[
+    str,
+    Meta(pattern=r"\A[!-9;-~]{0,60}\Z", description='a version without blanks and colons, or ""'),
+]
 SocketName = Annotated[Literal["id", "dns", "both"], Meta(description='"id", "dns" or "both"')]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     Meta(description='"debug", "info", "warning", "error" or "critical"'),
 ]
 Format = Annotated[Literal["json", "console"], Meta(description='"json" or "console"')]
+Schema = Annotated[Literal["plain", "ecs"], Meta(description='"plain" or "ecs"')]
 
 
 class Network(Struct, frozen=True, kw_only=True):
@@ -84,9 +91,14 @@ class Network(Struct, frozen=True, kw_only=True):
     lond_port       TCP port of each lond that has no `port` of its own (londPort)
     security        how connections are secured (protocol.md, section 3)
     negotiation     which dialogue a lond speaks (protocol.md, sections 3a and 3b)
+    init_version    a version that the first line to lond names; "": it names none
     certificate     PEM file of our certificate, for ssl
     private_key     PEM file of its key
     ca_certificate  PEM file of the CA that signs the londs' certificates
+    check_certificate_name  whether lond's certificate must be for its host's dns name
+    tls_minimum     least version of TLS that is spoken
+    tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
+    key_directory   where the key files of security local are made; left out: sockets.directory
     """
 
     host_id: Id = ""
@@ -96,9 +108,14 @@ class Network(Struct, frozen=True, kw_only=True):
     lond_port: Port = 5663
     security: Security = "insecure"
     negotiation: Negotiation = "auto"
+    init_version: InitVersion = ""
     certificate: PathOrEmpty = ""
     private_key: PathOrEmpty = ""
     ca_certificate: PathOrEmpty = ""
+    check_certificate_name: Switch = True
+    tls_minimum: TlsVersion = "1.2"
+    tls_close_notify: Switch = False
+    key_directory: Path = "sockets"
 
 
 class Sockets(Struct, frozen=True, kw_only=True):
@@ -110,6 +127,9 @@ class Sockets(Struct, frozen=True, kw_only=True):
     mode        permission bits of each socket, octal digits as text
     group       the group that owns the sockets; "": the daemon's own
     allow_uids  user ids that may connect; empty: whoever the mode lets in
+    allow_gids  group ids whose processes may connect besides; empty: none beyond allow_uids
+    max_clients          clients connected at a time; 0: as many as there are descriptors
+    max_clients_per_uid  of one user id; 0: as many as of all together
     """
 
     directory: Path = "sockets"
@@ -117,6 +137,9 @@ class Sockets(Struct, frozen=True, kw_only=True):
     mode: Mode = "0660"
     group: Group = ""
     allow_uids: Uids = ()
+    allow_gids: Uids = ()
+    max_clients: CountOrZero = 0
+    max_clients_per_uid: CountOrZero = 0
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -187,10 +210,12 @@ class Daemon(Struct, frozen=True, kw_only=True):
 
     pid_file     where our pid is written (reconlonc reads it); "": nowhere
     report_file  the text report that USR1 writes; "": none
+    core_dumps   whether the kernel may write a core file, with all keys and requests in it
     """
 
     pid_file: PathOrEmpty = ""
     report_file: PathOrEmpty = ""
+    core_dumps: Switch = False
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -198,11 +223,13 @@ class Log(Struct, frozen=True, kw_only=True):
 
     level   the least level that is logged
     format  "json", or "console" for people
+    schema  names of the fields in JSON: "plain", or "ecs" for the Elastic Common Schema
     sample  log every Nth completed transaction at info; 0: none
     """
 
     level: Level = "info"
     format: Format = "json"
+    schema: Schema = "plain"
     sample: CountOrZero = 0
 
 
@@ -220,6 +247,7 @@ class HostOverrides(Struct, frozen=True, kw_only=True):
     client_id: IdOrEmpty | None = None
     security: Security | None = None
     negotiation: Negotiation | None = None
+    init_version: InitVersion | None = None
     max_connections: Connections | None = None
     max_queued: Count | None = None
     max_request_bytes: Bytes | None = None
@@ -263,6 +291,7 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     port: int
     security: Security
     negotiation: Negotiation
+    init_version: str = ""
     client_id: str
     server_id: str
     pool: Pool

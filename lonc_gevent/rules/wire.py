@@ -99,6 +99,22 @@ class LineBuffer:
         del data[:end]
         return line
 
+    @property
+    def contents(self) -> bytes:
+        """All that waits in the buffer."""
+        return bytes(self._data)
+
+    def refill(self, contents: bytes) -> None:
+        """Hold these bytes, as if they had just been read, in place of what was there."""
+        self._data = bytearray(contents)
+        self._searched = 0
+
+    def rest(self) -> bytes:
+        """Hand over all bytes that wait: what follows the last line is no line."""
+        rest = bytes(self._data)
+        self.clear()
+        return rest
+
     def clear(self) -> None:
         """Forget everything: the buffer is as new."""
         if self._data:
@@ -120,6 +136,16 @@ def encrypted_part(request: Line) -> int:
         if start and request.startswith(_ENCRYPT, start):
             return start + len(_ENCRYPT)
     return 0
+
+
+def split_sethost(request: Line) -> tuple[bytes, Line]:
+    """Take a `sethost:ID:` prefix off a request; return ID and the rest, b"" and all if none."""
+    if request[:8] != _SETHOST:
+        return b"", request
+    end = request.find(b":", len(_SETHOST))
+    if end < 0:
+        return b"", request
+    return bytes(request[len(_SETHOST) : end]), request[end + 1 :]
 
 
 def clear_prefix(request: Line, start: int) -> bytes:

@@ -15,6 +15,7 @@ from gevent.event import Event
 from lonc_gevent.standin.commands import Manner
 from lonc_gevent.standin.faults import Fault, describe, parse_fault
 from lonc_gevent.standin.server import StandinLond
+from lonc_gevent.standin.tls import CloseNotify, TlsManner
 
 _EPILOG = f"""\b
 Requests it knows:
@@ -24,6 +25,9 @@ Requests it knows:
   sethost:ID[:REQ]   ok, or unable_to_set; with REQ, that request's reply (modern)
   ekey               a build key
   echo:TEXT          TEXT
+  get:DOMAIN:USER:environment:KEY&KEY
+                     a made-up user's firstname, lastname, permanentemail and
+                     languages, escaped
   eget:TEXT          TEXT, sealed (secret:TEXT is the same)
   big:BYTES          that many bytes
   delay:MS:TEXT      TEXT, MS milliseconds later
@@ -98,6 +102,24 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append each request's text to this file, in clear, before it is answered.",
 )
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With these three, PEM files, it takes init:ssl.",
+)
+@click.option("--private-key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--ca-certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--tls-version", type=click.Choice(["1.0", "1.2", "1.3"]), help="Speak only this one."
+)
+@click.option(
+    "--close-notify",
+    type=click.Choice(["none", "send", "late", "both"]),
+    default="none",
+    show_default=True,
+    help="How TLS ends: send one, send it with the next line, wait for the client's, too.",
+)
+@click.option("--no-insecure", is_flag=True, help="Take only ssl and local.")
 @click.option("--seal-replies", is_flag=True, help="Seal the reply to every encrypted request.")
 def lond_command(  # noqa: PLR0913 - an argument for each option is how click hands them over
     *,
@@ -110,17 +132,31 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
     faults: tuple[Fault, ...],
     delay_ms: tuple[float, float],
     record: Path | None,
+    certificate: Path | None,
+    private_key: Path | None,
+    ca_certificate: Path | None,
+    tls_version: str | None,
+    close_notify: CloseNotify,
+    no_insecure: bool,
     seal_replies: bool,
 ) -> None:
     """Run a stand-in lond in the foreground, until TERM or INT.
 
     Prints `ready PORT` once it listens. Requests and faults that it knows are listed below.
     """
+    tls = None
+    if certificate and private_key and ca_certificate:
+        version = tls_version or ""
+        tls = TlsManner(certificate, private_key, ca_certificate, version, close_notify)
+    elif certificate or private_key or ca_certificate:
+        raise click.UsageError("--certificate, --private-key and --ca-certificate go together.")
     manner = Manner(
         ids=ids,
         client_id=client_id,
         habit=habit,
         revision=revision,
+        allow_insecure=not no_insecure,
+        tls=tls,
         seal_replies=seal_replies,
         delay_ms=delay_ms,
         faults=faults,

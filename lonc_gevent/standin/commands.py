@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lonc_gevent.errors import BadSealedReplyError
 from lonc_gevent.rules.cipher import Cipher, session_key
+from lonc_gevent.rules.dialogues import INLINE_SETHOST
 from lonc_gevent.standin.faults import CATALOGUE, Fault, Scope, fault_of_request, parse_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lonc_gevent.standin.tls import TlsManner
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,16 @@ class Manner:
     """The id that it takes every client for; the session key depends on it."""
     habit: Literal["legacy", "modern"] = "modern"
     revision: int = 402
+    inline_sethost: bool | None = None
+    """Whether it takes `sethost:ID:REQUEST`; None: as lond of that revision does."""
     seal_replies: bool = False
     """Seal the reply to every encrypted request, not only to the encrypted gets."""
     delay_ms: tuple[float, float] = (0, 0)
     """Each reply waits a random time between these."""
+    allow_insecure: bool = True
+    """Whether it takes clients without ssl and local; if not, it closes without a line."""
+    tls: TlsManner | None = None
+    """None: it has no certificates, and takes init:ssl for init."""
     faults: tuple[Fault, ...] = ()
     """Those that go for every connection and request."""
 
@@ -51,6 +60,8 @@ class Answer:
     fault: Fault | None = None
     """What goes wrong with its delivery."""
     close: bool = False
+    start_tls: bool = False
+    """After the line comes TLS, and in it the key."""
 
 
 _CONTENT: Final = {
@@ -58,6 +69,24 @@ _CONTENT: Final = {
     "bad-seal": b"enc:99:0123456789abcdef",
     "bad-seal-hex": b"enc:4:0123456789abcdeg",
 }
+
+
+def _get(rest: bytes) -> bytes:
+    """Answer `get:DOMAIN:USER:NAMESPACE:KEY&KEY`: the values in the order of the keys.
+
+    Every user is there, and has the same few things in the namespace `environment`.
+    """
+    domain, user, namespace, keys, *_ = [*rest.split(b":"), b"", b"", b"", b""]
+    if not (domain and user and keys):
+        return b"refused"
+    values = {
+        b"firstname": user.capitalize(),
+        b"lastname": b"Example",
+        b"permanentemail": b"%s%%40%s%%2eexample" % (user, domain),
+        b"languages": b"en%2c%20de",
+    }
+    found = values if namespace == b"environment" else {}
+    return b"&".join(found.get(key, b"") for key in keys.split(b"&"))
 
 
 class Commands:
@@ -77,6 +106,7 @@ class Commands:
             b"echo": lambda rest: rest,
             b"eget": lambda rest: rest,
             b"secret": lambda rest: rest,
+            b"get": _get,
         }
         if manner.habit == "modern":
             version = b"version:$Revision: 1.%d $" % manner.revision
@@ -96,14 +126,20 @@ class Commands:
             return self._sethost(text)
         return self._request(text, b"")
 
-    def _ekey(self) -> bytes:
-        key = session_key(self._id, self._manner.client_id, self._build_key)
+    def take_key(self, key: bytes) -> None:
+        """Take the key of a session of ssl or local: its handshake is done but for the host."""
         self._cipher = Cipher(key)
+
+    def _ekey(self) -> bytes:
+        self.take_key(session_key(self._id, self._manner.client_id, self._build_key))
         return self._build_key
 
     def _sethost(self, text: bytes) -> Answer:
         """Answer `sethost:ID`, or `sethost:ID:REQUEST`, which goes for that request alone."""
-        _, name, *inline = text.split(b":", 2)
+        takes_inline = self._manner.inline_sethost
+        if takes_inline is None:
+            takes_inline = self._manner.revision >= INLINE_SETHOST
+        _, name, *inline = text.split(b":", 2 if takes_inline else 1)
         host = name.decode("utf-8", "surrogateescape")
         if host not in self._manner.ids or self._manner.fault("unable-to-set"):
             return Answer(b"unable_to_set\n", request=text if inline else None)

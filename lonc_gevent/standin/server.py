@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import stat
 import time
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import gevent
@@ -16,13 +20,19 @@ from gevent.server import StreamServer
 from lonc_gevent.standin.commands import Manner
 from lonc_gevent.standin.delivery import EXTRA_LINE, deliver, stay_half_open
 from lonc_gevent.standin.dialogue import Dialogue
+from lonc_gevent.standin.tls import hand_over_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lonc_gevent.standin.tls import TlsManner
+
 _BACKLOG = 1024
 _CHUNK = 65536
 _LONGEST = 1 << 28
+_KEY_DIGITS = 32
+_KEY_MODE = 0o600
+_KEY = re.compile(rb"[0-9A-Fa-f]{32}\n?")
 
 
 class StandinLond:
@@ -54,7 +64,7 @@ class StandinLond:
         self._record: BinaryIO | None = None
         self._server: StreamServer | None = None
         self._connections = Pool()
-        self._random = random.Random()  # noqa: S311 - delays, and keys that keep nothing secret
+        self._random = random.Random()  # noqa: S311 - it keeps no secrets # nosec B311
 
     def __enter__(self) -> Self:
         self.start()
@@ -104,10 +114,16 @@ class StandinLond:
 
     def _converse(self, sock: socket.socket) -> None:
         manner = self.manner
-        dialogue = Dialogue(manner, challenge=self._challenge(), build_key=self._build_key())
+        dialogue = Dialogue(
+            manner,
+            challenge=self._challenge(),
+            build_key=self._build_key(),
+            read_key=partial(_read_key, sock),
+        )
         lines = _Lines(sock)
         close_after = manner.fault("close-after")
         mine = 0
+        late = b""
         while (text := lines.read()) is not None:
             was_ready = dialogue.ready
             answer = dialogue.receive(text)
@@ -116,12 +132,26 @@ class StandinLond:
                 self._note(answer.request)
                 if manner.delay_ms[1] > 0:
                     gevent.sleep(self._random.uniform(*manner.delay_ms) / 1000)
-            if not deliver(sock, answer):
+            if not deliver(sock, replace(answer, line=late + answer.line)):
                 return
+            late = b""
+            if answer.start_tls and manner.tls is not None:
+                late = self._do_tls(sock, manner, manner.tls, lines, dialogue)
             if close_after is not None and mine >= close_after.number:
                 return
             if dialogue.ready and not was_ready:
                 _just_ready(sock, manner)
+
+    def _do_tls(
+        self, sock: socket.socket, manner: Manner, tls: TlsManner, lines: _Lines, dialogue: Dialogue
+    ) -> bytes:
+        """Hand over a key inside TLS; return what is to go before the next plain line."""
+        key = self._random.randbytes(16)
+        line = b"none\n" if manner.fault("bad-tls-key") else key.hex().encode() + b"\n"
+        plain, late = hand_over_key(sock, tls, line, lines.rest())
+        lines.add(plain)
+        dialogue.key_handed_over(key)
+        return late
 
     def _note(self, request: bytes) -> None:
         self.requests += 1
@@ -136,6 +166,27 @@ class StandinLond:
         ends = [b"%d" % self._random.randrange(100_000) for _ in range(3)]
         middle = b"%d%d%s" % (time.time(), os.getpid(), ends[2])
         return ends[0] + middle.translate(bytes.maketrans(b"123456", b"ABCDEF")) + ends[1]
+
+
+def _read_key(sock: socket.socket, path: bytes) -> bytes | None:
+    """Read and remove the key file of a client of this machine; None if it is none.
+
+    lond goes by the peer's address (protocol.md, 3c). This one wants, besides, a file that can
+    only be a key file, as it removes it.
+    """
+    if sock.getpeername()[0] != "127.0.0.1":
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            digits = stream.read(_KEY_DIGITS + 2) if stat.S_ISREG(mode) else b""
+        if stat.S_IMODE(mode) != _KEY_MODE or not _KEY.fullmatch(digits):
+            return None
+        os.unlink(path)  # noqa: PTH108 - the path is bytes, as it came
+    except OSError:
+        return None
+    return bytes.fromhex(digits[:_KEY_DIGITS].decode())
 
 
 def _just_ready(sock: socket.socket, manner: Manner) -> None:
@@ -154,6 +205,16 @@ class _Lines:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take bytes that were read elsewhere."""
+        self._data += data
+
+    def rest(self) -> bytes:
+        """Hand over what was read and not yet used."""
+        data = bytes(self._data)
+        self._data.clear()
+        return data
 
     def read(self) -> bytes | None:
         searched = 0

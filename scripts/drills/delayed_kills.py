@@ -115,7 +115,8 @@ def run(net: Network, files: int, kills: int, *, lond: bool) -> bool:
         there = left(directory)
         if not there:
             break
-        share = 1.6 * there / (kills - number)
+        # So many on average that the files last for all kills; never all that are left.
+        share = min(1.6 * there / (kills - number), 0.8 * there)
         if lond:
             kill_lond(net, directory, share)
         else:

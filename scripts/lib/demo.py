@@ -78,6 +78,8 @@ class Demo:
         self.config = self.home / "lonc.toml"
         self.events = self.logs / "lonc.log"
         self.hosts: tuple[str, ...] = ()
+        self.beside: dict[str, dict[str, str]] = {}
+        """Programs beside lonc and its londs: include file -> its variables; one in each."""
         self.base = self.home
         self._bin = Path(sys.executable).parent
         self._state = self.home / "state.json"
@@ -238,7 +240,8 @@ class Demo:
             "LONC_CONFIG": str(self.config),
             "LONC_RUN": str(self.base),
             "LONC_LOGS": str(self.logs),
-            "LONC_INCLUDE": "demo-londs.conf",
+            "LONC_INCLUDE": " ".join(["demo-londs.conf", *self.beside]),
+            **{name: value for each in self.beside.values() for name, value in each.items()},
             **{f"LONC_PORT_{host.upper()}": str(port) for host, port in self._ports.items()},
         }
 
@@ -255,7 +258,8 @@ class Demo:
                 said = last_line(log) if log.exists() else said
                 raise DemoError(f"{program} does not stay up: {said or 'it said nothing'}")
         # Before supervisord listens there is one line without a state.
-        return len(states) == len(self.hosts) + 1 and set(states.values()) == {"RUNNING"}
+        count = len(self.hosts) + 1 + len(self.beside)
+        return len(states) == count and set(states.values()) == {"RUNNING"}
 
     def supervisorctl(self, *words: str) -> str:
         """Return what supervisorctl says to these words, whatever it thinks of them."""

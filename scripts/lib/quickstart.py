@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from demo import Demo, DemoError, wait_until
+from web import Web, Workers, wait_for_interrupt
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +34,8 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--keep", action="store_true", help="leave the demo running")
     choice.add_argument("--stop", action="store_true", help="stop what --keep left")
+    parser.add_argument("--web", action="store_true", help="with the example web application")
+    parser.add_argument("--workers", choices=["sync", "gevent"], default="sync", help="gunicorn's")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
@@ -42,7 +45,7 @@ def main() -> int:
         if arguments.stop:
             stop_kept(demo)
         else:
-            run(demo, keep=arguments.keep)
+            run(demo, keep=arguments.keep, workers=arguments.workers if arguments.web else None)
     except DemoError as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
@@ -77,15 +80,19 @@ def stop_kept(demo: Demo) -> None:
         raise DemoError("the demo is stopped, but part of it had to be killed")
 
 
-def run(demo: Demo, *, keep: bool) -> None:
+def run(demo: Demo, *, keep: bool, workers: Workers | None) -> None:
     """Run the whole demo. Whatever happens, nothing goes on running that is not to be kept."""
     if demo.running():
         raise DemoError("a kept demo is running already; scripts/quickstart --stop ends it")
     demo.stop()
     kept = False
+    web = Web(demo, workers) if workers else None
     try:
-        show(demo, keep=keep)
+        show(demo, web, keep=keep)
         kept = keep
+        if web is not None and not keep:
+            print("  Ctrl-C ends the demo.")
+            wait_for_interrupt()
     finally:
         if not kept:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -99,7 +106,7 @@ def run(demo: Demo, *, keep: bool) -> None:
         raise DemoError("part of the demo did not stop and had to be killed")
 
 
-def show(demo: Demo, *, keep: bool) -> None:
+def show(demo: Demo, web: Web | None, *, keep: bool) -> None:
     """Start the network and send what there is to see.
 
     Raises DemoError if anything is not as it should be.
@@ -115,6 +122,9 @@ def show(demo: Demo, *, keep: bool) -> None:
 
     first, second, third = demo.hosts[:3]
     heading("Requests: one line into sockets/<host>, one line back")
+    for host in demo.hosts:
+        # A lond that was slower to start than the daemon is tried again within one backoff step.
+        wait_until(lambda host=host: ask(demo, host, "ping") == host, BACK_AGAIN_SECONDS)  # type: ignore[misc]
     expect(demo, first, "ping", first)
     expect(demo, second, "echo:Good morning", "Good morning")
     expect(demo, third, "encrypt:eget:between us", "between us", "went, and came, encrypted")
@@ -123,6 +133,9 @@ def show(demo: Demo, *, keep: bool) -> None:
     demo.tell("stop", f"lond-{second}")
     expect(demo, second, "ping", "con_lost", "no lond took it")
     expect(demo, first, "ping", first, "the others do not notice")
+    if web is not None:
+        web.expect(up={first, third}, down={second})
+        print(f"  {web.url} shows it, too")
 
     heading("It is started again")
     demo.tell("start", f"lond-{second}")
@@ -132,6 +145,10 @@ def show(demo: Demo, *, keep: bool) -> None:
 
     heading("Status, by signal USR1")
     show_status(demo)
+    if web is not None:
+        web.expect(up=set(demo.hosts), down=set())
+        heading(f"The web application, under gunicorn with {web.workers} workers")
+        print(f"  {web.url}")
 
 
 def expect(

@@ -12,8 +12,6 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lonc_gevent import daemon as daemon_module
-
 from .scene import HOSTS
 
 if TYPE_CHECKING:
@@ -225,8 +223,7 @@ def trouble(scene: Scene) -> dict[str, Trouble]:
     }
     if scene.preload:
         found["move clock"] = Trouble(move_clock, loses=False)
-    if signal.SIGHUP in daemon_module.SIGNALS:
-        found["restart in place"] = Trouble(hang_up, loses=False)
+    found["restart in place"] = Trouble(hang_up, loses=False)
     if scene.disk_is_small:
         found["full disk"] = Trouble(fill_disk, loses=False)
     return found

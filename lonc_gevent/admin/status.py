@@ -10,11 +10,12 @@ from operator import add
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
-from . import __version__
+from lonc_gevent import __version__
+from lonc_gevent.rules.history import INTERVAL, MINUTE, Series, milliseconds
+from lonc_gevent.rules.stats import DURATION_BOUNDS, estimate
+from lonc_gevent.rules.status import Charts, HostDetail, HostStatus, Status, Totals, badness
+
 from .history import History, reading
-from .rules.history import INTERVAL, MINUTE, Series, milliseconds
-from .rules.stats import DURATION_BOUNDS, estimate
-from .rules.status import Charts, HostDetail, HostStatus, Status, Totals, badness
 from .slices import in_slices
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
+    from lonc_gevent.pool import Pool
 
 Phase = Literal["starting", "ready", "stopping"]
 

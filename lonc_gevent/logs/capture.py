@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from lonc_gevent.logline import error_fields
+from lonc_gevent.logs.line import error_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

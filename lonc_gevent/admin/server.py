@@ -26,14 +26,15 @@ from urllib.parse import urlsplit
 import gevent
 import msgspec
 
-from .clients import peer_of
+from lonc_gevent.errors import ConfigError
+from lonc_gevent.listeners import listen, remove
+from lonc_gevent.peers import peer_of
+from lonc_gevent.rules.names import is_loopback, split_address
+
 from .controls import COMMANDS
-from .errors import ConfigError
 from .httpd import SOCKET_KEY, HttpServer
-from .listeners import listen, remove
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
-from .rules.names import is_loopback, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .rules.settings import Admin as AdminSettings
+    from lonc_gevent.peers import Peer
+    from lonc_gevent.rules.settings import Admin as AdminSettings
+
     from .status import Reporter
 
 MODE: Final = 0o600
@@ -185,9 +188,8 @@ class Admin:
         """Do what a POST asks for."""
         first, _, name = path.rpartition("/")
         peer = peer_of(sock.fileno())
-        log = self.log.bind(command=name, client_pid=peer.pid, client_uid=peer.uid)
         if path == "/reload":
-            log.info("admin_command")
+            self._note(name, None, peer)
             self.reload()
             return say("202 Accepted", "reload: the log tells how it went")
         pool = self.reporter.pools.get(_host_id(first))
@@ -195,9 +197,18 @@ class Admin:
         if pool is None or command is None:
             is_there = path in self._readers or _host_id(path) in self.reporter.pools
             return READ_ONLY if is_there else NOT_FOUND
-        log.info("admin_command", host=pool.host.id)
+        self._note(name, pool.host.id, peer)
         command(pool)
         return say(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
+
+    def _note(self, command: str, host: str | None, peer: Peer) -> None:
+        self.log.info(
+            "admin_command",
+            host=host,
+            client_pid=peer.pid,
+            client_uid=peer.uid,
+            command=command,
+        )
 
 
 def _host_id(path: str) -> str:

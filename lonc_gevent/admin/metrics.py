@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from . import __version__
-from .rules.stats import DURATION_BOUNDS, HostState
+from lonc_gevent import __version__
+from lonc_gevent.rules.stats import DURATION_BOUNDS, HostState
+
 from .slices import in_slices
 from .status import oldest_wait
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from .pool import Pool
-    from .rules.stats import Histogram
+    from lonc_gevent.pool import Pool
+    from lonc_gevent.rules.stats import Histogram
+
     from .status import Reporter
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

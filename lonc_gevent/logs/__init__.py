@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
 
-from lonc_gevent.logline import console_line, error_fields, json_line
-from lonc_gevent.logwriter import MAX_BYTES, MAX_LINES, LogWriter
+from lonc_gevent.logs.line import console_line, ecs_line, error_fields, json_line
+from lonc_gevent.logs.writer import MAX_BYTES, MAX_LINES, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 FORMATS: Final = ("json", "console")
+SCHEMAS: Final = ("plain", "ecs")
 
 
 class LogSettings(Protocol):
@@ -38,11 +39,16 @@ class LogSettings(Protocol):
     def format(self) -> str:
         """One of `FORMATS`."""
 
+    @property
+    def schema(self) -> str:
+        """One of `SCHEMAS`: the names of the fields in JSON."""
+
 
 class Logs:
     """A logger and the writer behind it, on the descriptor `fd`, which stays the caller's.
 
-    Hand `logger` to the rooms that log. Raises ValueError for a level or a format that is none.
+    Hand `logger` to the rooms that log. Raises ValueError for a level, a format or a schema that
+    is none.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Logs:
         *,
         level: str = "info",
         format: str = "json",  # noqa: A002 - the key's name in the configuration
+        schema: str = "plain",
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -58,7 +65,10 @@ class Logs:
             raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
         if format not in FORMATS:
             raise ValueError(f"log format {format!r} is none of {', '.join(FORMATS)}")
-        line = json_line if format == "json" else _console(fd)
+        if schema not in SCHEMAS:
+            raise ValueError(f"log schema {schema!r} is none of {', '.join(SCHEMAS)}")
+        in_json = ecs_line if schema == "ecs" else json_line
+        line = in_json if format == "json" else _console(fd)
         now = _Clock()
         self._writer = LogWriter(
             fd,
@@ -97,7 +107,7 @@ class Logs:
 
 def open_logs(settings: LogSettings, fd: int = 1) -> Logs:
     """Open the log as `[log]` wants it, on stdout unless told otherwise."""
-    return Logs(fd, level=settings.level, format=settings.format)
+    return Logs(fd, level=settings.level, format=settings.format, schema=settings.schema)
 
 
 class _Renderer:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from .rules.history import INTERVAL, Reading, Series
+from lonc_gevent.rules.history import INTERVAL, Reading, Series
+
 from .slices import in_slices
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from .pool import Pool
+    from lonc_gevent.pool import Pool
 
 
 class History:

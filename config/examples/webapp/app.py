@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An example of a web application that talks to the network through lonc-gevent.
+
+One page: how loaded each host is, and what one of them knows about a user. It is plain WSGI, so
+that there is nothing to see but the library; gunicorn.conf.py beside it says how it is run.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape as text
+from string import Template
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs
+
+from page import PAGE, STYLE_HASH
+
+from lonc_gevent.client import (
+    ClientError,
+    ConLost,
+    NoDaemonError,
+    Sockets,
+    escape,
+    many,
+    pack,
+    reply,
+    unpack_list,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+TIMEOUT = 3.0
+"""Seconds that a visitor may wait for the hosts; what came by then is shown."""
+
+KEYS = ("firstname", "lastname", "permanentemail", "languages")
+LABELS = ("First name", "Last name", "E-mail", "Languages")
+
+HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    (
+        "Content-Security-Policy",
+        f"default-src 'none'; style-src '{STYLE_HASH}'; form-action 'self'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+
+
+class Query(NamedTuple):
+    """Whom the visitor asks for; each of them goes into requests escaped."""
+
+    host: str
+    domain: str
+    user: str
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request: `/` is the page, and there is nothing else."""
+    if environ["PATH_INFO"] not in ("", "/"):
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"There is only one page here: /\n"]
+    hosts = Sockets.default().hosts  # as LONC_CONFIG has them; read again only when they change
+    fields = parse_qs(environ["QUERY_STRING"], max_num_fields=10)
+    asked = Query(
+        host=fields.get("host", [hosts[0] if hosts else ""])[0],
+        domain=fields.get("domain", ["msu"])[0],
+        user=fields.get("user", ["ada"])[0],
+    )
+    began = time.monotonic()
+    rows = host_rows(hosts)
+    user = user_card(asked) if asked.host in hosts else notice("Unknown host", asked.host)
+    page = (
+        Template(PAGE)
+        .substitute(
+            rows=rows,
+            user=user,
+            options="".join(option(host, chosen=host == asked.host) for host in hosts),
+            domain=text(asked.domain),
+            user_name=text(asked.user),
+            milliseconds=f"{(time.monotonic() - began) * 1000:.0f}",
+            at=time.strftime("%H:%M:%S"),
+            count=len(hosts),
+        )
+        .encode()
+    )
+    start_response("200 OK", [*HEADERS, ("Content-Length", str(len(page)))])
+    return [page]
+
+
+def host_rows(hosts: tuple[str, ...]) -> str:
+    """Ask all hosts at once, and return a row of the table for each."""
+    outcomes = many(dict.fromkeys(hosts, b"load"), timeout=TIMEOUT)
+    return "".join(host_row(host, outcome) for host, outcome in outcomes.items())
+
+
+def host_row(host: str, outcome: bytes | ClientError) -> str:
+    """Return a row: its state, in words and not only in colour, and its load."""
+    if isinstance(outcome, ClientError):
+        state, why = trouble(outcome)
+        return (
+            f'<tr class="down"><th scope="row">{text(host)}</th>'
+            f'<td><span class="state">{state}</span></td>'
+            f'<td class="none" colspan="2">{why}</td></tr>'
+        )
+    try:
+        load = float(outcome)
+    except ValueError:
+        load = 0.0
+    return (
+        f'<tr class="up"><th scope="row">{text(host)}</th>'
+        f'<td><span class="state">up</span></td><td class="number">{load:.2f}</td>'
+        f'<td><meter min="0" max="2" high="1.5" value="{load:.2f}">{load:.2f}</meter></td></tr>'
+    )
+
+
+def trouble(error: ClientError) -> tuple[str, str]:
+    """Return a word and a few more for a host that gave no reply."""
+    if isinstance(error, NoDaemonError):
+        return "unknown", "lonc is not running here"
+    if isinstance(error, ConLost):
+        return "down", "cannot be reached"
+    return "silent", f"no answer within {TIMEOUT:g} s"
+
+
+def user_card(asked: Query) -> str:
+    """Fetch one user's data from a host; encrypted, for it is personal."""
+    request = b":".join(
+        (b"get", escape(asked.domain), escape(asked.user), b"environment", pack(KEYS))
+    )
+    try:
+        answer = reply(request, asked.host, timeout=TIMEOUT, encrypt=True)
+    except ConLost:
+        return notice("No data", f"{asked.host} cannot be reached now. Please try again later.")
+    except ClientError as error:
+        return notice("No data", str(error))
+    values = [value.decode(errors="replace") for value in unpack_list(answer)]
+    if len(values) != len(KEYS):
+        return notice("No data", f"{asked.host} knows nothing of this user.")
+    pairs = zip(LABELS, values, strict=True)
+    return "<dl>{}</dl>".format(
+        "".join(f"<dt>{label}</dt><dd>{text(value)}</dd>" for label, value in pairs)
+    )
+
+
+def notice(title: str, words: str) -> str:
+    """Return a paragraph in place of data."""
+    return f'<p class="notice"><strong>{text(title)}.</strong> {text(words)}</p>'
+
+
+def option(host: str, *, chosen: bool) -> str:
+    """Return an entry of the choice of hosts."""
+    return f"<option{' selected' * chosen}>{text(host)}</option>"

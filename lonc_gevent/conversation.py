@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The greenlet of a web process's connection: read a line, hand it in, write the reply; again.
+
+A client's greenlet reads a line, hands it to the host's pool, and writes the reply; then it reads
+the next line. Bytes after the line wait in its buffer for the next turn, so several lines in
+one write are answered one by one, in order (protocol.md, section 6, 12).
+
+A greenlet that has served its client waits for the next one, with its stream and its buffer:
+CPython 3.11 maps and unmaps a piece of stack for each new greenlet, which costs more than all
+the rest of an accept.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from greenlet import greenlet
+
+from .peers import peer_of
+from .rules.wire import (
+    CLOSE_CONNECTIONS,
+    CON_LOST,
+    OK,
+    RESET_RETRIES,
+    LineBuffer,
+    LineTooLongError,
+)
+from .stream import DeadlineError, Stream
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+    from structlog.typing import FilteringBoundLogger
+
+    from .peers import Door
+    from .pool import Pool
+    from .rules.wire import Line
+
+
+class Held(NamedTuple):
+    """A client between two requests, to be served by this process after its restart."""
+
+    pool: Pool
+    fd: int
+    unread: bytes
+    """What was read of its next request, or of several."""
+
+
+class HeldError(Exception):
+    """The client is not served any more here: it is handed over."""
+
+
+class Owner(Protocol):
+    """What a client asks of all that it is one of."""
+
+    hub: Hub
+    log: FilteringBoundLogger
+    slow: set[Client]
+    holding: bool
+    held: list[Held]
+    door: Door
+
+    def watch(self) -> None:
+        """Hear that something begins here that has a deadline."""
+
+    def keep(self, client: Client) -> bool:
+        """Take the greenlet back for the next client; False: it is to end."""
+
+
+class Client:
+    """A greenlet that serves one client after another."""
+
+    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream", "uid")
+
+    def __init__(self, clients: Owner) -> None:
+        self._clients = clients
+        self._buffer = LineBuffer(0)
+        self.stream = Stream(clients.hub)
+        self.pool: Pool | None = None
+        self.uid = -1
+        """For the door; -1: it did not ask."""
+        self.answering = False
+        """Whether a whole request was read whose reply is not written yet."""
+        self.greenlet = greenlet(self._run, clients.hub)
+
+    def __repr__(self) -> str:
+        state = "spare" if self.pool is None else "answering" if self.answering else "reading"
+        return f"<Client {state} {self.stream!r}>"
+
+    @property
+    def has_input(self) -> bool:
+        """Whether bytes of a request wait, here or in the kernel."""
+        return bool(self._buffer) or not self.stream.is_quiet()
+
+    def serve(self, pool: Pool, fd: int, unread: bytes = b"") -> None:
+        """Begin to serve a client, in this object's own greenlet. Called in the hub."""
+        self.stream.reopen(fd)
+        if unread:
+            self._buffer.refill(unread)
+        else:
+            self._buffer.clear()
+        self._buffer.limit = pool.host.pool.max_request_bytes
+        self.pool = pool
+        self.greenlet.switch()
+
+    def _run(self) -> None:
+        clients = self._clients
+        while True:
+            while self.pool is None:
+                clients.hub.switch()
+            try:
+                self._serve(self.pool)
+            except HeldError:
+                held = Held(self.pool, self.stream.release(), self._buffer.contents)
+                clients.held.append(held)
+            except (OSError, DeadlineError):
+                pass  # the client is gone, or does not read: its own loss (contract.md)
+            except Exception:  # the top of the greenlet: nothing is above it
+                clients.log.exception("client_failed", host=self.pool.host.id)
+            finally:
+                self.answering = False
+                self.pool = None
+                self.stream.close()
+                if self.uid >= 0:
+                    clients.door.leave(self.uid)
+                    self.uid = -1
+            if not clients.keep(self):
+                return
+
+    def _serve(self, pool: Pool) -> None:
+        stream = self.stream
+        buffer = self._buffer
+        while True:
+            try:
+                request = buffer.take()
+                while request is None:
+                    data = stream.read()
+                    if not data:
+                        return
+                    request = buffer.add(data)
+                    del data
+            except LineTooLongError:
+                self._refuse_too_long(pool, len(buffer))
+                return
+            self.answering = True
+            if request == RESET_RETRIES:
+                pool.gate.open()
+                reply: Line = OK
+            elif request == CLOSE_CONNECTIONS:
+                pool.close_connections()
+                reply = OK
+            else:
+                reply = pool.transact(request)
+            if not stream.write_now(reply):
+                self._write_slowly(pool, reply)
+            # A client that keeps its connection open must not keep its last lines in memory.
+            del request, reply
+            self.answering = False
+            if pool.draining and self._leaves():
+                return
+
+    def _leaves(self) -> bool:
+        """Whether the client is to be let go, its reply written. Raises HeldError."""
+        if self._clients.holding:
+            raise HeldError
+        return not self.has_input
+
+    def _write_slowly(self, pool: Pool, reply: Line) -> None:
+        """Write what the client did not take at once. It costs this greenlet only."""
+        slow = self._clients.slow
+        self.stream.deadline = monotonic() + pool.host.pool.reply_timeout
+        slow.add(self)
+        self._clients.watch()
+        try:
+            self.stream.write_rest(reply)
+        except DeadlineError:
+            self._clients.log.warning(
+                "client_stalled", host=pool.host.id, reply_bytes=len(reply), **self._who()
+            )
+            raise
+        finally:
+            slow.discard(self)
+            self.stream.deadline = inf
+
+    def _refuse_too_long(self, pool: Pool, size: int) -> None:
+        self._clients.log.warning(
+            "request_too_long",
+            host=pool.host.id,
+            request_bytes=size,
+            error=f"over max_request_bytes = {self._buffer.limit}",
+            **self._who(),
+        )
+        if not self.stream.write_now(CON_LOST):
+            self._write_slowly(pool, CON_LOST)
+
+    def _who(self) -> dict[str, int]:
+        try:
+            return {"client_pid": peer_of(self.stream.fd).pid}
+        except OSError:
+            return {}

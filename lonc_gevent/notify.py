@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""systemd's `sd_notify`, for units of Type=notify: a datagram to the socket that it names.
+
+Without `NOTIFY_SOCKET` in the environment nothing happens. Nothing waits, and nothing is raised: a
+service manager that does not listen is no reason to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from socket import AF_UNIX, SOCK_DGRAM, socket
+
+VARIABLE = "NOTIFY_SOCKET"
+
+
+def ready(status: str) -> None:
+    """Say that requests are served; `status` is for `systemctl status`."""
+    _send("READY=1", f"STATUS={status}")
+
+
+def reloading() -> None:
+    """Say that a restart in place begins; `ready` ends it, whatever came of it."""
+    _send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def stopping() -> None:
+    """Say that the stop has begun."""
+    _send("STOPPING=1")
+
+
+def _send(*lines: str) -> None:
+    address = os.environ.get(VARIABLE, "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with suppress(OSError), socket(AF_UNIX, SOCK_DGRAM) as sock:
+        sock.settimeout(0)
+        sock.sendto("\n".join(lines).encode(), address)

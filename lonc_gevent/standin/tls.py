@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""lond's side of TLS: for one line, then plain text goes on (protocol.md, 3d)."""
+
+from __future__ import annotations
+
+import ssl
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gevent.socket import socket
+
+CloseNotify = Literal["none", "send", "late", "both"]
+
+_CHUNK = 65536
+_VERSIONS: Final = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsManner:
+    """With what the stand-in proves itself, and how it leaves TLS.
+
+    close_notify  none: TLS just ends. send: a close_notify after the key, and no waiting for
+                  the client's. late: the same, but only with the next plain line. both: one
+                  from either side
+    """
+
+    certificate: Path
+    private_key: Path
+    ca_certificate: Path
+    version: str = ""
+    """The only version of TLS that it speaks; "": all that OpenSSL does."""
+    close_notify: CloseNotify = "none"
+
+    @cache  # noqa: B019 - a manner lives as long as its stand-in
+    def context(self) -> ssl.SSLContext:
+        """Make lond's end of TLS: it wants a certificate of the client, too. Raises OSError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.ca_certificate)
+        context.load_cert_chain(self.certificate, self.private_key)
+        if self.version == "1.0":
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        if self.version:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # that is what 1.0 is here for
+                context.minimum_version = context.maximum_version = _VERSIONS[self.version]
+        return context
+
+
+def hand_over_key(
+    sock: socket, manner: TlsManner, line: bytes, early: bytes
+) -> tuple[bytes, bytes]:
+    """Do TLS as the server, send the line in it, leave TLS again.
+
+    `early` came before TLS began. Returns what was read and is not TLS, and what must go before
+    the next plain line. Raises OSError, of which ssl.SSLError is one.
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(early)
+    tls = manner.context().wrap_bio(incoming, outgoing, server_side=True)
+
+    def through(step: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                data = sock.recv(_CHUNK)
+                if not data:
+                    raise ConnectionResetError(0, "gone during TLS") from None
+                incoming.write(data)
+            except ssl.SSLError:
+                sock.sendall(outgoing.read())  # the alert
+                raise
+            else:
+                sock.sendall(outgoing.read())
+                return result
+
+    through(tls.do_handshake)
+    through(lambda: tls.write(line))
+    late = b""
+    if manner.close_notify == "both":
+        through(tls.unwrap)
+    elif manner.close_notify != "none":
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        late = outgoing.read()
+    if manner.close_notify == "send":
+        sock.sendall(late)
+        late = b""
+    return incoming.read(), late

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The client library, blocking: what `reply`, `many` and `Connection` promise."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import PATIENCE, wait_until
+
+from lonc_gevent.client import (
+    CON_LOST,
+    ClientError,
+    ConLost,
+    Connection,
+    HungUpError,
+    NoDaemonError,
+    TimedOutError,
+    UnknownHostError,
+    many,
+    reply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fakedaemon import Fake
+    from harness import Network
+
+
+@pytest.fixture
+def up(net: Network) -> Network:
+    """Give a network with the host msul2 up and the host down down."""
+    net.tables["admin"] = {"stop_timeout": 0.5}
+    net.add("msul2")
+    net.add("down", start=False)
+    net.start()
+    return net
+
+
+def test_imports_only_the_standard_library(up: Network) -> None:
+    """A web process that names the directory imports nothing that does not come with Python."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from lonc_gevent import client; import lonc_gevent.client.aio\n"
+        f"assert client.reply(b'ping', 'msul2', sockets={str(up.sockets)!r}) == b'msul2'\n"
+        "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(tops - sys.stdlib_module_names))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "['lonc_gevent']"
+
+
+def test_every_byte_but_the_newline(up: Network) -> None:
+    """Requests and replies are bytes: nothing is decoded, changed or cut."""
+    payload = bytes(byte for byte in range(256) if byte != 10) * 5000
+
+    assert reply(b"echo:" + payload, "msul2", sockets=up.sockets) == payload
+
+
+def test_a_request_is_one_line_of_bytes(short_path: Path) -> None:
+    """A newline in a request, or text in place of bytes, is refused; its text is not shown."""
+    with pytest.raises(ValueError, match="one line") as caught:
+        reply(b"secret\nping", "msul2", sockets=short_path)
+    with pytest.raises(TypeError, match="bytes"):
+        reply("ping", "msul2", sockets=short_path)  # type: ignore[arg-type]
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_is_above_zero(short_path: Path, timeout: float) -> None:
+    """There is no timeout that means no timeout by accident."""
+    with pytest.raises(ValueError, match="above 0"):
+        reply(b"ping", "msul2", timeout=timeout, sockets=short_path)
+
+
+@pytest.mark.parametrize(
+    ("request_", "sent"),
+    [
+        (b"eget:x", b"encrypt:eget:x"),
+        (b"encrypt:eget:x", b"encrypt:eget:x"),
+        (b"sethost:msul2:eget:x", b"sethost:msul2:encrypt:eget:x"),
+        (b"sethost:msul2:encrypt:eget:x", b"sethost:msul2:encrypt:eget:x"),
+    ],
+)
+def test_encrypt(
+    short_path: Path,
+    fake: Callable[[Callable[[socket.socket], None]], Fake],
+    request_: bytes,
+    sent: bytes,
+) -> None:
+    """`encrypt=True` puts the prefix where the daemon looks for it, once."""
+    fake(lambda client: client.sendall(client.recv(1000)))
+
+    assert reply(request_, "fake", encrypt=True, sockets=short_path) == sent
+
+
+def test_encrypted_through_the_daemon(up: Network) -> None:
+    """An encrypted request's reply comes in clear, and lond got it sealed."""
+    assert reply(b"eget:secret", "msul2", encrypt=True, sockets=up.sockets) == b"secret"
+
+
+def test_con_lost_is_an_exception_or_a_value(up: Network) -> None:
+    """The caller chooses; the exception says which host and which socket, not what was asked."""
+    with pytest.raises(ConLost) as caught:
+        reply(b"secret:x", "down", sockets=up.sockets)
+
+    assert str(caught.value) == f"down: con_lost (socket {up.sockets}/down)"
+    assert (caught.value.host, caught.value.socket) == ("down", f"{up.sockets}/down")
+    assert reply(b"ping", "down", on_con_lost="return", sockets=up.sockets) == CON_LOST
+
+
+def test_no_daemon(short_path: Path) -> None:
+    """Nobody there, and nobody there any more, are NoDaemonError, which is a ConLost."""
+    gone = socket.socket(socket.AF_UNIX)
+    gone.bind(str(short_path / "gone"))
+    gone.close()
+
+    for host in ("nobody", "gone"):
+        with pytest.raises(NoDaemonError, match=f"^{host}: no daemon answers here: "):
+            reply(b"ping", host, sockets=short_path)
+        assert reply(b"ping", host, on_con_lost="return", sockets=short_path) == CON_LOST
+    assert issubclass(NoDaemonError, ConLost)
+
+
+@pytest.mark.parametrize("host", ["../x", "", ".", "..", "a/b", "a:b", "a\nb"])
+def test_a_host_is_no_path(short_path: Path, host: str) -> None:
+    """What cannot be a host id never leads out of the directory."""
+    with pytest.raises(UnknownHostError):
+        reply(b"ping", host, sockets=short_path)
+
+
+@pytest.mark.parametrize("part", [b"", b"half"])
+def test_a_daemon_that_hangs_up(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake], part: bytes
+) -> None:
+    """A connection that ends before the newline is HungUpError, never part of a reply."""
+
+    def talk(client: socket.socket) -> None:
+        client.recv(1000)
+        client.sendall(part)
+
+    fake(talk)
+
+    with pytest.raises(HungUpError, match="before its whole reply"):
+        reply(b"ping", "fake", sockets=short_path)
+
+
+def test_more_than_one_line(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+) -> None:
+    """Two lines for one request: nobody knows whose they are, so neither is taken."""
+
+    def talk(client: socket.socket) -> None:
+        client.recv(1000)
+        client.sendall(b"one\ntwo\n")
+
+    fake(talk)
+
+    with pytest.raises(HungUpError, match="more than one line"):
+        reply(b"ping", "fake", sockets=short_path)
+
+
+def test_the_timeout_is_a_deadline(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+) -> None:
+    """A reply that drips in for ever is given up in time, however lively it looks."""
+    ended = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        while not ended.wait(0.05):
+            client.sendall(b"x")
+
+    fake(talk)
+    began = time.monotonic()
+
+    with pytest.raises(TimedOutError):
+        reply(b"ping", "fake", timeout=0.5, sockets=short_path)
+    took = time.monotonic() - began
+    ended.set()
+
+    assert 0.4 < took < 3
+
+
+def test_a_full_backlog(short_path: Path) -> None:
+    """A daemon too busy to accept is waited for until the deadline, not taken for absent."""
+    with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as first:
+        deaf.bind(str(short_path / "deaf"))
+        deaf.listen(0)
+        first.connect(str(short_path / "deaf"))
+
+        with pytest.raises(TimedOutError):
+            reply(b"ping", "deaf", timeout=0.3, sockets=short_path)
+
+        def accept_two() -> None:
+            for _ in range(2):
+                deaf.accept()[0].close()
+
+        accept = threading.Timer(0.2, accept_two)
+        accept.start()
+        with pytest.raises(HungUpError):
+            reply(b"ping", "deaf", timeout=PATIENCE, sockets=short_path)
+        accept.join()
+
+
+def test_a_request_that_is_too_long(up: Network) -> None:
+    """con_lost that comes before all was sent is con_lost, not a broken pipe."""
+    with pytest.raises(ConLost) as caught:
+        reply(b"x" * 40_000_000, "msul2", sockets=up.sockets)
+
+    assert type(caught.value) is ConLost
+
+
+def test_errors_can_be_pickled() -> None:
+    """Errors cross from worker processes to their parents, with all they know."""
+    error = pickle.loads(pickle.dumps(NoDaemonError("msul2", "/s/msul2", "nobody")))  # noqa: S301
+
+    assert str(error) == "msul2: nobody (socket /s/msul2)"
+    assert (error.host, error.socket) == ("msul2", "/s/msul2")
+
+
+def test_many(up: Network) -> None:
+    """Each host has its own outcome, in the order asked: one that is down hides no other."""
+    requests = {"nobody": b"ping", "msul2": b"ping", "down": b"ping"}
+
+    outcomes = many(requests, timeout=2.0, sockets=up.sockets)
+    values = many(requests, timeout=2.0, on_con_lost="return", sockets=up.sockets)
+
+    assert list(outcomes) == list(requests)
+    assert outcomes["msul2"] == b"msul2"
+    assert type(outcomes["down"]) is ConLost
+    assert type(outcomes["nobody"]) is NoDaemonError
+    assert values["down"] == values["nobody"] == CON_LOST
+
+
+def test_many_share_one_deadline(up: Network) -> None:
+    """Two that never answer take as long as one."""
+    began = time.monotonic()
+
+    outcomes = many({"msul2": b"fault:mute", "down": b"ping"}, timeout=0.6, sockets=up.sockets)
+
+    assert isinstance(outcomes["msul2"], TimedOutError)
+    assert isinstance(outcomes["down"], ClientError)
+    assert time.monotonic() - began < 3
+
+
+def test_a_kept_connection(up: Network) -> None:
+    """One connection carries all requests of a loop, con_lost among them."""
+    with Connection("msul2", sockets=up.sockets) as connection:
+        texts = [connection.reply(b"echo:%d" % number) for number in range(200)]
+        with pytest.raises(ConLost):
+            connection.reply(b"fault:drop-before")
+        assert connection.reply(b"ping") == b"msul2"
+        assert repr(connection) == "<Connection msul2 open>"
+
+    assert texts == [b"%d" % number for number in range(200)]
+    assert repr(connection) == "<Connection msul2 closed>"
+
+
+def test_a_late_reply_is_nobodys(up: Network) -> None:
+    """After a timeout the connection is a new one: a reply that comes late is never read."""
+    with Connection("msul2", sockets=up.sockets) as connection:
+        with pytest.raises(TimedOutError):
+            connection.reply(b"delay:400:late", timeout=0.2)
+        assert connection.reply(b"delay:600:right") == b"right"
+
+
+def test_a_line_nobody_asked_for(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+) -> None:
+    """What waits on a kept connection before a request is no reply to it."""
+    answered = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        while line := client.recv(1000):
+            client.sendall(line)
+            if line == b"1\n":
+                answered.wait(PATIENCE)
+                client.sendall(b"stray\n")
+
+    daemon = fake(talk)
+    with Connection("fake", timeout=PATIENCE, sockets=short_path) as connection:
+        assert connection.reply(b"1") == b"1"
+        answered.set()
+        wait_until(lambda: not connection._link.is_quiet(), "the stray line is there")
+        assert connection.reply(b"2") == b"2"
+    assert daemon.clients == 2
+
+
+def test_a_connection_outlives_the_daemon(up: Network) -> None:
+    """A daemon that was restarted while the connection was idle costs no request."""
+    with Connection("msul2", sockets=up.sockets) as connection:
+        assert connection.reply(b"ping") == b"msul2"
+        assert up.daemon
+        up.daemon.end()
+        up.daemon.close()
+        with pytest.raises(NoDaemonError):
+            connection.reply(b"ping")
+        up.start()
+        assert connection.reply(b"ping") == b"msul2"
+
+
+def test_a_connection_has_one_user(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+) -> None:
+    """A second thread in the middle of a request is told so, and spoils nothing."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        while line := client.recv(1000):
+            asked.set()
+            answer.wait(PATIENCE)
+            client.sendall(line)
+
+    fake(talk)
+    with Connection("fake", timeout=PATIENCE, sockets=short_path) as connection:
+        replies: list[bytes] = []
+        thread = threading.Thread(target=lambda: replies.append(connection.reply(b"mine")))
+        thread.start()
+        assert asked.wait(PATIENCE)
+        with pytest.raises(RuntimeError, match="needs its own"):
+            connection.reply(b"other")
+        answer.set()
+        thread.join(PATIENCE)
+
+    assert replies == [b"mine"]
+
+
+def test_a_forked_child_has_its_own(up: Network) -> None:
+    """A child never shares its parent's socket: their replies could be swapped."""
+    with Connection("msul2", sockets=up.sockets) as connection:
+        connection.reply(b"ping")
+        child = os.fork()
+        if child == 0:
+            ok = False
+            try:
+                ok = all(
+                    connection.reply(b"echo:child%d" % n) == b"child%d" % n for n in range(300)
+                )
+            finally:
+                os._exit(0 if ok else 1)
+        answers = [connection.reply(b"echo:parent%d" % n) for n in range(300)]
+        _, status = os.waitpid(child, 0)
+
+    assert answers == [b"parent%d" % n for n in range(300)]
+    assert status == 0

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Requests for one of several ids on a lond: in one line to newer ones, in two to older ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from gevent import socket
+
+from lonc_gevent.errors import StaleConnectionError
+from lonc_gevent.lond import Lond
+from lonc_gevent.rules.handshake import Session
+from lonc_gevent.rules.wire import split_sethost
+from lonc_gevent.stream import Stream
+
+if TYPE_CHECKING:
+    import harness
+    from harness import Network
+
+
+def two_ids(net: Network, *options: str) -> harness.Lond:
+    """Add a lond with two ids, and one connection to it."""
+    lond = net.add("msul2", "--id", "msul2b", "--client-id", "msul1", *options, max_connections=1)
+    net.start()
+    return lond
+
+
+@pytest.mark.parametrize("revision", [1, 321, 322, 402])
+def test_each_id_is_asked(net: Network, revision: int) -> None:
+    """The prefix says which id is meant, and holds for that request alone, whatever lond's age."""
+    two_ids(net, "--revision", str(revision))
+
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        assert client.ask(b"sethost:msul2b:ping") == b"msul2b"
+        assert client.ask(b"sethost:msul2b:ping") == b"msul2b"
+        assert client.ask(b"ping") == b"msul2"
+        assert client.ask(b"sethost:msul2:ping") == b"msul2"
+        assert client.ask(b"sethost:msul2b:encrypt:eget:x") == b"x"
+        assert client.ask(b"encrypt:ping") == b"msul2"
+    net.wait_for("connection_made")
+    assert len(net.find("connection_made")) == 1
+
+
+@pytest.mark.parametrize("revision", [321, 402])
+def test_an_id_that_lond_does_not_have(net: Network, revision: int) -> None:
+    """Its refusal is the reply; the request itself is not run, and the next one is right again."""
+    lond = two_ids(net, "--revision", str(revision))
+
+    with net.client("msul2") as client:
+        assert client.ask(b"sethost:elsewhere:echo:no") == b"unable_to_set"
+        assert client.ask(b"ping") == b"msul2"
+    assert b"echo:no" not in lond.received
+
+
+def test_a_lond_without_sethost(net: Network) -> None:
+    """A lond of 2003 is never sent a prefix for the one host that it has."""
+    lond = two_ids(net, "--habit", "legacy")
+
+    with net.client("msul2") as client:
+        assert client.ask(b"sethost:msul2:ping") == b"msul2"
+        assert client.ask(b"sethost:msul2b:echo:no") == b"unknown_cmd"
+        assert client.ask(b"sethost:msul2:echo:a:b") == b"a:b"
+    assert lond.received == [b"ping", b"sethost:msul2b", b"echo:a:b"]
+
+
+def test_a_bare_sethost(net: Network) -> None:
+    """A client that sets the host for itself does not change it for others of an old lond."""
+    two_ids(net, "--revision", "300")
+
+    with net.client("msul2") as client:
+        assert client.ask(b"sethost:msul2b") == b"ok"
+        assert client.ask(b"ping") == b"msul2"
+
+
+def test_a_lond_lost_at_sethost() -> None:
+    """Where only the sethost was sent, nothing of the request was: another connection may try."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    heard: list[bytes] = []
+
+    def hang_up() -> None:
+        heard.append(theirs.recv(100))
+        theirs.close()
+
+    peer = gevent.spawn(hang_up)
+    session = Session(bytes(16), lond_version=300, host_set=True)
+    lond = Lond(Stream(gevent.get_hub(), ours.detach()), session, "msul2", 100)
+
+    with pytest.raises(StaleConnectionError, match="sethost"):
+        lond.exchange(b"sethost:msul2b:store:once\n")
+    peer.join()
+    lond.close()
+    assert heard == [b"sethost:msul2b\n"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"ping\n", (b"", b"ping\n")),
+        (b"sethost:a:ping\n", (b"a", b"ping\n")),
+        (b"sethost:a:encrypt:x:y\n", (b"a", b"encrypt:x:y\n")),
+        (b"sethost:a\n", (b"", b"sethost:a\n")),
+        (b"sethost::x\n", (b"", b"x\n")),
+        (b"sethost:", (b"", b"sethost:")),
+        (bytearray(b"sethost:a:\n"), (b"a", b"\n")),
+    ],
+)
+def test_split_sethost(request_line: bytes, expected: tuple[bytes, bytes]) -> None:
+    """The prefix comes off where there is one."""
+    assert split_sethost(request_line) == expected
