@@ -25,10 +25,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lonc_gevent.controls import pause, resume
 from sim_lond import ALL, CALLBACKS, MADE, NO_TURN, ONE_ROUND, Peer, SimPool, no_hurry, turn
 from sim_lond import settings as host_settings
 
+from lonc_gevent.admin.controls import pause, resume
 from lonc_gevent.keeper import Keeper
 from lonc_gevent.rules.stats import HostState
 from lonc_gevent.rules.wire import CON_LOST

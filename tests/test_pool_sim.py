@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-from lonc_gevent.controls import pause, resume
 from sim_lond import ALL, MADE, SimPool, no_hurry, settings, turn
 
+from lonc_gevent.admin.controls import pause, resume
 from lonc_gevent.delayed.hostreplay import carry
 from lonc_gevent.errors import ConnectionLostError
 from lonc_gevent.rules.stats import HostState
