@@ -8,9 +8,10 @@ import pytest
 from texts import BASE, HOSTS, run
 
 from lonc_gevent.rules import hosts_tab
+from lonc_gevent.rules.check import LONCAPA_CONF_MAX
 from lonc_gevent.rules.loncapa_conf import PerlVar
 from lonc_gevent.rules.loncapa_conf import parse as parse_loncapa_conf
-from lonc_gevent.rules.problems import Sheet
+from lonc_gevent.rules.problems import Sheet, show
 
 MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     "toml_utf8": (
@@ -273,3 +274,80 @@ def test_loncapa_conf_with_a_byte_order_mark() -> None:
     data = b"\xef\xbb\xbfPerlSetVar lonHostID msul1"
 
     assert parse_loncapa_conf(data) == {"lonHostID": PerlVar("msul1", 1)}
+
+
+def test_only_bad_lines_are_no_empty_file() -> None:
+    """Where every line is bad, each is told; that there is no host goes without saying."""
+    checked = run(BASE, b"a:b:c\n")
+
+    told = [str(problem) for problem in checked.problems]
+    assert told == [
+        '/etc/lonc/hosts.tab: line 1: 3 of 4 fields: "a:b:c"; expected id:domain:role:dns-name[:more]'
+    ]
+
+
+@pytest.mark.parametrize(("size", "fits"), [(107, True), (108, False)])
+def test_the_longest_path_of_a_socket(size: int, fits: bool) -> None:
+    """The kernel takes 107 bytes, and so do we."""
+    directory = "/" + "d" * (size - len("//lonc-admin"))
+    toml = (
+        BASE + f'[sockets]\ndirectory = "{directory}"\n[admin]\nsocket = "{directory}/lonc-admin"\n'
+    )
+
+    assert (run(toml).configuration is not None) == fits
+
+
+def test_a_pause_that_never_grows_is_allowed() -> None:
+    """The shortest and the longest pause may be the same."""
+    toml = BASE + "[pool]\nretry_backoff_min = 7.0\nretry_backoff_max = 7.0\n"
+
+    assert run(toml).configuration is not None
+
+
+def test_a_toml_file_with_a_byte_order_mark() -> None:
+    """A byte order mark before the first line is no part of it, and moves no line number."""
+    checked = run(b"\xef\xbb\xbf" + BASE.encode())
+    assert checked.configuration is not None
+
+    checked = run(b"\xff\n\n")
+    assert str(checked.problems[0]) == (
+        "lonc.toml: line 1: byte 0xff is not UTF-8; expected a TOML file"
+    )
+
+
+def test_a_host_keeps_what_hosts_tab_says_of_it() -> None:
+    """Domain, role and dns name are those of its line."""
+    configuration = run(BASE, b"msul1:msu:library:one.example\n").configuration
+
+    assert configuration is not None
+    (host,) = configuration.hosts
+    assert (host.domain, host.role, host.dns_name) == ("msu", "library", "one.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x" * 58, '"' + "x" * 58 + '"'),
+        ("x" * 59, '"' + "x" * 38 + "..." + "x" * 17 + '"'),
+        ("a" * 41 + "b" * 41, '"' + "a" * 38 + "..." + "b" * 17 + '"'),
+        ('say "no" \\ yes', '"say \\"no\\" \\\\ yes"'),
+        ("\udc80\udcff", '"\\x80\\xff"'),
+        (10**18 - 1, "9" * 18),
+        (10**18, "a huge number"),
+        (-(10**18), "a huge number"),
+    ],
+)
+def test_how_a_value_is_shown(text: object, shown: str) -> None:
+    """In at most some 60 characters, the first and the last of it, on one line."""
+    assert show(text) == shown
+
+
+def test_the_largest_loncapa_conf() -> None:
+    """A file of LONCAPA_CONF_MAX bytes is read; one byte more, and it is something else."""
+    toml = '[network]\nloncapa_conf = "loncapa.conf"\nhost_id = "msul1"\nhosts_tab = "hosts.tab"\n'
+
+    assert run(toml, conf=b"#" * LONCAPA_CONF_MAX).configuration is not None
+    checked = run(toml, conf=b"#" * (LONCAPA_CONF_MAX + 1))
+    assert [str(problem) for problem in checked.problems] == [
+        "/etc/lonc/loncapa.conf: is larger than 1048576 bytes; expected a loncapa.conf"
+    ]
