@@ -94,7 +94,7 @@ def exec_again(handover: Handover, before: Callable[[], None]) -> NoReturn:
             os.set_inheritable(fd, True)  # noqa: FBT003 - it takes no keyword
         before()
         environment = {**os.environ, VARIABLE: str(state)}
-        os.execve(sys.executable, command_line(), environment)  # noqa: S606 - ourselves
+        os.execve(sys.executable, command_line(), environment)  # noqa: S606 - ourselves # nosec B606
     finally:
         # Only if it failed.
         for fd in handover.descriptors():

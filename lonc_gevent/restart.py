@@ -6,7 +6,7 @@ Asked of a child process, so that whatever is wrong there is not wrong here.
 
 from __future__ import annotations
 
-import subprocess
+import subprocess  # nosec B404 - it starts this very program, from a list
 from typing import TYPE_CHECKING
 
 from .handover import command_line
@@ -29,7 +29,7 @@ def check(config: Path, timeout: float = CHECK_TIMEOUT) -> list[str]:
     """
     command = command_line("check", "--for-restart", "--config", str(config))
     try:
-        done = subprocess.run(  # noqa: S603 - ourselves
+        done = subprocess.run(  # noqa: S603 - ourselves # nosec B603
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
