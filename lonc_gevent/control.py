@@ -7,6 +7,7 @@ further requests wait, except that a request to stop can be seen at once (`stops
 
 from __future__ import annotations
 
+import gc
 import signal
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -90,5 +91,7 @@ def release_signals() -> None:
 
 def stacks() -> bytes:
     """Return the stack of every greenlet and thread, for people."""
+    gc.unfreeze()  # gevent finds greenlets among the collector's objects (see daemon.py)
     lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
+    gc.freeze()
     return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")

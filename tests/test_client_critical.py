@@ -148,7 +148,10 @@ def test_the_daemon_is_signalled(net: Network, critical: Callable[..., bytes]) -
 def test_a_stale_pid_file_harms_nobody(short_path: Path, critical: Callable[..., bytes]) -> None:
     """A pid that another program has by now gets no signal: USR1 would end it."""
     code = "import time; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], cwd="/") as other:
+    elsewhere = short_path / "lonc" / "python"
+    elsewhere.parent.mkdir()
+    elsewhere.symlink_to(sys.executable)
+    with subprocess.Popen([elsewhere, "-c", code], cwd="/") as other:
         try:
             (short_path / "pid").write_text(f"{other.pid}\n")
             sockets = Sockets(short_path, pid_file=short_path / "pid")

@@ -95,8 +95,17 @@ def signal_daemon(place: Sockets) -> None:
     with suppress(OSError, ValueError):
         pid = int(place.pid_file.read_bytes())
         # USR1 ends a process that does not expect it; a stale file may name any.
-        if pid > 1 and b"lonc" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if pid > 1 and _may_be_lonc(Path(f"/proc/{pid}/cmdline").read_bytes()):
             os.kill(pid, signal.SIGUSR1)
+
+
+def _may_be_lonc(command_line: bytes) -> bool:
+    """Say whether a program's name is lonc's: by itself, or as what an interpreter runs.
+
+    Only names count: whatever else is installed below /opt/lonc has that in its path, too.
+    """
+    words = command_line.split(b"\0")[:3]
+    return any(word.rpartition(b"/")[2].startswith(b"lonc") for word in words)
 
 
 def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost) -> bytes:

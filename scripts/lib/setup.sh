@@ -77,24 +77,6 @@ need_venv_module() {
     quietly apt-get -qq install -y --no-install-recommends "$package"
 }
 
-# Installs Debian packages that tests use, where that may be done; says what is missing where not,
-# and goes on: those tests are skipped then, and say so.
-need_debian() {
-    local missing=() package
-    for package in "$@"; do
-        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-    done
-    if ((${#missing[@]} == 0)); then
-        return
-    fi
-    export DEBIAN_FRONTEND=noninteractive
-    say "installing Debian's ${missing[*]}"
-    if ((EUID != 0)) || ! apt-get -qq update >&2 ||
-        ! apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" >/dev/null; then
-        say "some tests will be skipped. As root: apt-get install ${missing[*]}"
-    fi
-}
-
 # One word for everything that an installed .venv depends on, extras left out.
 fingerprint() {
     {
@@ -172,7 +154,7 @@ need_debian() {
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && ours=yes
     fi
     DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null 2>&1 || true
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
         say "could not be installed, and their tests are skipped: ${missing[*]}"
     [[ $ours == no ]] || rm -f "$policy"
 }
