@@ -2,8 +2,8 @@
  *
  * A wall clock that can be set for one process: preloaded, it adds to CLOCK_REALTIME what the file
  * CHAOS_CLOCK holds, 8 bytes, seconds, as the machine has them. The monotonic clock is left
- * alone, as it is when a real clock is set. (libfaketime does this too, and wraps epoll_wait so
- * that gevent's loop stops.)
+ * alone, as it is when a real clock is set. (Under libfaketime 0.9.10 the daemon did not get
+ * past its event `starting`; why was not looked into.)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
