@@ -25,6 +25,8 @@ from .rules.wire import CON_LOST
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
@@ -40,11 +42,12 @@ class Owner(Protocol):
 
     host: HostSettings
     hub: Hub
+    wake: Callable[..., object]
     credentials: Credentials
     log: FilteringBoundLogger
     idle: list[Connection]
 
-    def take(self) -> Transaction | None:
+    def take(self, now: float) -> Transaction | None:
         """Return the oldest transaction that waits, None if none does."""
 
     def rest(self, connection: Connection) -> None:
@@ -181,7 +184,7 @@ class Connection:
             self.served += 1
             pool.finish(transaction, reply)
             del transaction, reply  # an idle connection must not keep the last lines in memory
-            if not lond.in_step:
+            if lond.buffer.data:
                 return UnsolicitedBytesError("bytes after the end of a reply")
 
     def _next(self, lond: Lond) -> Transaction | None:
@@ -189,10 +192,11 @@ class Connection:
         pool = self.pool
         if self.retiring:
             return None
-        transaction = pool.take()
+        now = monotonic()
+        transaction = pool.take(now)
         if transaction is not None:
             self.transaction = transaction
-            self.started = monotonic()
+            self.started = now
             return transaction
         pool.rest(self)
         return self._wait_for_work(lond)
@@ -214,14 +218,14 @@ class Connection:
     def assign(self, transaction: Transaction) -> None:
         """Hand a transaction to this idle connection."""
         self.transaction = transaction
-        self.pool.hub.loop.run_callback(self.greenlet.switch)
+        self.pool.wake(self.greenlet.switch)
 
     def retire(self) -> None:
         """End the connection: now if it is idle, else once its transaction is done."""
         self.retiring = True
         if self in self.pool.idle:
             self.pool.idle.remove(self)
-            self.pool.hub.loop.run_callback(self.greenlet.switch)
+            self.pool.wake(self.greenlet.switch)
 
 
 def _without_frames(error: LondError) -> LondError:

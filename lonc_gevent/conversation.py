@@ -133,7 +133,7 @@ class Client:
         buffer = self._buffer
         while True:
             try:
-                request = buffer.take()
+                request = buffer.take() if buffer.data else None
                 while request is None:
                     data = stream.read()
                     if not data:

@@ -54,14 +54,17 @@ _NO_CIPHER = Cipher(bytes(KEY_BYTES))
 
 
 class Lond:
-    """A handshaken connection. Make one with `connect`; one greenlet uses it."""
+    """A handshaken connection. Make one with `connect`; one greenlet uses it.
+
+    Bytes left in `buffer` after a reply mean that both sides no longer agree who speaks.
+    """
 
     __slots__ = (
-        "_buffer",
         "_cipher",
         "_host",
         "_max_reply",
         "_own_host",
+        "buffer",
         "session",
         "stream",
         "two_steps",
@@ -73,7 +76,7 @@ class Lond:
         self.stream = stream
         self.session = session
         self._cipher = Cipher(session.key)
-        self._buffer = LineBuffer(max_reply_bytes)
+        self.buffer = LineBuffer(max_reply_bytes)
         self._max_reply = max_reply_bytes
         self._own_host = server_id.encode("utf-8", "surrogateescape")
         self._host = self._own_host
@@ -102,9 +105,9 @@ class Lond:
         except DeadlineError:
             raise ReplyTimeoutError("the request could not be sent in time") from None
         try:
-            line = self._buffer.add(stream.read() or self._ended())
+            line = self.buffer.add(stream.read() or self._ended())
             while line is None:
-                line = self._buffer.add(stream.read() or self._ended())
+                line = self.buffer.add(stream.read() or self._ended())
         except OSError as error:
             raise ConnectionLostError(_reason(error)) from None
         except DeadlineError:
@@ -139,11 +142,6 @@ class Lond:
             return rest, reply
         self._host = host
         return rest, b""
-
-    @property
-    def in_step(self) -> bool:
-        """Whether no byte is left over after the last reply: both sides agree who speaks."""
-        return not self._buffer
 
     def unexpected(self) -> StaleConnectionError | UnsolicitedBytesError:
         """Tell what made a connection readable that nobody expects to say anything."""

@@ -67,6 +67,7 @@ class Pool:
     ) -> None:
         self.host = host
         self.hub = hub
+        self.wake: Callable[..., object] = hub.loop.run_callback
         self.log = logger.bind(host=host.id)
         self.credentials = Credentials()
         self.stats = HostStats()
@@ -136,16 +137,15 @@ class Pool:
         if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
         elif self.queue.put(transaction, self.host.pool.max_queued):
-            self.grow(now)
+            if self.dialling is None:
+                self.grow(now)
         else:
             self._settle(transaction, CON_LOST)
             self._log_refused(now, "queue_full")
 
-    def take(self) -> Transaction | None:
+    def take(self, now: float) -> Transaction | None:
         """Take the oldest transaction that waits and may still be sent."""
-        while self.queue:
-            transaction = self.queue.take()
-            now = monotonic()
+        while (transaction := self.queue.take()) is not None:
             waited = now - transaction.since
             if waited < self.host.pool.queue_timeout:
                 self.stats.queue_wait.observe(waited)
@@ -173,7 +173,7 @@ class Pool:
         """End a transaction, and wake whoever waits for it."""
         self._settle(transaction, reply)
         if transaction.waiter is not None:
-            self.hub.loop.run_callback(transaction.waiter.switch)
+            self.wake(transaction.waiter.switch)
 
     def _settle(self, transaction: Transaction, reply: Line) -> None:
         transaction.reply = reply
@@ -290,15 +290,16 @@ class Pool:
 
     def fail_queue(self) -> None:
         """Answer con_lost to all that waits, unless it is to wait for the host's resumption."""
-        while self.queue and (self.stopping or not self.paused):
-            self.finish(self.queue.take(), CON_LOST)
+        while (self.stopping or not self.paused) and (transaction := self.queue.take()):
+            self.finish(transaction, CON_LOST)
 
     # -- what time, people and the end ask for -----------------------------------------------
 
     def tend(self, now: float) -> bool:
         """Do all that is due; return whether it is quiet: no deadline but `next_due`."""
-        while self.queue.oldest_since + self.host.pool.queue_timeout <= now:
-            self._give_up(self.queue.take(), now)
+        longest = self.host.pool.queue_timeout
+        while self.queue.oldest_since + longest <= now and (transaction := self.queue.take()):
+            self._give_up(transaction, now)
         for connection in self.connections:
             if connection.stream.deadline <= now:
                 connection.stream.expire()

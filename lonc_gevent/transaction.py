@@ -94,8 +94,10 @@ class TransactionQueue:
         waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
-    def take(self) -> Transaction:
-        """Take the oldest one. Raises gevent.queue.Empty."""
+    def take(self) -> Transaction | None:
+        """Take the oldest one; None: nothing waits."""
+        if not self._waiting.qsize():
+            return None
         transaction = self._waiting.get_nowait()
         self._budget.used -= len(transaction.request)
         return transaction

@@ -45,34 +45,35 @@ class LineTooLongError(Exception):
 class LineBuffer:
     """Collects bytes and gives them back as lines, each with its LF.
 
-    `limit` is the longest line, in bytes, LF included. After LineTooLongError the buffer is
+    `limit` is the longest line, in bytes, LF included; `data` is what waits, for whoever wants to
+    know whether anything does. After LineTooLongError the buffer is
     of no further use.
     """
 
-    __slots__ = ("_data", "_searched", "limit")
+    __slots__ = ("_searched", "data", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._data = bytearray()
+        self.data = bytearray()
         self._searched = 0
 
     def __len__(self) -> int:
         """Return the number of bytes that wait in the buffer."""
-        return len(self._data)
+        return len(self.data)
 
     def __repr__(self) -> str:
-        return f"<LineBuffer {len(self._data)} of {self.limit} bytes>"
+        return f"<LineBuffer {len(self.data)} of {self.limit} bytes>"
 
     def add(self, data: bytes) -> Line | None:
         """Take what a read brought; return the first whole line, if there is one now.
 
         Raises LineTooLongError if that line is, or is bound to be, over the limit.
         """
-        if not self._data:
+        if not self.data:
             end = data.find(LINE_END) + 1
             if end == len(data) and end <= self.limit:
                 return data
-        self._data += data
+        self.data += data
         return self.take()
 
     def take(self) -> Line | None:
@@ -80,7 +81,7 @@ class LineBuffer:
 
         Raises LineTooLongError as `add` does.
         """
-        data = self._data
+        data = self.data
         if not data:
             return None
         end = data.find(LINE_END, self._searched) + 1
@@ -93,7 +94,7 @@ class LineBuffer:
             raise LineTooLongError
         self._searched = 0
         if end == len(data):
-            self._data = bytearray()
+            self.data = bytearray()
             return data
         line = bytes(data[:end])
         del data[:end]
@@ -102,23 +103,23 @@ class LineBuffer:
     @property
     def contents(self) -> bytes:
         """All that waits in the buffer."""
-        return bytes(self._data)
+        return bytes(self.data)
 
     def refill(self, contents: bytes) -> None:
         """Hold these bytes, as if they had just been read, in place of what was there."""
-        self._data = bytearray(contents)
+        self.data = bytearray(contents)
         self._searched = 0
 
     def rest(self) -> bytes:
         """Hand over all bytes that wait: what follows the last line is no line."""
-        rest = bytes(self._data)
+        rest = bytes(self.data)
         self.clear()
         return rest
 
     def clear(self) -> None:
         """Forget everything: the buffer is as new."""
-        if self._data:
-            self._data = bytearray()
+        if self.data:
+            self.data = bytearray()
         self._searched = 0
 
 
