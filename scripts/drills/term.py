@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gevent
 from gevent import socket
-from harness import Network, network
+from harness import Network, network, sockets_in
 
 STOP_TIMEOUT = 2.0
 SPARE = 1.0
@@ -104,7 +104,7 @@ def trial(net: Network, kind: str, clients: int) -> bool:
     gevent.joinall(greenlets, timeout=10)
     code = daemon.end()
     stuck = sum(not greenlet.dead for greenlet in greenlets)
-    left = sorted(p.name for p in net.sockets.iterdir() if p.name != ".lonc.lock")
+    left = sockets_in(net.sockets)
     bad = {name: n for name, n in outcomes.items() if name in ("WRONG", "UNANSWERED")}
     bad |= {name: n for name, n in outcomes.items() if name.endswith("Error")}
     print(
