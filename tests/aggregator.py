@@ -50,8 +50,9 @@ def rsyslogd(program: str, log: Path, folder: Path) -> Iterator[Path]:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
-    said = (folder / "rsyslogd.output").read_text()
-    assert not said, said
+    said = (folder / "rsyslogd.output").read_text().splitlines()
+    # It looks for the file by name while supervisord rotates it, and looks again.
+    assert not [line for line in said if "poll_tree cannot stat" not in line], said
 
 
 def lines(levels: Path) -> dict[str, int]:
