@@ -69,7 +69,6 @@ class Clients:
         self.held: list[Held] = []
         self._spare: list[Client] = []
         self._resume_at = inf
-        self._stopping = False
 
     def __repr__(self) -> str:
         return f"<Clients {self.count} on {len(self.listeners)} sockets>"

@@ -222,7 +222,6 @@ class Network:
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     londs: dict[str, Lond] = field(default_factory=dict)
     daemon: Process | None = None
-    _began: int = 0
 
     @property
     def config(self) -> Path:
