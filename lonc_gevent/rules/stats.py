@@ -52,29 +52,6 @@ class Histogram:
         self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
         self.sum += seconds
 
-    def quantile(self, share: float) -> float | None:
-        """Return the upper bound of the bucket that holds this share, None if all is empty.
-
-        What lies over the last bound is given as the last bound.
-        """
-        return quantile(self.buckets, share)
-
-
-def quantile(buckets: list[int], share: float) -> float | None:
-    """Return the upper bound, in seconds, of the bucket that holds `share` of all observations.
-
-    None if there are none. What lies over the last bound is given as the last bound.
-    """
-    rank = share * sum(buckets)
-    if not rank:
-        return None
-    seen = 0
-    for bound, count in zip(DURATION_BOUNDS, buckets, strict=False):
-        seen += count
-        if seen >= rank:
-            return bound
-    return DURATION_BOUNDS[-1]
-
 
 class HostState(Enum):
     """How a host stands, in the words of its status."""
