@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
     from .peers import Door
     from .pool import Pool
+    from .readiness import Readiness
 
 ACCEPT_BURST = 64
 """Clients accepted in one go, before others have their turn."""
@@ -51,13 +51,14 @@ class Clients:
 
     def __init__(
         self,
-        hub: Hub,
+        readiness: Readiness,
         logger: FilteringBoundLogger,
         *,
         door: Door,
         watch: Callable[[], None],
     ) -> None:
-        self.hub = hub
+        self.readiness = readiness
+        self.hub = readiness.hub
         self.log = logger
         self.watch = watch
         self.listeners: dict[Path, Listener] = {}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from .lond import Lond
+    from .readiness import Readiness
     from .rules.settings import HostSettings
     from .rules.wire import Line
     from .tls import Credentials
@@ -42,6 +43,7 @@ class Owner(Protocol):
 
     host: HostSettings
     hub: Hub
+    readiness: Readiness
     wake: Callable[..., object]
     credentials: Credentials
     log: FilteringBoundLogger
@@ -93,7 +95,7 @@ class Connection:
     def __init__(self, pool: Owner, number: int) -> None:
         self.pool = pool
         self.number = number
-        self.stream = Stream(pool.hub)
+        self.stream = Stream(pool.readiness)
         self.lond: Lond | None = None
         self.transaction: Transaction | None = None
         self.started = 0.0

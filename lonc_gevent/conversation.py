@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from .peers import Door
     from .pool import Pool
+    from .readiness import Readiness
     from .rules.wire import Line
 
 
@@ -55,6 +56,7 @@ class Owner(Protocol):
     """What a client asks of all that it is one of."""
 
     hub: Hub
+    readiness: Readiness
     log: FilteringBoundLogger
     slow: set[Client]
     holding: bool
@@ -76,7 +78,7 @@ class Client:
     def __init__(self, clients: Owner) -> None:
         self._clients = clients
         self._buffer = LineBuffer(0)
-        self.stream = Stream(clients.hub)
+        self.stream = Stream(clients.readiness)
         self.pool: Pool | None = None
         self.uid = -1
         """For the door; -1: it did not ask."""

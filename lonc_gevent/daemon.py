@@ -31,6 +31,7 @@ from .lock import DirectoryLock
 from .orders import Orders
 from .peers import Door
 from .permissions import openings
+from .readiness import Readiness
 from .report import write_whole
 from .rules.settings import LOCK_NAME
 from .rules.shard import part
@@ -76,7 +77,7 @@ class Daemon:
         self.control = Control(self.hub)
         self.keeper = Keeper(logger, tick=tick_for(limits(configuration)))
         self.clients = Clients(
-            self.hub,
+            Readiness(self.hub),
             logger,
             door=Door(settings.sockets, logger),
             watch=self.keeper.watch_clients,

@@ -145,7 +145,7 @@ class Hosts:
     def _add(self, host: HostSettings) -> None:
         self.pools[host.id] = pool = Pool(
             host,
-            self.clients.hub,
+            self.clients.readiness,
             self.log,
             budget=self.budget,
             watch=self.keeper.watch,

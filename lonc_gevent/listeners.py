@@ -17,8 +17,8 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
 from .errors import AlreadyRunningError, ConfigError
+from .readiness import READ
 from .rules.settings import LOCK_NAME
-from .stream import READ
 
 if TYPE_CHECKING:
     from collections.abc import Container

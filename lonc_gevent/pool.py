@@ -36,10 +36,10 @@ from .transaction import Transaction, TransactionQueue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
     from .errors import LondError, ReplyLostError
+    from .readiness import Readiness
     from .rules.settings import HostSettings
     from .rules.wire import Line
     from .transaction import QueueBudget
@@ -58,7 +58,7 @@ class Pool:
     def __init__(
         self,
         host: HostSettings,
-        hub: Hub,
+        readiness: Readiness,
         logger: FilteringBoundLogger,
         *,
         budget: QueueBudget,
@@ -66,8 +66,9 @@ class Pool:
         sample: int = 0,
     ) -> None:
         self.host = host
-        self.hub = hub
-        self.wake: Callable[..., object] = hub.loop.run_callback
+        self.readiness = readiness
+        self.hub = readiness.hub
+        self.wake: Callable[..., object] = self.hub.loop.run_callback
         self.log = logger.bind(host=host.id)
         self.credentials = Credentials()
         self.stats = HostStats()

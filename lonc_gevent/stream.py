@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A descriptor that a greenlet can wait on. The only place that knows the hub and its watchers.
+"""A descriptor that a greenlet can wait on. Only this room and readiness.py know watchers.
 
 It does what a gevent socket does, for a third of the price (scripts/BENCH.md has the figures):
 
 - no socket object: making one from a descriptor is four system calls, this is none;
-- the read watcher is made once and, once started, stays started. libev then has nothing to
-  tell the kernel between one wait and the next;
+- once its descriptor is watched (readiness.py), it stays watched. There is nothing to tell the
+  kernel between one wait and the next;
 - read waits first, then reads: after an accept or a send there is nothing to read yet;
 - a greenlet is woken by a plain switch. So wake-ups may be spurious, and every wait in this
   package is a loop around a condition: "is there data", "is the reply here";
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
     from greenlet import greenlet
 
+    from .readiness import Readiness
     from .rules.wire import Line
 
-READ: Final = 1
 WRITE: Final = 2
 READ_SIZE: Final = 16 * 1024
 """Bytes asked for by a read: most lines fit, and a bytes object of this size costs nothing."""
@@ -88,7 +88,7 @@ class Stream:
         "_error",
         "_poll",
         "_read_size",
-        "_reader",
+        "_readiness",
         "_waiter",
         "_write_waiter",
         "deadline",
@@ -97,10 +97,10 @@ class Stream:
         "sent",
     )
 
-    def __init__(self, hub: Hub, fd: int = -1) -> None:
-        self.hub = hub
+    def __init__(self, readiness: Readiness, fd: int = -1) -> None:
+        self.hub: Hub = readiness.hub
         self.fd = -1
-        self._reader = hub.loop.io(0, READ)
+        self._readiness = readiness
         self._waiter: greenlet | None = None
         self._write_waiter: greenlet | None = None
         self._error: Exception | None = None
@@ -118,13 +118,7 @@ class Stream:
         return f"<Stream {self.fd} {state}>"
 
     def reopen(self, fd: int) -> None:
-        """Take another descriptor, already non-blocking, in place of the closed one.
-
-        This is what makes it cheap to serve one client after another: setting the watcher's
-        fd costs less than a new watcher, and tells libev that the number now means
-        something else.
-        """
-        self._reader.fd = fd  # type: ignore[attr-defined]  # the stubs do not know it
+        """Take another descriptor, already non-blocking, in place of the closed one."""
         self.fd = fd
         self._error = None
         self.deadline = inf
@@ -138,7 +132,7 @@ class Stream:
         if self._error is not None:
             raise self._error
         if not self._armed:
-            self._reader.start(self._on_readable)
+            self._readiness.watch(self)
             self._armed = True
         self._waiter = getcurrent()
         try:
@@ -148,16 +142,21 @@ class Stream:
         if self._error is not None:
             raise self._error
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        """Wake the greenlet that waits to read. Called by the readiness, in the hub."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             waiter.switch()
-        else:
+        elif self._armed:
             # Nobody wants it now (a client that closed early, a reply before the request was
-            # out): without this, a level-triggered loop would spin.
-            self._reader.stop()
+            # out): without this it would be told again in each turn.
+            self._readiness.unwatch(self.fd)
             self._armed = False
+
+    def on_put_off(self) -> None:
+        """Note that the readiness has ceased to watch; it wakes the greenlet later all the same."""
+        self._armed = False
 
     def read(self) -> bytes:
         """Wait for bytes and return them; b"" is the end of the stream.
@@ -170,7 +169,7 @@ class Stream:
             if self._error is not None:
                 raise self._error
             if not self._armed:
-                self._reader.start(self._on_readable)
+                self._readiness.watch(self)
                 self._armed = True
             self._waiter = getcurrent()
             try:
@@ -263,15 +262,19 @@ class Stream:
 
     def release(self) -> int:
         """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
-        fd, self.fd = self.fd, -1
         if self._armed:
-            self._reader.stop()
+            self._readiness.unwatch(self.fd)
             self._armed = False
+        fd, self.fd = self.fd, -1
         self._poll = None
         return fd
 
     def close(self) -> None:
         """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
-        fd = self.release()
+        fd, self.fd = self.fd, -1
+        self._poll = None
         if fd >= 0:
             os.close(fd)
+            if self._armed:
+                self._readiness.closed(fd)
+                self._armed = False

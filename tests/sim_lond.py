@@ -19,6 +19,7 @@ from lonc_gevent.connection import Connection
 from lonc_gevent.errors import ConnectTimeoutError, UnreachableError
 from lonc_gevent.lond import Lond
 from lonc_gevent.pool import Pool
+from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
@@ -206,7 +207,7 @@ class SimPool(Pool):
         self.events = Events()
         budget = QueueBudget(host.pool.max_queued_bytes)
         log: Any = self.events
-        super().__init__(host, gevent.get_hub(), log, budget=budget, watch=watch)
+        super().__init__(host, Readiness(gevent.get_hub()), log, budget=budget, watch=watch)
         self.connection_class = SimConnection
         self.budget = budget
         self.peers: list[Peer] = []

@@ -18,6 +18,7 @@ from lonc_gevent.admin.server import Admin
 from lonc_gevent.admin.status import Reporter
 from lonc_gevent.logs import Logs
 from lonc_gevent.pool import Pool
+from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.settings import Admin as AdminSettings
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
@@ -55,7 +56,9 @@ def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
         pool=PoolSettings(),
     )
     budget = QueueBudget(1 << 20)
-    return Pool(settings, gevent.get_hub(), logger, budget=budget, watch=lambda _pool: None)
+    return Pool(
+        settings, Readiness(gevent.get_hub()), logger, budget=budget, watch=lambda _pool: None
+    )
 
 
 def reporter(logger: FilteringBoundLogger, *hosts: str) -> Reporter:

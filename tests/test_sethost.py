@@ -11,6 +11,7 @@ from gevent import socket
 
 from lonc_gevent.errors import StaleConnectionError
 from lonc_gevent.lond import Lond
+from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.rules.wire import split_sethost
 from lonc_gevent.stream import Stream
@@ -87,7 +88,7 @@ def test_a_lond_lost_at_sethost() -> None:
 
     peer = gevent.spawn(hang_up)
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(gevent.get_hub(), ours.detach()), session, "msul2", 100)
+    lond = Lond(Stream(Readiness(gevent.get_hub()), ours.detach()), session, "msul2", 100)
 
     with pytest.raises(StaleConnectionError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")

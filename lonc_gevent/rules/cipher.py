@@ -27,6 +27,8 @@ KEY_BYTES = 16
 _BLOCK = 8
 _HEX_BLOCK = 2 * _BLOCK
 _MAX_LENGTH_DIGITS = 10
+_SEALED = b"enc:"
+_ZERO = 0x30
 
 # tr/a-z/A-Z/, then G-P to 0-9, then Q-Z to 0-9, each letter once.
 _ID_DIGITS = bytes.maketrans(
@@ -125,7 +127,7 @@ class Cipher:
         Raises BadSealedReplyError for anything else.
         """
         length, start = _parse(line)
-        return self._open_slice(line, start, len(line), length)
+        return self._open_digits(line[start:], length)
 
     def open_pieces(self, line: bytes) -> Iterator[bytes]:
         """`open` in slices of PIECE bytes, so that the caller can let others run in between.
@@ -138,16 +140,17 @@ class Cipher:
 
     def _open_slices(self, line: bytes, start: int, length: int) -> Iterator[bytes]:
         """Do the work of `open_pieces`, once LENGTH is known to fit."""
+        digits = memoryview(line)
         step = 2 * PIECE
         for at in range(start, len(line), step):
-            clear = self._open_slice(line, at, min(at + step, len(line)), length)
+            clear = self._open_digits(digits[at : at + step], length)
             length -= len(clear)
             yield clear
 
-    def _open_slice(self, line: bytes, start: int, end: int, length: int) -> bytes:
-        """At most `length` clear bytes of the digits line[start:end]."""
+    def _open_digits(self, digits: bytes | memoryview, length: int) -> bytes:
+        """At most `length` clear bytes of these hex digits."""
         try:
-            blocks = binascii.unhexlify(memoryview(line)[start:end])
+            blocks = binascii.unhexlify(digits)
         except ValueError:
             # Without the cause: nothing of the line shall get into a log.
             raise BadSealedReplyError("an enc: line with something other than hex digits") from None
@@ -159,16 +162,16 @@ class Cipher:
 
 def _parse(line: bytes) -> tuple[int, int]:
     """LENGTH, and where the hex digits begin; raises BadSealedReplyError unless they can fit."""
-    if not line.startswith(b"enc:"):
+    if line[:4] != _SEALED:
         raise BadSealedReplyError("a line that does not start with enc:")
     colon = line.find(b":", 4, 5 + _MAX_LENGTH_DIGITS)
     number = line[4 : max(colon, 4)]
     # bytes.isdigit knows the ten ASCII digits only, and is false for none.
-    if not number.isdigit() or (number[:1] == b"0" and number != b"0"):
+    if not number.isdigit() or (number[0] == _ZERO and number != b"0"):
         raise BadSealedReplyError("an enc: line without a proper LENGTH")
     length = int(number)
     start = colon + 1
-    blocks, rest = divmod(len(line) - start, _HEX_BLOCK)
-    if rest or blocks not in (-(-length // _BLOCK), length // _BLOCK + 1):
+    digits = len(line) - start
+    if digits != (length // _BLOCK + 1) * _HEX_BLOCK and (length % _BLOCK or digits != 2 * length):
         raise BadSealedReplyError("an enc: line whose LENGTH and hex digits do not fit")
     return length, start
