@@ -165,10 +165,11 @@ class Lond:
     def _sealed(self, request: Line, start: int) -> bytes:
         payload = bytes(request[start:-1])
         if len(payload) <= LARGE:
-            sealed = self._cipher.seal(payload)
+            sealed = self._cipher.seal(payload) + LINE_END
         else:
-            sealed = _in_turns(self._cipher.seal_pieces(payload), self.stream.hub)
-        return clear_prefix(request, start) + sealed + LINE_END
+            sealed = _in_turns(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
+        prefix = clear_prefix(request, start)
+        return prefix + sealed if prefix else sealed
 
     def _opened(self, line: Line) -> bytes:
         text = bytes(line[:-1])
