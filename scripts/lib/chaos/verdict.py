@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .scene import POOL
 
@@ -18,6 +18,9 @@ SLACK: Final = 4.0
 
 LONGEST: Final = POOL["reply_timeout"] + POOL["queue_timeout"] + SLACK
 """Seconds that a request may take, whatever is wrong with its lond."""
+
+HELD_MS: Final = 100.0
+"""CPU time of the daemon's own, in milliseconds, for which it may not hold its hub."""
 
 BUGS: Final = frozenset({"client_failed", "keeper_failed", "delayed_failed"})
 """Events that say that something of ours was wrong."""
@@ -39,14 +42,24 @@ def problems(scene: Scene, askers: Askers) -> list[str]:
         if o.what in ("cut", "none") and not _away(scene, o)
     ]
     found += [f"stderr: {text}" for text in scene.stderr if text]
-    found += [f"event {name}" for name in sorted(BUGS & set(events(scene)))]
+    logged = _logged(scene)
+    found += [f"event {name}" for name in sorted(BUGS & {each["event"] for each in logged})]
+    found += [
+        f"the hub was held for {each['cpu_ms']:.0f} ms by {each['who']}"
+        for each in logged
+        if each["event"] == "hub_held" and each["cpu_ms"] >= HELD_MS
+    ]
     return found
 
 
 def events(scene: Scene) -> Counter[str]:
     """Count the events that were logged, by name."""
+    return Counter(each["event"] for each in _logged(scene))
+
+
+def _logged(scene: Scene) -> list[dict[str, Any]]:
     lines = [*scene.lines, *scene.daemon.lines]
-    return Counter(json.loads(line)["event"] for line in lines if line.endswith("}\n"))
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 def _lond_side(scene: Scene, outcomes: tuple[Outcome, ...]) -> list[str]:
