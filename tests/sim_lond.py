@@ -185,7 +185,7 @@ class SimConnection(Connection):
         except BaseException:
             stream.close()
             raise
-        session = Session(bytes(16), None, host_set=False)
+        session = Session(bytes(16), None, host_set=False, fell_back=pool.fell_back)
         return Lond(stream, session, pool.host.server_id, pool.host.pool.max_reply_bytes)
 
     @staticmethod
@@ -203,11 +203,18 @@ class SimConnection(Connection):
 class SimPool(Pool):
     """The real pool with a simulated lond; it counts how often each transaction ends."""
 
-    def __init__(self, host: HostSettings, *, watch: Callable[[Pool], None]) -> None:
+    fell_back = ""
+    """Why its sessions are not encrypted although they were to be."""
+
+    def __init__(
+        self, host: HostSettings, *, watch: Callable[[Pool], None], sample: int = 0
+    ) -> None:
         self.events = Events()
         budget = QueueBudget(host.pool.max_queued_bytes)
         log: Any = self.events
-        super().__init__(host, Readiness(gevent.get_hub()), log, budget=budget, watch=watch)
+        super().__init__(
+            host, Readiness(gevent.get_hub()), log, budget=budget, watch=watch, sample=sample
+        )
         self.connection_class = SimConnection
         self.budget = budget
         self.peers: list[Peer] = []

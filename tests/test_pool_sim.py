@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-from sim_lond import ALL, MADE, SimPool, no_hurry, settings, turn
+from sim_lond import ALL, MADE, SimConnection, SimPool, no_hurry, settings, turn
 
 from lonc_gevent.admin.controls import pause, resume
 from lonc_gevent.delayed.hostreplay import carry
 from lonc_gevent.errors import ConnectionLostError
 from lonc_gevent.rules.stats import HostState
+from lonc_gevent.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lonc_gevent.lond import Lond
     from lonc_gevent.pool import Pool
 
 
@@ -26,9 +28,7 @@ class Bench:
 
     def __init__(self, *, sample: int = 0, **pool: Any) -> None:
         self.watched: list[Pool] = []
-        self.pool = SimPool(settings(**pool), watch=self.watched.append)
-        if sample:
-            self.pool._sample = sample
+        self.pool = SimPool(settings(**pool), watch=self.watched.append, sample=sample)
         self.replies: list[bytes] = []
 
     def ask(self, *requests: bytes) -> None:
@@ -147,10 +147,12 @@ def test_two_that_wait_are_one_connection_more() -> None:
     end(bench)
 
 
-def test_a_host_that_refuses() -> None:
+def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is down, says so once, answers at once, and is tried again when the gate opens."""
+    monkeypatch.setattr("lonc_gevent.pool.random", lambda: 0.123456789)
     bench = Bench()
     pool = bench.pool
+    assert pool.last_error == ""
     bench.ask(b"1\n")
     bench.refuse()
 
@@ -159,6 +161,7 @@ def test_a_host_that_refuses() -> None:
     assert (failed["connection"], failed["error"]) == (1, "unreachable")
     assert failed["detail"] == "the peer does not want us"
     assert 0.0 <= failed["retry_in_s"] < pool.host.pool.retry_backoff_min
+    assert isinstance(failed["retry_in_s"], float)
     assert failed["retry_in_s"] == round(failed["retry_in_s"], 3)
     assert len(bench.said("host_down")) == 1
     down = bench.said("host_down")[0]
@@ -215,7 +218,7 @@ def test_a_reply_that_is_lost() -> None:
     assert bench.replies == [b"con_lost\n"]
     (lost,) = bench.said("reply_lost")
     assert 0.0 <= lost.pop("duration_ms") < 10_000.0
-    assert lost.pop("detail")
+    assert lost.pop("detail") == "Connection reset by peer"
     assert lost == {
         "connection": 1,
         "verb": "auth",
@@ -412,6 +415,9 @@ def test_every_second_transaction_is_logged() -> None:
     assert duration == round(duration, 3)
     assert told == {"verb": "a", "request_bytes": 5, "reply_bytes": 6}
     assert bench.pool.stats.duration.count == 3
+    assert 0.0 < bench.pool.stats.duration.sum < 30.0
+    assert bench.pool.stats.queue_wait.count == 3
+    assert bench.pool.stats.queue_wait.buckets[0] >= 2, "an idle connection takes it at once"
     end(bench)
 
 
@@ -662,4 +668,85 @@ def test_a_pause() -> None:
     bench.take()
     assert bench.answer() == [b"2"]
     assert bench.replies == [b"yes\n"] * 2
+    end(bench)
+
+
+def test_a_limit_that_is_reached_to_the_tick() -> None:
+    """What has waited, worked or rested for just as long as it may has reached its limit."""
+    bench = Bench(max_connections=1)
+    pool = bench.pool
+    bench.ask(b"1\n", b"2\n")
+    bench.take()
+    (busy,) = pool.connections
+    pool.tend(pool.queue.oldest_since + pool.host.pool.queue_timeout)
+    turn(ALL)
+    assert bench.replies == [b"con_lost\n"], "the one that waited"
+
+    pool.tend(busy.stream.deadline)
+    turn(ALL)
+    assert bench.replies == [b"con_lost\n"] * 2
+    assert bench.said("reply_lost")[0]["error"] == "reply_timeout"
+
+    bench.ask(b"3\n")
+    bench.take()
+    bench.answer()
+    assert pool.next_due is not None
+    pool.tend(pool.next_due)
+    turn(ALL)
+    assert not pool.connections
+    end(bench)
+
+
+def test_one_that_has_waited_to_the_tick_is_not_sent() -> None:
+    """A connection that looks for work just then leaves it out."""
+    bench = Bench()
+    waited = bench.pool.host.pool.queue_timeout
+    transaction = Transaction(b"1\n", gevent.getcurrent(), 0.0)
+    transaction.waiter = None
+    bench.pool.submitted.append(transaction)
+    bench.pool.ends[id(transaction)] = 0
+    assert bench.pool.queue.put(transaction, 1)
+
+    assert bench.pool.take(waited) is None
+    assert transaction.reply == b"con_lost\n"
+    end(bench)
+
+
+def test_a_session_that_is_not_encrypted_is_told_of() -> None:
+    """Each one, with the connection and why."""
+    bench = Bench(max_connections=1)
+    bench.pool.fell_back = "tls_failed: no certificate"
+    for number in (1, 2):
+        bench.ask(b"1\n")
+        bench.take()
+        bench.refuse()
+        assert len(bench.said("session_not_encrypted")) == number
+    assert bench.said("session_not_encrypted")[1] == {
+        "connection": 2,
+        "detail": "tls_failed: no certificate",
+    }
+    end(bench)
+
+
+def test_a_bug_while_connecting_leaves_no_connection_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next request has another one made."""
+
+    class Broken(SimConnection):
+        def _connect(self) -> Lond:
+            raise ZeroDivisionError
+
+    bench = Bench()
+    pool = bench.pool
+    pool.connection_class = Broken
+    monkeypatch.setattr(pool.hub, "print_exception", lambda *_: None)
+    pool.grow(monotonic())
+    turn(ALL)
+    assert (pool.connections, pool.dialling) == (set(), None)
+    pool.connection_class = SimConnection
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer()
+    assert bench.replies == [b"yes\n"]
     end(bench)

@@ -32,6 +32,24 @@ def test_what_is_put_back_waits_in_its_old_order(order: tuple[float, ...]) -> No
     assert taken == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
+def test_what_is_put_back_goes_before_what_came_in_the_same_moment() -> None:
+    """It had been at the head of the queue already."""
+    queue = TransactionQueue(QueueBudget(1000))
+    assert queue.put(transaction(1.0, b"later\n"), limit=10)
+
+    queue.put_back(transaction(1.0, b"first\n"))
+
+    assert [one.request for one in iter(queue.take, None)] == [b"first\n", b"later\n"]
+
+
+def test_a_transaction_shows_its_verb_and_nothing_else() -> None:
+    """What a request holds is nobody's business but lond's."""
+    one = transaction(1.0, b"auth:msu:smith:secret\n")
+    assert repr(one) == "<Transaction auth open>"
+    one.reply = b"authorized\n"
+    assert repr(one) == "<Transaction auth done>"
+
+
 def test_an_empty_queue() -> None:
     """Nothing waits since ever; nothing can be taken."""
     queue = TransactionQueue(QueueBudget(1000))
