@@ -24,7 +24,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[name]):
         (folder / f"seed-{number}").write_bytes(seed)
-    atheris.Setup([sys.argv[0], *options, corpus], TARGETS[name])
+    # New inputs go to the first folder that is named; those in `options` are read only.
+    atheris.Setup([sys.argv[0], corpus, *options], TARGETS[name])
     atheris.Fuzz()
 
 

@@ -7,6 +7,7 @@ What is compared is compared within a round. Whatever else the machine does then
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -85,7 +86,8 @@ class Rounds:
             load = replace(load, rate=self._pace(scenario, kind))
         # Each client's first request does not count: with kept-open ones that is the connection.
         load = replace(load, warm=load.clients)
-        result = self._workshop.measure(target, load)
+        with self._workshop.apart(target) if scenario.pace else nullcontext():
+            result = self._workshop.measure(target, load)
         self.samples.setdefault(scenario.name, {}).setdefault(kind, []).append(result)
 
     def _pace(self, scenario: Scenario, kind: str) -> float:
@@ -98,7 +100,8 @@ class Rounds:
         if key not in self._highest:
             target = self._workshop.target(kind)
             full = replace(load, clients=MAXIMUM_CLIENTS, seconds=self._plan.seconds / 2)
-            self._highest[key] = self._workshop.load(target.sockets, full)["rate"]
+            with self._workshop.apart(target):
+                self._highest[key] = self._workshop.load(target.sockets, full)["rate"]
         return self._highest[key]
 
 
