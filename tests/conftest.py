@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,30 @@ from harness import Network, network
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+
+    from lonc_gevent.readiness import Readiness
+
+
+@pytest.fixture(autouse=True)
+def loop_on_time() -> None:
+    """Tell this process's loop what time it is: it knows as of its last turn, a test ago or ten.
+
+    A timeout begun before it turns again would be over at once.
+    """
+    if "gevent" in sys.modules:
+        sys.modules["gevent"].get_hub().loop.update_now()
+
+
+@pytest.fixture
+def readiness() -> Iterator[Readiness]:
+    """Give one of this process's hub, closed at the end."""
+    from gevent import get_hub  # noqa: PLC0415 - tests of the pure modules need no gevent
+
+    from lonc_gevent.readiness import Readiness  # noqa: PLC0415 - nor this
+
+    made = Readiness(get_hub())
+    yield made
+    made.close()
 
 
 @pytest.fixture

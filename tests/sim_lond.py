@@ -212,9 +212,8 @@ class SimPool(Pool):
         self.events = Events()
         budget = QueueBudget(host.pool.max_queued_bytes)
         log: Any = self.events
-        super().__init__(
-            host, Readiness(gevent.get_hub()), log, budget=budget, watch=watch, sample=sample
-        )
+        self.readiness = Readiness(gevent.get_hub())
+        super().__init__(host, self.readiness, log, budget=budget, watch=watch, sample=sample)
         self.connection_class = SimConnection
         self.budget = budget
         self.peers: list[Peer] = []
@@ -261,3 +260,4 @@ class SimPool(Pool):
         """Leave nothing behind."""
         for peer in self.peers:
             peer.close()
+        self.readiness.close()

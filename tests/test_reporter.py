@@ -18,16 +18,17 @@ from lonc_gevent.admin.server import Admin
 from lonc_gevent.admin.status import Reporter
 from lonc_gevent.logs import Logs
 from lonc_gevent.pool import Pool
-from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.settings import Admin as AdminSettings
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
 from lonc_gevent.transaction import QueueBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
+
+    from lonc_gevent.readiness import Readiness
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def logger() -> Iterator[FilteringBoundLogger]:
     os.close(fd)
 
 
-def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
+def pool(host_id: str, readiness: Readiness, logger: FilteringBoundLogger) -> Pool:
     """Make a pool that has no connection."""
     settings = HostSettings(
         id=host_id,
@@ -56,15 +57,20 @@ def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
         pool=PoolSettings(),
     )
     budget = QueueBudget(1 << 20)
-    return Pool(
-        settings, Readiness(gevent.get_hub()), logger, budget=budget, watch=lambda _pool: None
-    )
+    return Pool(settings, readiness, logger, budget=budget, watch=lambda _pool: None)
 
 
-def reporter(logger: FilteringBoundLogger, *hosts: str) -> Reporter:
-    """Make a reporter of hosts that are at rest."""
-    pools = {host: pool(host, logger) for host in hosts}
-    return Reporter(pools, logger, host_id="msul1", clients=lambda: 7, dropped=lambda: 3, shard="")
+@pytest.fixture
+def reporter(readiness: Readiness, logger: FilteringBoundLogger) -> Callable[..., Reporter]:
+    """Give a maker of a reporter of these hosts, which are at rest."""
+
+    def make(*hosts: str) -> Reporter:
+        pools = {host: pool(host, readiness, logger) for host in hosts}
+        return Reporter(
+            pools, logger, host_id="msul1", clients=lambda: 7, dropped=lambda: 3, shard=""
+        )
+
+    return make
 
 
 def answer(pool: Pool, count: int, seconds: float = 0.0002) -> None:
@@ -74,9 +80,9 @@ def answer(pool: Pool, count: int, seconds: float = 0.0002) -> None:
         pool.stats.duration.observe(seconds)
 
 
-def test_hosts_at_rest_have_no_series(logger: FilteringBoundLogger) -> None:
+def test_hosts_at_rest_have_no_series(reporter: Callable[..., Reporter]) -> None:
     """1,000 hosts of which one does something: one series, and little time."""
-    reports = reporter(logger, *map(str, range(1000)))
+    reports = reporter(*map(str, range(1000)))
     answer(reports.pools["7"], 5)
     began = monotonic()
     for _ in range(3):
@@ -87,9 +93,9 @@ def test_hosts_at_rest_have_no_series(logger: FilteringBoundLogger) -> None:
     assert reports.history.number == 3
 
 
-def test_charts_show_what_was_read(logger: FilteringBoundLogger) -> None:
+def test_charts_show_what_was_read(reporter: Callable[..., Reporter]) -> None:
     """A host's charts and those of all have rate, lost, queue and latency of each step."""
-    reports = reporter(logger, "a", "b")
+    reports = reporter("a", "b")
     for _ in range(3):
         answer(reports.pools["a"], 100)
         answer(reports.pools["b"], 50, 0.004)
@@ -112,9 +118,9 @@ def test_charts_show_what_was_read(logger: FilteringBoundLogger) -> None:
     assert (status.clients, status.log_lines_dropped) == (7, 3)
 
 
-def test_what_is_not_read_yet_counts(logger: FilteringBoundLogger) -> None:
+def test_what_is_not_read_yet_counts(reporter: Callable[..., Reporter]) -> None:
     """p50, p99 and the lost ones of the last minutes include what ended since the last reading."""
-    reports = reporter(logger, "a")
+    reports = reporter("a")
     answer(reports.pools["a"], 10)
     reports.pools["a"].stats.con_lost += 1
 
@@ -124,9 +130,9 @@ def test_what_is_not_read_yet_counts(logger: FilteringBoundLogger) -> None:
     assert host.rate > 0
 
 
-def test_hosts_that_are_gone_are_forgotten(logger: FilteringBoundLogger) -> None:
+def test_hosts_that_are_gone_are_forgotten(reporter: Callable[..., Reporter]) -> None:
     """After a host left hosts.tab its series goes, too."""
-    reports = reporter(logger, "a", "b")
+    reports = reporter("a", "b")
     for host in ("a", "b"):
         answer(reports.pools[host], 1)
     reports.history.read()
@@ -136,13 +142,13 @@ def test_hosts_that_are_gone_are_forgotten(logger: FilteringBoundLogger) -> None
     assert set(reports.history.hosts) == {"b"}
 
 
-def test_reload_is_what_hup_is(logger: FilteringBoundLogger) -> None:
+def test_reload_is_what_hup_is(
+    reporter: Callable[..., Reporter], logger: FilteringBoundLogger
+) -> None:
     """`POST /reload` does what the daemon gave for it, once, and says that it is under way."""
     calls: list[str] = []
     statuses: list[str] = []
-    admin = Admin(
-        AdminSettings(), reporter(logger, "a"), logger, reload=lambda: calls.append("reload")
-    )
+    admin = Admin(AdminSettings(), reporter("a"), logger, reload=lambda: calls.append("reload"))
     ours, theirs = socketpair()
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/reload", SOCKET_KEY: ours}
 
@@ -155,9 +161,9 @@ def test_reload_is_what_hup_is(logger: FilteringBoundLogger) -> None:
 
 
 @pytest.mark.parametrize("what", ["status", "metrics", "history"])
-def test_others_run_while_it_is_made(logger: FilteringBoundLogger, what: str) -> None:
+def test_others_run_while_it_is_made(reporter: Callable[..., Reporter], what: str) -> None:
     """For 1,000 busy hosts the hub is never held for 20 ms (of its own time: others count not)."""
-    reports = reporter(logger, *map(str, range(1000)))
+    reports = reporter(*map(str, range(1000)))
     metrics = Metrics(reports)
     work = {
         "status": reports.status,

@@ -11,7 +11,6 @@ from gevent import socket
 
 from lonc_gevent.errors import StaleConnectionError
 from lonc_gevent.lond import Lond
-from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.rules.wire import split_sethost
 from lonc_gevent.stream import Stream
@@ -19,6 +18,8 @@ from lonc_gevent.stream import Stream
 if TYPE_CHECKING:
     import harness
     from harness import Network
+
+    from lonc_gevent.readiness import Readiness
 
 
 def two_ids(net: Network, *options: str) -> harness.Lond:
@@ -76,7 +77,7 @@ def test_a_bare_sethost(net: Network) -> None:
         assert client.ask(b"ping") == b"msul2"
 
 
-def test_a_lond_lost_at_sethost() -> None:
+def test_a_lond_lost_at_sethost(readiness: Readiness) -> None:
     """Where only the sethost was sent, nothing of the request was: another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -88,7 +89,7 @@ def test_a_lond_lost_at_sethost() -> None:
 
     peer = gevent.spawn(hang_up)
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(Readiness(gevent.get_hub()), ours.detach()), session, "msul2", 100)
+    lond = Lond(Stream(readiness, ours.detach()), session, "msul2", 100)
 
     with pytest.raises(StaleConnectionError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")
