@@ -100,7 +100,7 @@ class Connection:
         self.transaction: Transaction | None = None
         self.started = 0.0
         self.idle_since = 0.0
-        self.served = 0
+        self.served = False
         self.retiring = False
         self.greenlet = gevent.spawn(self._run)
 
@@ -183,7 +183,7 @@ class Connection:
                 pool.reply_lost(self, transaction, error)
                 return _without_frames(error)
             self.transaction = None
-            self.served += 1
+            self.served = True
             pool.finish(transaction, reply)
             del transaction, reply  # an idle connection must not keep the last lines in memory
             if lond.buffer.data:
