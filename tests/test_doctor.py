@@ -13,7 +13,6 @@ from harness import free_port
 
 from lonc_gevent.configuration import load
 from lonc_gevent.doctor import Doctor
-from lonc_gevent.rules.diagnosis import masked, reply_in_words
 from lonc_gevent.standin import Manner, StandinLond, parse_fault
 from lonc_gevent.standin.faults import CATALOGUE, Scope
 from lonc_gevent.standin.tls import TlsManner
@@ -308,41 +307,6 @@ def test_no_secret_is_shown(net: Network, monkeypatch: pytest.MonkeyPatch) -> No
     assert "<18 bytes>" in report
     for secret in ("4711", "C0FFEE", ".lonc-key"):
         assert secret not in report
-
-
-@pytest.mark.parametrize(
-    ("line", "ours", "shown"),
-    [
-        (b"init\n", True, "init"),
-        (b"init:local:/a/b\n", True, "init:local:<a key file>"),
-        (b"init:local:/a/b:1\n", True, "init:local:<a key file>:<version>"),
-        (b"12345\n", True, "<5 bytes, all digits>"),
-        (b"ok\n", False, "ok"),
-        (b"5A0\n", False, "<3 bytes>"),
-        (b"version:\xff\n", False, "<9 bytes>"),
-        (b"version:\x1b[0m\n", False, "version:\\x1b[0m"),
-        (b"error:secret\n", False, "<12 bytes>"),
-        (b"init\n", False, "<4 bytes>"),
-    ],
-)
-def test_masked(line: bytes, ours: bool, shown: str) -> None:
-    """Only what cannot be a secret is shown, with nothing that steers a terminal."""
-    assert masked(line, ours=ours) == shown
-
-
-@pytest.mark.parametrize(
-    ("reply", "words"),
-    [
-        (b"msul2\n", "ok"),
-        (b"refused\n", "refused"),
-        (b"error:secret\n", "error:..."),
-        (b"secret\n", "another line of 6 bytes"),
-        (b"version:\x1b[2J\xff\n", "version:\\x1b[2J\\xff"),
-    ],
-)
-def test_replies_in_words(reply: bytes, words: str) -> None:
-    """What a reply holds is not shown, unless it is one of the known ones."""
-    assert reply_in_words(reply, "msul2") == words
 
 
 def test_every_fault_is_expected() -> None:

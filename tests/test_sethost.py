@@ -12,7 +12,6 @@ from gevent import socket
 from lonc_gevent.errors import StaleConnectionError
 from lonc_gevent.lond import Lond
 from lonc_gevent.rules.handshake import Session
-from lonc_gevent.rules.wire import split_sethost
 from lonc_gevent.stream import Stream
 
 if TYPE_CHECKING:
@@ -96,20 +95,3 @@ def test_a_lond_lost_at_sethost(readiness: Readiness) -> None:
     peer.join()
     lond.close()
     assert heard == [b"sethost:msul2b\n"]
-
-
-@pytest.mark.parametrize(
-    ("request_line", "expected"),
-    [
-        (b"ping\n", (b"", b"ping\n")),
-        (b"sethost:a:ping\n", (b"a", b"ping\n")),
-        (b"sethost:a:encrypt:x:y\n", (b"a", b"encrypt:x:y\n")),
-        (b"sethost:a\n", (b"", b"sethost:a\n")),
-        (b"sethost::x\n", (b"", b"x\n")),
-        (b"sethost:", (b"", b"sethost:")),
-        (bytearray(b"sethost:a:\n"), (b"a", b"\n")),
-    ],
-)
-def test_split_sethost(request_line: bytes, expected: tuple[bytes, bytes]) -> None:
-    """The prefix comes off where there is one."""
-    assert split_sethost(request_line) == expected

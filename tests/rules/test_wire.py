@@ -12,6 +12,7 @@ from lonc_gevent.rules.wire import (
     LineTooLongError,
     clear_prefix,
     encrypted_part,
+    split_sethost,
     verb,
 )
 
@@ -195,3 +196,36 @@ def test_a_long_verb_before_a_late_colon() -> None:
     assert verb(b"v" * 33 + b":x\n") == "v" * 32
     assert verb(b"v" * 31 + b"\n") == "v" * 31
     assert verb(b"v" * 32 + b"\n") == "v" * 32
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"ping\n", (b"", b"ping\n")),
+        (b"sethost:a:ping\n", (b"a", b"ping\n")),
+        (b"sethost:a:encrypt:x:y\n", (b"a", b"encrypt:x:y\n")),
+        (b"sethost:a\n", (b"", b"sethost:a\n")),
+        (b"sethost::x\n", (b"", b"x\n")),
+        (b"sethost:", (b"", b"sethost:")),
+        (bytearray(b"sethost:a:\n"), (b"a", b"\n")),
+    ],
+)
+def test_split_sethost(request_line: bytes, expected: tuple[bytes, bytes]) -> None:
+    """The prefix comes off where there is one."""
+    assert split_sethost(request_line) == expected
+
+
+def test_contents_that_move_to_another_buffer() -> None:
+    """What waits in one goes on in another, its half line and all; `rest` takes it out."""
+    one, other = LineBuffer(10), LineBuffer(10)
+    other.add(b"ol")
+    one.add(b"pi")
+    other.refill(one.contents)
+
+    assert one.contents == b"pi"
+    assert repr(other) == "<LineBuffer 2 of 10 bytes>"
+    assert other.add(b"ng\nhal") == b"ping\n"
+    assert other.rest() == b"hal"
+    assert other.rest() == b""
+    one.refill(b"\n")
+    assert one.take() == b"\n"
