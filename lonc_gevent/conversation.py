@@ -100,8 +100,6 @@ class Client:
         self.stream.reopen(fd)
         if unread:
             self._buffer.refill(unread)
-        else:
-            self._buffer.clear()
         self._buffer.limit = pool.host.pool.max_request_bytes
         self.pool = pool
         self.greenlet.switch()
@@ -123,6 +121,7 @@ class Client:
             finally:
                 self.answering = False
                 self.pool = None
+                self._buffer.clear()  # a spare one may wait for its next client for ever
                 self.stream.close()
                 if self.uid >= 0:
                     clients.door.leave(self.uid)

@@ -48,3 +48,18 @@ def test_clients_that_stay_connected(net: Network) -> None:
         for client in clients:
             assert client.ask(b"echo:" + text) == text
         wait_until(lambda: resident(net) - before < 16 * MB, "the memory is let go")
+
+
+def test_requests_that_never_end(net: Network) -> None:
+    """Who waits for the next client does not keep what the last one left unfinished."""
+    net.add("msul2")
+    net.start()
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        before = resident(net)
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(net.client("msul2")).sock.sendall(b"x" * (2 * MB))
+            wait_until(lambda: resident(net) - before > 36 * MB, "all of it is read")
+        wait_until(lambda: resident(net) - before < 16 * MB, "the memory is let go")
+        assert client.ask(b"ping") == b"msul2"
