@@ -188,6 +188,8 @@ class Connection:
             del transaction, reply  # an idle connection must not keep the last lines in memory
             if lond.buffer.data:
                 return UnsolicitedBytesError("bytes after the end of a reply")
+            if lond.is_spent:
+                return None
 
     def _next(self, lond: Lond) -> Transaction | None:
         """Wait for a transaction. None: asked to end. Raises NotSentError if lond ended it."""

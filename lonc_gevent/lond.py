@@ -25,9 +25,12 @@ from .rules.cipher import KEY_BYTES, Cipher
 from .rules.dialogues import INLINE_SETHOST
 from .rules.wire import (
     LINE_END,
+    MARKED,
     OK,
+    SETHOST,
     LineBuffer,
     LineTooLongError,
+    changes_key,
     clear_prefix,
     encrypted_part,
     split_sethost,
@@ -56,7 +59,8 @@ _NO_CIPHER = Cipher(bytes(KEY_BYTES))
 class Lond:
     """A handshaken connection. Make one with `connect`; one greenlet uses it.
 
-    Bytes left in `buffer` after a reply mean that both sides no longer agree who speaks.
+    Bytes left in `buffer` after a reply mean that both sides no longer agree who speaks;
+    `is_spent`, that they no longer agree on the key, as a client asked lond for another one.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class Lond:
         "_max_reply",
         "_own_host",
         "buffer",
+        "is_spent",
         "session",
         "stream",
         "two_steps",
@@ -80,6 +85,7 @@ class Lond:
         self._max_reply = max_reply_bytes
         self._own_host = server_id.encode("utf-8", "surrogateescape")
         self._host = self._own_host
+        self.is_spent = False
         self.two_steps = (session.lond_version or 0) < INLINE_SETHOST
 
     def exchange(self, request: Line) -> Line:
@@ -87,15 +93,17 @@ class Lond:
 
         Raises NotSentError if not one byte of the request left, ReplyLostError once one did.
         """
-        stream = self.stream
-        if not stream.is_quiet():
+        if not self.stream.is_quiet():
             raise self.unexpected()
-        if self.two_steps:
-            request, refusal = self._set_host(request)
+        if request[0] in MARKED or self._host is not self._own_host:
+            request, refusal = self._prepared(request)
             if refusal:
                 return refusal
-        start = encrypted_part(request)
-        wire = self._sealed(request, start) if start else request
+        return self._ask(request)
+
+    def _ask(self, wire: Line) -> Line:
+        """Write a line as it goes out, and return lond's, opened. Raises as `exchange` does."""
+        stream = self.stream
         try:
             stream.write(wire)
         except OSError as error:
@@ -116,31 +124,48 @@ class Lond:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         return self._opened(line) if line.startswith(_SEALED) else line
 
-    def _set_host(self, request: Line) -> tuple[Line, Line]:
-        """Do for an old lond what `sethost:ID:` in front of a request does for a newer one.
+    def _prepared(self, request: Line) -> tuple[Line, Line]:
+        """Return what goes out for a request, and lond's reply if it does not have that host."""
+        request, refusal = self._set_host(request)
+        if refusal:
+            return request, refusal
+        if changes_key(request):
+            self.is_spent = True
+        start = encrypted_part(request)
+        return (self._sealed(request, start) if start else request), b""
 
-        Only when the id changes, and back again for the next request (protocol.md, 3e). Returns
-        the request without the prefix, and lond's reply if it does not have that host.
+    def _set_host(self, request: Line) -> tuple[Line, Line]:
+        """See to it that lond takes the request for the right id (protocol.md, 3e).
+
+        What a client sets stays set, in front of a request, too: so a request that names no id
+        is for ours, and that is said first where another one was named before. For an old lond
+        all ids are, as it knows no `sethost:ID:` in front of a request.
+
+        Returns the request as lond takes it, and lond's reply if it does not have that id. One
+        that knows no sethost at all has ours.
         """
         host, rest = split_sethost(request)
-        if not host and request[:8] == b"sethost:":
-            # A client set it for itself; whatever comes of it, the next request sets it anew.
-            self._host = b""
+        if not host and request[:8] == SETHOST:
+            # A client set it for itself; whatever came of it, the next request sets it anew.
+            if self.session.host_set:
+                self._host = b""
+            return request, b""
+        if host and not self.two_steps:
+            self._host = self._own_host if host == self._own_host else host
             return request, b""
         host = host or self._own_host
         if host == self._host:
             return rest, b""
-        self.two_steps = False
         try:
-            reply = self.exchange(b"sethost:%s\n" % host)
+            reply = self._ask(b"sethost:%s\n" % host)
         except ReplyLostError as error:
             # Nothing of the request itself has left.
             raise StaleConnectionError(f"lost at sethost: {error}") from None
-        finally:
-            self.two_steps = True
-        if reply != OK:
+        if self.buffer.data:
+            raise UnsolicitedBytesError("bytes after the reply to sethost")
+        if reply != OK and (self.session.host_set or host != self._own_host):
             return rest, reply
-        self._host = host
+        self._host = self._own_host if host == self._own_host else host
         return rest, b""
 
     def unexpected(self) -> StaleConnectionError | UnsolicitedBytesError:

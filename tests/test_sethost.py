@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from lonc_gevent.errors import StaleConnectionError
+from lonc_gevent.errors import StaleConnectionError, UnsolicitedBytesError
 from lonc_gevent.lond import Lond
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.stream import Stream
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from harness import Network
 
     from lonc_gevent.readiness import Readiness
+
+
+LEGACY = ("--habit", "legacy")
 
 
 def two_ids(net: Network, *options: str) -> harness.Lond:
@@ -67,13 +70,49 @@ def test_a_lond_without_sethost(net: Network) -> None:
     assert lond.received == [b"ping", b"sethost:msul2b", b"echo:a:b"]
 
 
-def test_a_bare_sethost(net: Network) -> None:
-    """A client that sets the host for itself does not change it for others of an old lond."""
-    two_ids(net, "--revision", "300")
+@pytest.mark.parametrize("options", [("--revision", "300"), ("--revision", "402"), LEGACY])
+def test_a_bare_sethost(net: Network, options: tuple[str, ...]) -> None:
+    """A client that sets the host for itself does not change it for others."""
+    lond = two_ids(net, *options)
+    set_to_it = b"unknown_cmd" if options is LEGACY else b"ok"
 
-    with net.client("msul2") as client:
-        assert client.ask(b"sethost:msul2b") == b"ok"
-        assert client.ask(b"ping") == b"msul2"
+    with net.client("msul2") as client, net.client("msul2") as other:
+        for _ in range(2):
+            assert client.ask(b"sethost:msul2b") == set_to_it
+            assert other.ask(b"ping") == b"msul2"
+            assert other.ask(b"ping") == b"msul2"
+        assert client.ask(b"sethost:msul2:echo:x") == b"x"
+    assert lond.received.count(b"ping") == 4
+    net.wait_for("connection_made")
+    assert len(net.find("connection_made")) == 1
+
+
+@pytest.mark.parametrize("request_line", [b"ekey", b"sethost:msul2:ekey", b"init"])
+@pytest.mark.parametrize("revision", [300, 402])
+def test_a_key_that_a_client_asks_for(net: Network, request_line: bytes, revision: int) -> None:
+    """It is that client's affair: nobody else's request goes over that connection any more."""
+    two_ids(net, "--revision", str(revision))
+
+    with net.client("msul2") as client, net.client("msul2") as other:
+        assert other.ask(b"eget:before") == b"before"
+        assert client.ask(request_line) not in (b"", b"con_lost")
+        assert other.ask(b"encrypt:echo:sealed") == b"sealed"
+        assert other.ask(b"eget:after") == b"after"
+
+
+def test_a_line_that_nobody_asked_for_behind_sethosts(readiness: Readiness) -> None:
+    """It is nobody's reply: nothing of the request was sent, so another connection may try."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    peer = gevent.spawn(lambda: (theirs.recv(100), theirs.send(b"ok\nUNASKED\n")))
+    session = Session(bytes(16), lond_version=300, host_set=True)
+    lond = Lond(Stream(readiness, ours.detach()), session, "msul2", 100)
+
+    with pytest.raises(UnsolicitedBytesError, match="sethost"):
+        lond.exchange(b"sethost:msul2b:store:once\n")
+    peer.join()
+    lond.close()
+    theirs.close()
 
 
 def test_a_lond_lost_at_sethost(readiness: Readiness) -> None:

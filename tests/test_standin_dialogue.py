@@ -186,16 +186,17 @@ def test_requests(request_: bytes, reply: bytes) -> None:
 
 
 def test_inline_sethost() -> None:
-    """`sethost:ID:REQUEST` goes for that request alone, sealed or not."""
+    """`sethost:ID:REQUEST` is sethost and then the request, sealed or not: the id stays."""
     lond, cipher = commands()
 
     assert lond.answer(b"sethost:msul2b:ping").line == b"msul2b\n"
     sealed = lond.answer(b"sethost:msul2b:" + cipher.seal(b"ping"))
     assert (sealed.line, sealed.request) == (b"msul2b\n", b"sethost:msul2b:ping")
-    assert lond.answer(b"ping").line == b"msul2\n"
-    assert lond.answer(b"sethost:elsewhere:ping").line == b"unable_to_set\n"
-    assert lond.answer(b"sethost:msul2b").line == b"ok\n"
     assert lond.answer(b"ping").line == b"msul2b\n"
+    assert lond.answer(b"sethost:elsewhere:ping").line == b"unable_to_set\n"
+    assert lond.answer(b"ping").line == b"msul2b\n"
+    assert lond.answer(b"sethost:msul2").line == b"ok\n"
+    assert lond.answer(b"ping").line == b"msul2\n"
 
 
 def test_a_legacy_lond_knows_no_inline_sethost() -> None:

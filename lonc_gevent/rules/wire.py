@@ -34,8 +34,14 @@ MAX_VERB = 32
 Line: TypeAlias = bytes | bytearray
 """A whole line with its LF; a bytearray where a copy of something large was saved."""
 
-_SETHOST = b"sethost:"
+SETHOST = b"sethost:"
 _ENCRYPT = b"encrypt:"
+_EKEY = b"ekey"
+_INIT = b"init"
+
+MARKED = frozenset(b"sei")
+"""First bytes of requests that mean more to the daemon than to pass them on: all that begin with
+`sethost:`, `encrypt:`, `ekey` or `init`, and some others. All the rest need no second look."""
 
 
 class LineTooLongError(Exception):
@@ -132,21 +138,31 @@ def encrypted_part(request: Line) -> int:
     head = request[:8]
     if head == _ENCRYPT:
         return len(_ENCRYPT)
-    if head == _SETHOST:
-        start = request.find(b":", len(_SETHOST)) + 1
+    if head == SETHOST:
+        start = request.find(b":", len(SETHOST)) + 1
         if start and request.startswith(_ENCRYPT, start):
             return start + len(_ENCRYPT)
     return 0
 
 
+def changes_key(request: Line) -> bool:
+    """Say whether lond has another session after it, with a key that is not ours.
+
+    `ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such
+    a request is passed on like any other, but what is on that connection then is its client's.
+    """
+    _, request = split_sethost(request)
+    return request[:4] in (_EKEY, _INIT)
+
+
 def split_sethost(request: Line) -> tuple[bytes, Line]:
     """Take a `sethost:ID:` prefix off a request; return ID and the rest, b"" and all if none."""
-    if request[:8] != _SETHOST:
+    if request[:8] != SETHOST:
         return b"", request
-    end = request.find(b":", len(_SETHOST))
+    end = request.find(b":", len(SETHOST))
     if end < 0:
         return b"", request
-    return bytes(request[len(_SETHOST) : end]), request[end + 1 :]
+    return bytes(request[len(SETHOST) : end]), request[end + 1 :]
 
 
 def clear_prefix(request: Line, start: int) -> bytes:

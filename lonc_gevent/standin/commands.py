@@ -135,7 +135,7 @@ class Commands:
         return self._build_key
 
     def _sethost(self, text: bytes) -> Answer:
-        """Answer `sethost:ID`, or `sethost:ID:REQUEST`, which goes for that request alone."""
+        """Answer `sethost:ID`, or `sethost:ID:REQUEST`. Either way the id stays until the next."""
         takes_inline = self._manner.inline_sethost
         if takes_inline is None:
             takes_inline = self._manner.revision >= INLINE_SETHOST
@@ -143,12 +143,10 @@ class Commands:
         host = name.decode("utf-8", "surrogateescape")
         if host not in self._manner.ids or self._manner.fault("unable-to-set"):
             return Answer(b"unable_to_set\n", request=text if inline else None)
-        before, self._id = self._id, host
+        self._id = host
         if not inline:
             return Answer(b"ok\n", fault=self._manner.fault("drip"))
-        answer = self._request(inline[0], b"sethost:%s:" % name)
-        self._id = before
-        return answer
+        return self._request(inline[0], b"sethost:%s:" % name)
 
     def _request(self, text: bytes, prefix: bytes) -> Answer:
         """Answer a request, sealed or not; `prefix` stood before it and goes on record with it."""

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lonc_gevent.rules.wire import (
+    MARKED,
     LineBuffer,
     LineTooLongError,
+    changes_key,
     clear_prefix,
     encrypted_part,
     split_sethost,
@@ -229,3 +231,24 @@ def test_contents_that_move_to_another_buffer() -> None:
     assert other.rest() == b""
     one.refill(b"\n")
     assert one.take() == b"\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "changes"),
+    [
+        (b"ekey\n", True),
+        (b"ekey:x\n", True),
+        (b"init:ssl\n", True),
+        (b"sethost:msul1:ekey\n", True),
+        (bytearray(b"ekey\n"), True),
+        (b"encrypt:ekey\n", False),
+        (b"eget:ekey\n", False),
+        (b"sethost:ekey\n", False),
+        (b"ping\n", False),
+        (b"\n", False),
+    ],
+)
+def test_requests_that_change_the_key(request_line: bytes, changes: bool) -> None:
+    """A new key, or a new session; all of these begin with a byte that is marked."""
+    assert changes_key(request_line) is changes
+    assert not changes or request_line[0] in MARKED
