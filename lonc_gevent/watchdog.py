@@ -16,7 +16,7 @@ import threading
 from collections import Counter, deque
 from math import inf
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import gevent
 
@@ -39,13 +39,25 @@ LIMIT: Final = 0.1
 """Seconds: a hold that is as long is logged."""
 
 LOG_INTERVAL: Final = 10.0
-"""Seconds between two `hub_held` events; `count` says how many holds the later one stands for."""
+"""Seconds between two `hub_held` events; `count` says how many holds the later one stands for. What
+it tells of is the worst of these."""
 
 WINDOW: Final = 60.0
 """Seconds that `last_minute_ms` looks back."""
 
 INNERMOST: Final = 3
 """Frames of a stack that are named."""
+
+
+class Hold(NamedTuple):
+    """One hold, as it is logged. The worst is the one in which most of the work was our own."""
+
+    cpu_ms: float
+    duration_ms: float
+    who: list[str]
+
+
+NO_HOLD: Final = Hold(0.0, 0.0, [])
 
 
 class Watchdog:
@@ -65,6 +77,7 @@ class Watchdog:
         self._thread_id = threading.get_ident()
         self._recent: deque[tuple[float, float]] = deque()
         self._throttle = Throttle(LOG_INTERVAL)
+        self._worst = NO_HOLD  # of those that were not logged yet
         self._seen: Counter[str] = Counter()
         self._due = inf  # when the timer should come; the thread reads it
         self._cpu = 0.0  # what the main thread had used when the timer came last
@@ -131,15 +144,13 @@ class Watchdog:
             return
         self.holds += 1
         seen, self._seen = self._seen, Counter()
+        who = [stack for stack, _times in seen.most_common(1)]
+        cpu_ms = (thread_time() - cpu_before) * 1000
+        self._worst = max(self._worst, Hold(round(cpu_ms, 3), round(late_ms, 3), who))
         count = self._throttle.count(now)
         if count:
-            self._log.warning(
-                "hub_held",
-                duration_ms=round(late_ms, 3),
-                cpu_ms=round((thread_time() - cpu_before) * 1000, 3),
-                who=[stack for stack, _times in seen.most_common(1)],
-                count=count,
-            )
+            self._log.warning("hub_held", **self._worst._asdict(), count=count)
+            self._worst = NO_HOLD
 
     def _forget(self, now: float) -> None:
         while self._recent and self._recent[0][0] < now - WINDOW:

@@ -671,6 +671,10 @@ def test_a_pause() -> None:
     end(bench)
 
 
+TICK = 0.001
+"""Seconds."""
+
+
 def test_a_limit_that_is_reached_to_the_tick() -> None:
     """What has waited, worked or rested for just as long as it may has reached its limit."""
     bench = Bench(max_connections=1)
@@ -678,21 +682,29 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
     bench.ask(b"1\n", b"2\n")
     bench.take()
     (busy,) = pool.connections
-    pool.tend(pool.queue.oldest_since + pool.host.pool.queue_timeout)
-    turn(ALL)
+    limits = pool.host.pool
+    for early in (TICK, 0.0):
+        assert bench.replies == []
+        pool.tend(pool.queue.oldest_since + limits.queue_timeout - early)
+        turn(ALL)
     assert bench.replies == [b"con_lost\n"], "the one that waited"
 
-    pool.tend(busy.stream.deadline)
-    turn(ALL)
+    for early in (TICK, 0.0):
+        assert bench.replies == [b"con_lost\n"]
+        pool.tend(busy.started + limits.reply_timeout - early)
+        turn(ALL)
     assert bench.replies == [b"con_lost\n"] * 2
     assert bench.said("reply_lost")[0]["error"] == "reply_timeout"
 
     bench.ask(b"3\n")
     bench.take()
     bench.answer()
-    assert pool.next_due is not None
-    pool.tend(pool.next_due)
-    turn(ALL)
+    (idle,) = pool.connections
+    assert pool.next_due == idle.idle_since + limits.idle_timeout
+    for early in (TICK, 0.0):
+        assert pool.connections
+        pool.tend(idle.idle_since + limits.idle_timeout - early)
+        turn(ALL)
     assert not pool.connections
     end(bench)
 

@@ -93,3 +93,14 @@ def test_many_holds_make_few_lines() -> None:
 
     assert len([e for e in events if e["event"] == "hub_held"]) == 1
     assert events[-1]["holds"] >= 4
+
+
+def test_the_worst_of_those_that_were_not_logged() -> None:
+    """A hold in the shadow of another one is told by the next line, if it was worse."""
+    work = "t = time.thread_time()\nwhile time.thread_time() < t + 0.4: 0\n"
+    events = events_of(f"hold(0.2); settle()\n{work}settle(); settle(); hold(0.2)", 1.0)
+
+    last = [e for e in events if e["event"] == "hub_held"][-1]
+    assert last["count"] >= 2
+    assert last["cpu_ms"] > 250
+    assert last["duration_ms"] > 300

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness import Client
 
+from chaos.record import brief
 from chaos.scene import HOSTS
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ STAY: Final = 20
 """Requests on one connection, of a client that keeps its connection."""
 
 
+SIZES: Final = (0, 20, 200, 2000, 100_000)
+OFTEN: Final = (5, 10, 5, 5, 1)
+"""Bytes of filling in a request, and how often each is taken."""
+
+
 class Outcome(NamedTuple):
     """One request, and what came of it. Times are monotonic seconds."""
 
@@ -37,6 +43,7 @@ class Outcome(NamedTuple):
     ended: float
     host: str
     request: bytes
+    """In brief."""
     what: str
     """ok, con_lost, none (no daemon there), cut (the connection ended), stuck, or wrong."""
 
@@ -97,7 +104,7 @@ class Askers:
         return True
 
     def _text(self, chance: random.Random, host: str) -> bytes:
-        size = chance.choice((0, 20, 20, 200, 2000, 100_000))
+        (size,) = chance.choices(SIZES, OFTEN)
         return b"%s:%08d:" % (host.encode(), next(self._numbers)) + b"x" * size
 
     def _note(self, began: float, host: str, verb: bytes, text: bytes, reply: bytes) -> bool:
@@ -109,7 +116,7 @@ class Askers:
         return what == "cut"
 
     def _add(self, began: float, host: str, request: bytes, what: str) -> None:
-        request = request.removeprefix(b"encrypt:")
+        request = brief(request.removeprefix(b"encrypt:"))
         self.outcomes.append(Outcome(began, time.monotonic(), host, request, what))
 
     def probe(self, host: str, number: int) -> str:

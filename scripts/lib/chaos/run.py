@@ -210,7 +210,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by TERM"))
     with tempfile.TemporaryDirectory(prefix="lonc", ignore_cleanup_errors=True) as directory:
         scene = Scene(Path(directory), delayed=has_delayed())
-        print(f"seed {options.seed}; faults that can be had here: {', '.join(trouble(scene))}")
+        here = trouble(scene)
+        print(f"seed {options.seed}; faults that can be had here: {', '.join(here)}")
+        unknown = set(options.only or ()) - set(here)
+        if unknown:
+            parser.error(f"no such fault here: {', '.join(sorted(unknown))}")
         with scene:
             found = run(scene, options)
     for problem in found[:50]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from harness import Network, Process, wait_until
 
+from .record import Heard
+
 if TYPE_CHECKING:
     from harness import Lond
 
@@ -63,6 +65,7 @@ class Scene:
         self.preload = self._build_clock(directory / "clock.so")
         self.deaths: list[tuple[float, float]] = []
         """From and to when the daemon was not there, by our own doing."""
+        self.heard: dict[str, Heard] = {}
         self.stderr: list[str] = []
         self.lines: list[str] = []
         """What earlier daemons have logged."""
@@ -70,7 +73,8 @@ class Scene:
 
     def __enter__(self) -> Self:
         for host in HOSTS:
-            self.net.add(host, "--delay-ms", "0-10")
+            lond = self.net.add(host, "--delay-ms", "0-10")
+            self.heard[host] = Heard(lond.record)
         if self.has_delayed:
             self.delayed.mkdir(mode=0o700)
             if os.geteuid() == 0:
