@@ -15,7 +15,7 @@ import gevent
 
 from . import __version__, notify
 from .admin.server import Admin
-from .admin.status import Reporter
+from .admin.status import Reporter, Vitals
 from .clients import Clients
 from .control import Control, Request
 from .delayed.replayer import build
@@ -36,7 +36,6 @@ from .report import write_whole
 from .rules.settings import LOCK_NAME
 from .rules.shard import part
 from .rules.wire import CON_LOST
-from .tls import Credentials
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -86,17 +85,18 @@ class Daemon:
         self.pools = self.keeper.pools
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
         self.replayer = build(settings, self.pools, logger, lock=lock)
-        self.credentials = Credentials(key_directory=settings.network.key_directory)
-        self.hosts = Hosts(
-            configuration, logger, self.keeper, self.clients, self.replayer, self.credentials
-        )
+        self.hosts = Hosts(configuration, logger, self.keeper, self.clients, self.replayer)
         self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
         self.reporter = Reporter(
             self.pools,
             logger,
+            Vitals(
+                clients=lambda: self.clients.count,
+                dropped=lambda: logs.dropped,
+                hub=self.watchdog,
+                certificate_expires=self._certificate_expires,
+            ),
             host_id=settings.network.host_id,
-            clients=lambda: self.clients.count,
-            dropped=lambda: logs.dropped,
             shard="" if shard is None else str(shard),
         )
         self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
@@ -149,9 +149,10 @@ class Daemon:
         names = None if self.shard is None else self.hosts.configuration.sockets
         prepare_directory(directory, names)
         self._lock = DirectoryLock(directory, self.shard, inherited.locks)
-        self._prepare_credentials()
+        self._look_at_files()
         sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
         self.hosts.open(sockets)
+        gevent.spawn(warn_daily, self._certificate_expires, self.log)
         for path, (fd, inode) in sockets.items():  # nobody's any more
             remove(path, inode)
             os.close(fd)
@@ -196,16 +197,14 @@ class Daemon:
             if left and left not in here:
                 Path(left).unlink(missing_ok=True)
 
-    def _prepare_credentials(self) -> None:
-        """Read the certificates, if a host needs them; warn of what is not as it should be."""
-        securities = {host.security for host in self.hosts.configuration.hosts}
-        if any(security.startswith("ssl") for security in securities):
-            self.credentials.load(self.settings.network)
-        if self.credentials.certificate_expires is not None:
-            gevent.spawn(warn_daily, self.credentials.certificate_expires, self.log)
+    def _look_at_files(self) -> None:
+        """Remove what was left over; warn of what is not as it should be."""
         remove_left_over(Path(self.settings.network.key_directory))
-        for opening in openings(self.hosts.configuration):
+        for opening in openings(self.hosts.configuration, self.orders.config):
             self.log.warning("too_open", **opening._asdict())
+
+    def _certificate_expires(self) -> float | None:
+        return self.hosts.credentials.certificate_expires
 
     def _write_pid_file(self) -> None:
         if not self.settings.daemon.pid_file:

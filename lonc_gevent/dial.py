@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gevent import Timeout
 
 from .errors import ConnectTimeoutError, UnreachableError, UnresolvableError
+from .rules.names import is_loopback
 from .stream import DeadlineError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def dial(host: HostSettings, hub: Hub, stream: Stream) -> None:
     timeout = host.pool.connect_timeout
     end = monotonic() + timeout
     addresses = resolve(host, hub, timeout)
+    if host.security == "local":
+        _refuse_others(addresses)
     failure: UnreachableError | ConnectTimeoutError | None = None
     for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = monotonic()
@@ -75,6 +78,13 @@ def dial(host: HostSettings, hub: Hub, stream: Stream) -> None:
             return
         stream.close()
     raise failure or UnresolvableError(f"{host.dns_name}: no address")
+
+
+def _refuse_others(addresses: list[Address]) -> None:
+    """Refuse what is not this machine: security local proves nothing else (protocol.md, 3c)."""
+    for address in addresses:
+        if not is_loopback(address.sockaddr[0]):
+            raise UnreachableError(f"{_name(address)}: security local is for this machine alone")
 
 
 def resolve(host: HostSettings, hub: Hub, timeout: float) -> list[Address]:

@@ -12,18 +12,22 @@ import gevent
 from .rules.certificates import SOON
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import FilteringBoundLogger
 
 DAY: Final = 86400.0
 
 
-def warn_daily(expires: float, logger: FilteringBoundLogger) -> None:
+def warn_daily(expires: Callable[[], float | None], logger: FilteringBoundLogger) -> None:
     """Look now and once a day, for ever; a greenlet of its own.
 
-    `expires`: seconds since 1970.
+    `expires`: when our certificate does, in seconds since 1970; None: there is none now.
     """
     while True:
-        warn(expires, time(), logger)
+        end = expires()
+        if end is not None:
+            warn(end, time(), logger)
         gevent.sleep(DAY)
 
 

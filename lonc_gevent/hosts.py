@@ -13,6 +13,7 @@ from .keeper import tick_for
 from .pool import Pool
 from .rules.backoff import Gate
 from .rules.host_changes import compare
+from .tls import Credentials, credentials_for
 from .transaction import QueueBudget
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .listeners import Listener
     from .rules.host_changes import HostChanges
     from .rules.settings import Configuration, HostSettings
-    from .tls import Credentials
 
 
 class Hosts:
@@ -41,11 +41,10 @@ class Hosts:
         keeper: Keeper,
         clients: Clients,
         replayer: Replayer,
-        credentials: Credentials,
     ) -> None:
         self.configuration = configuration
         self.replayer = replayer
-        self.credentials = credentials
+        self.credentials = Credentials()
         replayer.known = configuration.known
         self.log = logger
         self.keeper = keeper
@@ -70,6 +69,7 @@ class Hosts:
         Raises ConfigError and AlreadyRunningError.
         """
         restarted = bool(inherited)
+        self.credentials = credentials_for(self.configuration)
         self._gid = group_id(self.configuration.settings.sockets.group)
         for host in self.configuration.hosts:
             self._add(host)
@@ -86,11 +86,12 @@ class Hosts:
 
         New ones get pools and sockets. Gone ones take no more: what waits gets con_lost, what
         is under way finishes. Those with other settings get new connections and keep their
-        queues. The rest is left alone.
+        queues; so do those of ssl if the certificates are others now. The rest is left alone.
 
-        Raises ConfigError and AlreadyRunningError if a new socket can't be had.
+        Raises ConfigError and AlreadyRunningError if a new socket, or a certificate, can't be had.
         """
         changes = compare((pool.host for pool in self.pools.values()), configuration.hosts)
+        credentials = credentials_for(configuration)
         for host in changes.added:
             self._add(host)
         try:
@@ -102,10 +103,15 @@ class Hosts:
         self._close_old(configuration)
         for host_id in changes.removed:
             self.pools.pop(host_id).stop()
-        for host in changes.changed:
-            redirect(self.pools[host.id], host)
+        renewed = credentials.origin != self.credentials.origin
+        self.credentials = credentials
+        changed = {host.id for host in changes.changed}
         for host in configuration.hosts:
-            self.pools[host.id].host = host  # what is for people may be different, too
+            pool = self.pools[host.id]
+            pool.credentials = credentials
+            if host.id in changed or (renewed and host.security.startswith("ssl")):
+                redirect(pool, host)
+            pool.host = host  # what is for people may be different, too
         self.configuration = configuration
         self.replayer.known = configuration.known
         self.keeper.tick = tick_for(limits(configuration))

@@ -81,12 +81,10 @@ def listen(path: Path, mode: int, gid: int = -1) -> socket:
     remove_stale(path)
     sock = socket(AF_UNIX, SOCK_STREAM)
     try:
-        # The umask and not a chmod: there is no moment in between.
-        umask = os.umask(0o777)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(umask)
+        # On Linux the file gets the mode that the socket has: there is no moment in between. Not by
+        # the umask, which is every thread's.
+        os.fchmod(sock.fileno(), 0)
+        sock.bind(str(path))
         if gid >= 0:
             os.chown(path, -1, gid)
         path.chmod(mode)

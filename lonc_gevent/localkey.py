@@ -38,7 +38,7 @@ def key_file(directory: str) -> Iterator[LocalKey]:
     Raises KeyFileError if it cannot be made.
     """
     key = secrets.token_bytes(KEY_BYTES)
-    path = f"{directory}/{PREFIX}{secrets.token_hex(16)}"
+    path = f"{directory}/{PREFIX}{os.getpid()}.{secrets.token_hex(16)}"
     try:
         try:
             descriptor = os.open(path, _FLAGS, 0o600)
@@ -56,10 +56,29 @@ def key_file(directory: str) -> Iterator[LocalKey]:
 
 
 def remove_left_over(directory: Path) -> int:
-    """Remove the key files that a killed daemon left; return how many. The lock must be held."""
+    """Remove the key files that a killed daemon left; return how many.
+
+    Those of another daemon at work, another shard maybe, stay: their names tell its pid. Must be
+    called before the first handshake: our own are of the program that we were before an exec.
+    """
     removed = 0
     for path in directory.glob(PREFIX + "*"):
+        if _is_at_work(path.name.removeprefix(PREFIX).partition(".")[0]):
+            continue
         with suppress(OSError):
             path.unlink()
             removed += 1
     return removed
+
+
+def _is_at_work(pid: str) -> bool:
+    """Say whether that is the pid of another process."""
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -29,17 +29,22 @@ class Opening(NamedTuple):
     who: str
 
 
-def openings(configuration: Configuration) -> Iterator[Opening]:
-    """Find what others can write to, and secrets that others can read. Never raises."""
+def openings(configuration: Configuration, config: Path) -> Iterator[Opening]:
+    """Find what others can write to, and secrets that others can read. Never raises.
+
+    config: the TOML file of the configuration
+    """
     settings = configuration.settings
     network = settings.network
     for key, path in (
+        ("--config", str(config)),
         ("sockets.directory", settings.sockets.directory),
         ("delayed.directory", settings.delayed.directory),
         ("network.hosts_tab", network.hosts_tab),
         ("network.loncapa_conf", network.loncapa_conf),
         ("network.certificate", network.certificate),
         ("network.ca_certificate", network.ca_certificate),
+        ("network.key_directory", network.key_directory),
     ):
         who = writers(Path(path)) if path else ""
         if who:

@@ -8,8 +8,9 @@ in the words of the original's process titles, which its readers look for (proto
 from __future__ import annotations
 
 import os
+import secrets
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from .pool import Pool
     from .rules.shard import Shard
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 NOTHING = "-"
 """In place of a last log that there is not: tools split at tabs, and expect four fields."""
@@ -60,9 +63,12 @@ def _plain(text: str) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Put a file there that is never seen half written. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    # Nobody can have put a link there: in a directory that others write to, too.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(temporary, _NEW, 0o666)
     try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

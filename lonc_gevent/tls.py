@@ -27,7 +27,7 @@ from .rules.tlsrecords import NotARecordError, Records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .rules.settings import Network
+    from .rules.settings import Configuration, Network
     from .stream import Stream
 
 MAX_KEY_LINE: Final = 64
@@ -48,7 +48,8 @@ class PeerGoneError(Exception):
 class Credentials:
     """What we prove ourselves with: certificate, key and CA, and where key files are made.
 
-    `certificate_expires` is when our certificate does (seconds since 1970), None without one.
+    `certificate_expires` is when our certificate does (seconds since 1970), None without one;
+    `origin` what ssl was made of: as long as that is the same, sessions are as good as new ones.
     """
 
     def __init__(self, *, key_directory: str = "") -> None:
@@ -56,6 +57,7 @@ class Credentials:
         self.context: ssl.SSLContext | None = None
         self.certificate_expires: float | None = None
         self.close_notify = False
+        self.origin: tuple[object, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Credentials ssl={self.context is not None}>"
@@ -64,7 +66,28 @@ class Credentials:
         """Read the files of ssl. Raises ConfigError."""
         self.context = client_context(network)
         self.close_notify = network.tls_close_notify
-        self.certificate_expires = expires(Path(network.certificate).read_bytes())
+        try:
+            certificate = Path(network.certificate).read_bytes()
+            ca_certificate = Path(network.ca_certificate).read_bytes()
+        except OSError as error:
+            raise ConfigError([f"network.certificate: {_reason(error)}"]) from None
+        self.certificate_expires = expires(certificate)
+        self.origin = (
+            network.check_certificate_name,
+            network.tls_minimum,
+            network.tls_close_notify,
+            certificate,
+            ca_certificate,
+        )
+
+
+def credentials_for(configuration: Configuration) -> Credentials:
+    """Read what the hosts of a configuration need. Raises ConfigError."""
+    network = configuration.settings.network
+    credentials = Credentials(key_directory=network.key_directory)
+    if any(host.security.startswith("ssl") for host in configuration.hosts):
+        credentials.load(network)
+    return credentials
 
 
 def client_context(network: Network) -> ssl.SSLContext:

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from certificates import Authority
+from unixhttp import http
 
 from lonc_gevent.expiry import DAY, warn
 
@@ -55,6 +58,9 @@ def test_the_daemon_warns(net: Network) -> None:
     net.start()
 
     assert net.wait_for("certificate_expires")["days_left"] == 12
+    text = http(net, "/metrics").body.decode()
+    (line,) = re.findall(r"^lonc_certificate_expiry_timestamp_seconds (.*)$", text, re.MULTILINE)
+    assert 12 < (float(line) - time.time()) / DAY < 13
 
 
 def test_check_looks_at_dates_and_modes(net: Network) -> None:

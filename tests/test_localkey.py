@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,21 @@ def test_no_place_for_it(tmp_path: Path) -> None:
 
 def test_what_was_left_over(tmp_path: Path) -> None:
     """Old key files are removed, and nothing else."""
-    (tmp_path / (PREFIX + "1")).touch()
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    gone = (f"{ended.pid}.ab", f"{os.getpid()}.ab", "1234", "x.ab", f"{10**30}.ab", "")
+    for name in gone:
+        (tmp_path / (PREFIX + name)).touch()
     (tmp_path / "other").touch()
 
-    assert remove_left_over(tmp_path) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert remove_left_over(tmp_path) == len(gone) - 1
+    assert {path.name for path in tmp_path.iterdir()} == {"other", PREFIX + gone[4]}
+
+
+def test_what_another_daemon_has(tmp_path: Path) -> None:
+    """The key files of a process at work stay: it may be another shard, in its handshakes."""
+    path = tmp_path / f"{PREFIX}{os.getppid()}.ab"
+    path.touch()
+
+    assert remove_left_over(tmp_path) == 0
+    assert path.exists()

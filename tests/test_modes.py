@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+import gevent
 import pytest
 from certificates import Authority
 from harness import free_port, wait_until
+
+from lonc_gevent.configuration import load
+from lonc_gevent.dial import Address, dial
+from lonc_gevent.errors import UnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,3 +250,18 @@ def test_only_the_host_that_wants_it(net: Network, authority: Authority) -> None
     works(net)
     assert net.ask("msul3", b"ping") == b"msul3"
     net.wait_for("connection_made", host="msul3", security="insecure")
+
+
+def test_local_is_for_this_machine(net: Network) -> None:
+    """A lond elsewhere cannot prove by a file that it is ours: a name that leads there is refused."""
+    net.add("msul2", start=False, security="local")
+    net.hosts["msul2"]["address"] = "elsewhere.invalid"
+    net.write()
+    host = next(host for host in load(net.config).hosts if host.id == "msul2")
+    there = Address(AF_INET, ("192.0.2.7", 5663))
+
+    with (
+        mock.patch("lonc_gevent.dial.resolve", lambda *_: [there]),
+        pytest.raises(UnreachableError, match="192.0.2.7 port 5663: security local is for this"),
+    ):
+        dial(host, gevent.get_hub(), None)  # type: ignore[arg-type]

@@ -73,3 +73,15 @@ def test_the_daemon_tells_what_is_too_open(net: Network) -> None:
     assert told["level"] == "warning"
     assert told["who"] == "everybody can write to it"
     assert not net.find("too_open", key="sockets.directory")
+
+
+def test_the_configuration_itself(net: Network) -> None:
+    """Who can write to the TOML file chooses whom we speak to, and how: that is told, too."""
+    net.add("msul2")
+    net.write()
+    net.config.chmod(0o666)
+    net.write = lambda: None  # type: ignore[method-assign]
+    net.start()
+
+    told = net.wait_for("too_open", key="--config")
+    assert (told["path"], told["who"]) == (str(net.config), "everybody can write to it")

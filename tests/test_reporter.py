@@ -15,13 +15,14 @@ import pytest
 from lonc_gevent.admin.httpd import SOCKET_KEY
 from lonc_gevent.admin.metrics import Metrics
 from lonc_gevent.admin.server import Admin
-from lonc_gevent.admin.status import Reporter
+from lonc_gevent.admin.status import Reporter, Vitals
 from lonc_gevent.logs import Logs
 from lonc_gevent.pool import Pool
 from lonc_gevent.rules.settings import Admin as AdminSettings
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
 from lonc_gevent.transaction import QueueBudget
+from lonc_gevent.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,9 +67,8 @@ def reporter(readiness: Readiness, logger: FilteringBoundLogger) -> Callable[...
 
     def make(*hosts: str) -> Reporter:
         pools = {host: pool(host, readiness, logger) for host in hosts}
-        return Reporter(
-            pools, logger, host_id="msul1", clients=lambda: 7, dropped=lambda: 3, shard=""
-        )
+        vitals = Vitals(lambda: 7, lambda: 3, Watchdog(logger, lambda: False), lambda: 1.9e9)
+        return Reporter(pools, logger, vitals, host_id="msul1")
 
     return make
 
@@ -116,6 +116,24 @@ def test_charts_show_what_was_read(reporter: Callable[..., Reporter]) -> None:
     assert status.hosts[1].recent[-1] == 300
     assert (status.totals.requests, status.totals.lost_lately) == (462, 12)
     assert (status.clients, status.log_lines_dropped) == (7, 3)
+
+
+def test_the_hub_and_the_certificate(reporter: Callable[..., Reporter]) -> None:
+    """What is once a process: the longest hold, and when our certificate expires."""
+    reports = reporter("a")
+    hub = reports.vitals.hub
+    hub.longest_ms, hub.holds = 1234.5, 2
+    status = reports.status()
+
+    assert status.hub_longest_hold_ms == 1234.5
+    assert status.hub_longest_hold_last_minute_ms == 0.0
+    assert status.hub_holds == 2
+    assert status.certificate_expires == "2030-03-17T17:46:40Z"
+    text = b"".join(Metrics(reports).render())
+    assert b"lonc_hub_holds_total 2.0" in text
+    assert b'lonc_hub_longest_hold_seconds{of="all"} 1.2345' in text
+    assert b'lonc_hub_longest_hold_seconds{of="last_minute"} 0.0' in text
+    assert b"lonc_certificate_expiry_timestamp_seconds 1.9e+09" in text
 
 
 def test_what_is_not_read_yet_counts(reporter: Callable[..., Reporter]) -> None:

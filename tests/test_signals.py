@@ -7,6 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from certificates import Authority
 from harness import Lond, free_port, wait_until
 
 if TYPE_CHECKING:
@@ -253,3 +254,28 @@ def test_quit_shows_what_every_greenlet_does(net: Network) -> None:
     assert "conversation.py" in text
     assert "keeper.py" in text
     assert "secret" not in text
+
+
+def test_other_certificates(net: Network) -> None:
+    """Hosts that go over to ssl have its certificates; with other ones they get new sessions."""
+    authority = Authority(net.directory)
+    net.add("msul2", *authority.lond_options(authority.sign("lond")))
+    net.start()
+    net.wait_for("connection_made", security="insecure")
+
+    net.hosts["msul2"]["security"] = "ssl-or-insecure"
+    net.tables["network"] = authority.settings(authority.sign("lonc"))
+    assert counts(usr2(net)) == (0, 0, 1)
+    assert net.ask("msul2", b"ping") == b"msul2"
+    net.wait_for("connection_made", security="ssl")
+    assert not net.find("session_not_encrypted")
+
+    net.tables["network"] = authority.settings(authority.sign("renewed"))
+    assert counts(usr2(net)) == (0, 0, 0)
+    assert net.ask("msul2", b"ping") == b"msul2"
+    net.wait_for("connection_made", 2, security="ssl")
+
+    made = len(net.find("connection_made"))
+    assert counts(usr2(net)) == (0, 0, 0)
+    assert net.ask("msul2", b"ping") == b"msul2"
+    assert len(net.find("connection_made")) == made

@@ -86,6 +86,7 @@ class _DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         reporter = self._reporter
+        vitals = reporter.vitals
         build = GaugeMetricFamily(
             "lonc_build_info", "Which lonc-gevent this is; always 1.", labels=["version"]
         )
@@ -101,13 +102,33 @@ class _DaemonCollector(Collector):
             shard.add_metric([number, count], 1)
             yield shard
         yield GaugeMetricFamily(
-            "lonc_clients", "Clients connected to the Unix sockets.", value=reporter.clients()
+            "lonc_clients", "Clients connected to the Unix sockets.", value=vitals.clients()
         )
         yield CounterMetricFamily(
             "lonc_log_lines_dropped",
             "Log lines lost because their reader was slow or gone.",
-            value=reporter.dropped(),
+            value=vitals.dropped(),
         )
+        yield CounterMetricFamily(
+            "lonc_hub_holds",
+            "Times that something kept everybody else waiting for 100 ms or more.",
+            value=vitals.hub.holds,
+        )
+        held = GaugeMetricFamily(
+            "lonc_hub_longest_hold_seconds",
+            "The longest time for which something kept everybody else waiting.",
+            labels=["of"],
+        )
+        held.add_metric(["last_minute"], vitals.hub.last_minute_ms / 1000)
+        held.add_metric(["all"], vitals.hub.longest_ms / 1000)
+        yield held
+        expires = vitals.certificate_expires()
+        if expires is not None:
+            yield GaugeMetricFamily(
+                "lonc_certificate_expiry_timestamp_seconds",
+                "When our certificate expires (Unix time).",
+                value=expires,
+            )
 
 
 # -- by host: each function is a family, for some of the pools --------------------------------

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from operator import add
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from lonc_gevent import __version__
 from lonc_gevent.rules.history import INTERVAL, MINUTE, Series, milliseconds
@@ -31,12 +31,36 @@ SPARK_STEPS: Final = 3
 """History steps in one value of a host's `recent`."""
 
 
+class HubHolds(Protocol):
+    """How long others had to wait for the hub (see watchdog.py), in milliseconds."""
+
+    longest_ms: float
+    holds: int
+
+    @property
+    def last_minute_ms(self) -> float:
+        """The longest of the last minute."""
+
+
+class Vitals(NamedTuple):
+    """What there is to ask of the whole process.
+
+    clients  the number of clients connected now
+    dropped  the log lines lost since the start
+    hub      how long the hub was held
+    certificate_expires  when our certificate does, in seconds since 1970; None: there is none
+    """
+
+    clients: Callable[[], int]
+    dropped: Callable[[], int]
+    hub: HubHolds
+    certificate_expires: Callable[[], float | None]
+
+
 class Reporter:
     """Knows where everything is counted. Making a document costs its reader's greenlet only.
 
     pools    host id -> pool, the daemon's own
-    clients  the number of clients connected now
-    dropped  the log lines lost since the start
     shard    which part of the hosts is ours, such as "0/4"; "": all
     """
 
@@ -44,16 +68,14 @@ class Reporter:
         self,
         pools: Mapping[str, Pool],
         logger: FilteringBoundLogger,
+        vitals: Vitals,
         *,
         host_id: str,
-        clients: Callable[[], int],
-        dropped: Callable[[], int],
         shard: str = "",
     ) -> None:
         self.pools = pools
         self.host_id = host_id
-        self.clients = clients
-        self.dropped = dropped
+        self.vitals = vitals
         self.shard = shard
         self.phase: Phase = "starting"
         self.history = History(pools, logger)
@@ -75,6 +97,8 @@ class Reporter:
                 ended += series.done(history.number, now)
                 buckets = list(map(add, buckets, series.recent(history.number, now).buckets))
         hosts.sort(key=badness)
+        vitals = self.vitals
+        expires = vitals.certificate_expires()
         totals = Totals(
             hosts=len(hosts),
             states=dict(Counter(host.state for host in hosts)),
@@ -100,8 +124,12 @@ class Reporter:
             phase=self.phase,
             timestamp=timestamp(time.time()),
             uptime_s=round(monotonic() - history.started, 1),
-            clients=self.clients(),
-            log_lines_dropped=self.dropped(),
+            clients=vitals.clients(),
+            log_lines_dropped=vitals.dropped(),
+            hub_longest_hold_ms=round(vitals.hub.longest_ms, 3),
+            hub_longest_hold_last_minute_ms=round(vitals.hub.last_minute_ms, 3),
+            hub_holds=vitals.hub.holds,
+            certificate_expires=None if expires is None else timestamp(expires),
             totals=totals,
             charts=self._charts(history.total),
             hosts=hosts,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lonc_gevent.rules.names import is_address, is_loopback, split_address
+from lonc_gevent.rules.names import is_address, is_elsewhere, is_loopback, split_address
 from lonc_gevent.rules.problems import did_you_mean, dotted, nearest, show
 from lonc_gevent.rules.settings import LOCK_NAME, HostOverrides, Pool, Settings
 
@@ -101,6 +101,10 @@ def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report:
     for host_id, own in settings.hosts.items():
         if own.address and not is_address(own.address):
             expected = "expected an IP address or a name, without a port"
+            where = dotted("hosts", host_id, "address")
+            report.fault(where, f"found {show(own.address)}", expected)
+        elif is_elsewhere(own.address) and (own.security or settings.network.security) == "local":
+            expected = "expected this machine's, 127.0.0.1, as its security is local"
             where = dotted("hosts", host_id, "address")
             report.fault(where, f"found {show(own.address)}", expected)
 

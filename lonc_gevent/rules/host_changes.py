@@ -38,18 +38,22 @@ def compare(now: Iterable[HostSettings], wanted: Iterable[HostSettings]) -> Host
 def same(one: HostSettings, other: HostSettings) -> bool:
     """Whether connections to one are as good as connections to the other.
 
-    Domain and role are for people: nothing that is sent depends on them.
+    Domain and role are for people: nothing that is sent depends on them. The dns name is what a
+    lond's certificate is for, wherever we connect to.
     """
     return _essence(one) == _essence(other)
 
 
 def _essence(host: HostSettings) -> tuple[object, ...]:
     where = host.address or host.dns_name
+    name = host.dns_name if host.security.startswith("ssl") else ""
     return (
         where,
+        name,
         host.port,
         host.security,
         host.negotiation,
+        host.init_version,
         host.client_id,
         host.server_id,
         host.pool,

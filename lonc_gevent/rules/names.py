@@ -69,6 +69,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_elsewhere(host: str) -> bool:
+    """Say whether `host` is an IP address that is not this machine's; a name may be anybody's."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _is(kind: type[IPv4Address | IPv6Address], text: str) -> bool:
     try:
         kind(text)

@@ -103,6 +103,10 @@ class Status(Struct, frozen=True, kw_only=True):
     uptime_s: float
     clients: int
     log_lines_dropped: int
+    hub_longest_hold_ms: float
+    hub_longest_hold_last_minute_ms: float
+    hub_holds: int
+    certificate_expires: str | None
     totals: Totals
     charts: Charts
     hosts: list[HostStatus]

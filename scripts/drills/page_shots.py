@@ -163,6 +163,10 @@ def network_of(count: int) -> tuple[Status, dict[str, HostDetail]]:
         uptime_s=363_000.0,
         clients=48,
         log_lines_dropped=0,
+        hub_longest_hold_ms=31.4,
+        hub_longest_hold_last_minute_ms=2.1,
+        hub_holds=0,
+        certificate_expires=None,
         totals=Totals(
             hosts=count,
             states=states,

@@ -149,12 +149,16 @@ need_debian() {
     fi
     say "installing Debian's ${missing[*]}"
     # Tests want the programs; no service of theirs is to start here.
-    local policy=/usr/sbin/policy-rc.d ours=no
+    local policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && ours=yes
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT # whatever ends us: it would keep all services down
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
     fi
     DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null 2>&1 || true
     DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
         say "could not be installed, and their tests are skipped: ${missing[*]}"
-    [[ $ours == no ]] || rm -f "$policy"
+    if [[ $(trap -p EXIT) == *policy-rc.d* ]]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
 }

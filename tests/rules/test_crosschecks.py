@@ -37,6 +37,14 @@ from lonc_gevent.rules.problems import SHOWN_PROBLEMS
         ('[hosts.msul2]\naddress = "1.2.3.4:5"', 'hosts.msul2.address: found "1.2.3.4:5"'),
         ('[hosts.msul2]\naddress = "[::1]"', 'hosts.msul2.address: found "[::1]"'),
         (
+            '[hosts.msul2]\naddress = "192.0.2.7"\nsecurity = "local"',
+            'hosts.msul2.address: found "192.0.2.7"; expected this machine\'s, 127.0.0.1',
+        ),
+        (
+            'security = "local"\n[hosts.msul2]\naddress = "::2"',
+            'hosts.msul2.address: found "::2"; expected this machine\'s',
+        ),
+        (
             "[hosts.msul3]\nport = 1",
             'hosts.msul3: no host "msul3" in hosts.tab; did you mean "msul',
         ),

@@ -40,6 +40,7 @@ def test_each_option_counts() -> None:
         "port": 1,
         "security": "ssl",
         "negotiation": "legacy",
+        "init_version": "1",
         "client_id": "them",
         "server_id": "x",
         "pool": Pool(reply_timeout=1.0),
@@ -56,3 +57,11 @@ def test_what_is_for_people_does_not() -> None:
 
     assert compare([ONE], [other]).changed == ()
     assert compare([fixed], [renamed]).changed == ()
+
+
+def test_the_name_in_a_certificate() -> None:
+    """Where lond shows a certificate, the dns name counts, wherever the host is."""
+    fixed = msgspec.structs.replace(ONE, address="192.0.2.1", security="ssl-or-insecure")
+    renamed = msgspec.structs.replace(fixed, dns_name="other.example")
+
+    assert compare([fixed], [renamed]).changed == (renamed,)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 SLACK: Final = 2.0
-"""Seconds beyond the daemon's limits, for a machine that is busy. Less than any of them: a limit that
+"""Seconds beyond the daemon's limits, for a machine that is busy. Less than any of them: one that
 is twice as long as it should be is seen."""
 
 LONGEST: Final[float] = POOL["reply_timeout"] + POOL["queue_timeout"] + SLACK
