@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from functools import partial
 from math import inf
 from time import monotonic
@@ -102,7 +103,13 @@ class Clients:
         sock = take_up(path, *inherited, mode, gid) if inherited else None
         listener = Listener(path, pool, sock or listen(path, mode, gid), self.hub)
         self.listeners[path] = listener
-        listener.watcher.start(self._accept, listener)
+        listener.watcher.start(self._on_connecting, listener)
+
+    def _on_connecting(self, listener: Listener) -> None:
+        try:
+            self._accept(listener)
+        except BaseException:  # noqa: BLE001 - it would end the watcher, and so the host's socket
+            self.hub.handle_error(listener, *sys.exc_info())
 
     def _accept(self, listener: Listener) -> bool:
         """Accept who waits, in the hub; return whether there may be more."""
@@ -169,7 +176,7 @@ class Clients:
             self._resume_at = inf
             self.log.info("accept_resumed", clients=self.count)
             for listener in self.listeners.values():
-                listener.watcher.start(self._accept, listener)
+                listener.watcher.start(self._on_connecting, listener)
         return not self.slow and self._resume_at == inf
 
     # -- a restart in place ------------------------------------------------------------------
@@ -191,7 +198,7 @@ class Clients:
         for client in held:
             self.adopt(*client)
         for listener in self.listeners.values():
-            listener.watcher.start(self._accept, listener)
+            listener.watcher.start(self._on_connecting, listener)
 
     def adopt(self, pool: Pool, fd: int, unread: bytes) -> None:
         """Serve a client that is accepted already, and from which `unread` was read."""

@@ -48,6 +48,7 @@ class Owner(Protocol):
     credentials: Credentials
     log: FilteringBoundLogger
     idle: list[Connection]
+    dialling: Connection | None
 
     def take(self, now: float) -> Transaction | None:
         """Return the oldest transaction that waits, None if none does."""
@@ -128,15 +129,20 @@ class Connection:
     def _run(self) -> None:
         pool = self.pool
         try:
-            self.lond = lond = self._connect()
+            lond = self._connect()
         except NotSentError as error:
-            pool.dial_failed(self, error)
+            if pool.dialling is self:  # else it was aborted, and another one may be under way
+                pool.dial_failed(self, error)
             return
         except gevent.GreenletExit:
             raise  # the pool knows: before the first turn nothing here could tell it
         except BaseException:
             pool.ended(self)
             raise
+        if pool.dialling is not self:
+            lond.close()
+            return
+        self.lond = lond
         ending: LondError | None = None
         try:
             pool.dialled(self)
@@ -211,17 +217,16 @@ class Connection:
             # Woken by a transaction (see `assign`), by `retire`, by lond, or for no reason.
             self.stream.wait_readable()
             if self.transaction is not None:
-                self.started = self.transaction.since
                 return self.transaction
             if self.retiring:
                 return None
             if not self.stream.is_quiet():
-                self.pool.idle.remove(self)
                 raise lond.unexpected()
 
-    def assign(self, transaction: Transaction) -> None:
+    def assign(self, transaction: Transaction, now: float) -> None:
         """Hand a transaction to this idle connection."""
         self.transaction = transaction
+        self.started = now
         self.pool.wake(self.greenlet.switch)
 
     def retire(self) -> None:

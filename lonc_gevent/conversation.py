@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from greenlet import greenlet
 
@@ -27,7 +27,7 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import DeadlineError, Stream
+from .stream import DeadlineError, Stream, give_turn
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .readiness import Readiness
     from .rules.wire import Line
+
+
+IN_A_ROW: Final = 32
+"""Lines of one client, read at once, that are answered before others have a turn."""
 
 
 class Held(NamedTuple):
@@ -73,7 +77,16 @@ class Owner(Protocol):
 class Client:
     """A greenlet that serves one client after another."""
 
-    __slots__ = ("_buffer", "_clients", "answering", "greenlet", "pool", "stream", "uid")
+    __slots__ = (
+        "_buffer",
+        "_clients",
+        "_in_a_row",
+        "answering",
+        "greenlet",
+        "pool",
+        "stream",
+        "uid",
+    )
 
     def __init__(self, clients: Owner) -> None:
         self._clients = clients
@@ -82,6 +95,7 @@ class Client:
         self.pool: Pool | None = None
         self.uid = -1
         """For the door; -1: it did not ask."""
+        self._in_a_row = 0
         self.answering = False
         """Whether a whole request was read whose reply is not written yet."""
         self.greenlet = greenlet(self._run, clients.hub)
@@ -134,7 +148,7 @@ class Client:
         buffer = self._buffer
         while True:
             try:
-                request = buffer.take() if buffer.data else None
+                request = self._next_of_several() if buffer.data else None
                 while request is None:
                     data = stream.read()
                     if not data:
@@ -160,6 +174,14 @@ class Client:
             self.answering = False
             if pool.draining and self._leaves():
                 return
+
+    def _next_of_several(self) -> Line | None:
+        """Take the next line that was read before. Answers may need no wait: others have turns."""
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            self._in_a_row = 0
+            give_turn(self._clients.hub)
+        return self._buffer.take()
 
     def _leaves(self) -> bool:
         """Whether the client is to be let go, its reply written. Raises HeldError."""

@@ -100,7 +100,7 @@ class Daemon:
             shard="" if shard is None else str(shard),
         )
         self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
-        self.drain = Drain(self.clients, self.pools, self.control, self.replayer)
+        self.drain = Drain(self.clients, self.hosts, self.control, self.replayer)
         self.orders = Orders(
             config,
             logs,

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from .clients import Clients
     from .control import Control
@@ -23,19 +23,28 @@ LAST_WORDS = 0.5
 """Seconds that clients have to take their con_lost, after the time is up."""
 
 
+class Owner(Protocol):
+    """What it asks of the hosts."""
+
+    pools: dict[str, Pool]
+
+    def all_pools(self) -> Iterable[Pool]:
+        """Return their pools, and those of hosts that are gone and not at rest yet."""
+
+
 class Drain:
     """Ends transactions in order. Whoever asks to stop meanwhile does not want to wait."""
 
     def __init__(
         self,
         clients: Clients,
-        pools: Mapping[str, Pool],
+        hosts: Owner,
         control: Control,
         replayer: Replayer,
     ) -> None:
         self.clients = clients
         self._replayer = replayer
-        self._pools = pools
+        self._hosts = hosts
         self._control = control
 
     def __repr__(self) -> str:
@@ -43,7 +52,7 @@ class Drain:
 
     @property
     def _busy(self) -> int:
-        return sum(pool.busy for pool in self._pools.values())
+        return sum(pool.busy for pool in self._hosts.all_pools())
 
     def stop(self, timeout: float) -> int:
         """End all, for good; return how many transactions did not finish in time.
@@ -54,11 +63,11 @@ class Drain:
         deadline = monotonic() + timeout
         self._replayer.stop()
         self.clients.stop_listening()
-        for pool in self._pools.values():
+        for pool in self._hosts.all_pools():
             pool.stop()
         self._wait(deadline, stops=1)
         lost = self._busy
-        for pool in self._pools.values():
+        for pool in self._hosts.all_pools():
             pool.kill()
         self._wait(monotonic() + LAST_WORDS, stops=1)
         self._replayer.close()
@@ -74,7 +83,7 @@ class Drain:
         con_lost. A request to stop ends this at once, with nothing lost.
         """
         self._replayer.stop()
-        for pool in self._pools.values():
+        for pool in self._hosts.all_pools():
             pool.draining = True
         self.clients.hold()
         lost = 0
@@ -86,7 +95,7 @@ class Drain:
     def _cut(self) -> int:
         """Give con_lost to all that is still under way; return how many that were."""
         lost = self.clients.under_way
-        for pool in self._pools.values():
+        for pool in self._hosts.all_pools():
             pool.stop()
             pool.kill()
         self._wait(monotonic() + LAST_WORDS, stops=0)
@@ -94,7 +103,7 @@ class Drain:
 
     def go_on(self) -> None:
         """Serve all again that `hold` brought to rest."""
-        for pool in self._pools.values():
+        for pool in self._hosts.pools.values():
             pool.stopping = pool.draining = False
         self.clients.go_on()
         self._replayer.start()

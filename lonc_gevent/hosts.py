@@ -55,9 +55,15 @@ class Hosts:
         self._directory = Path(settings.directory)
         self._mode = int(settings.mode, 8)
         self._gid = -1
+        self._leaving: list[Pool] = []
 
     def __repr__(self) -> str:
         return f"<Hosts {len(self.pools)} on {len(self.clients.listeners)} sockets>"
+
+    def all_pools(self) -> list[Pool]:
+        """Return the pools of all hosts, those that are gone and still have something under way."""
+        self._leaving = [pool for pool in self._leaving if pool.connections]
+        return [*self.pools.values(), *self._leaving]
 
     def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
         """Make all pools and open all sockets; those that are `inherited` are taken up.
@@ -102,7 +108,9 @@ class Hosts:
             raise
         self._close_old(configuration)
         for host_id in changes.removed:
-            self.pools.pop(host_id).stop()
+            pool = self.pools.pop(host_id)
+            self._leaving.append(pool)
+            pool.stop()
         renewed = credentials.origin != self.credentials.origin
         self.credentials = credentials
         changed = {host.id for host in changes.changed}

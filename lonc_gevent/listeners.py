@@ -79,7 +79,10 @@ def listen(path: Path, mode: int, gid: int = -1) -> socket:
     Raises AlreadyRunningError if somebody listens there, ConfigError if it can't be bound.
     """
     remove_stale(path)
-    sock = socket(AF_UNIX, SOCK_STREAM)
+    try:
+        sock = socket(AF_UNIX, SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
     try:
         # On Linux the file gets the mode that the socket has: there is no moment in between. Not by
         # the umask, which is every thread's.
@@ -133,9 +136,12 @@ def remove_stale(path: Path) -> None:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     if not stat.S_ISSOCK(found.st_mode):
         raise ConfigError([f"{path}: is in the way of a socket, and is not one; move it away"])
-    with socket(AF_UNIX, SOCK_STREAM) as probe:
-        probe.settimeout(PROBE_TIMEOUT)
-        code = probe.connect_ex(str(path))
+    try:
+        with socket(AF_UNIX, SOCK_STREAM) as probe:
+            probe.settimeout(PROBE_TIMEOUT)
+            code = probe.connect_ex(str(path))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
     if code in (0, errno.EAGAIN):
         raise AlreadyRunningError(f"{path}: somebody listens on this socket")
     if code not in (errno.ECONNREFUSED, errno.ENOENT):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from .dial import dial
@@ -122,7 +123,10 @@ class Lond:
             raise ReplyTimeoutError("no whole reply within reply_timeout") from None
         except LineTooLongError:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
-        return self._opened(line) if line.startswith(_SEALED) else line
+        if line.startswith(_SEALED):
+            stream.deadline = inf  # it is here: what follows waits for nobody
+            return self._opened(line)
+        return line
 
     def _prepared(self, request: Line) -> tuple[Line, Line]:
         """Return what goes out for a request, and lond's reply if it does not have that host."""
@@ -145,10 +149,9 @@ class Lond:
         that knows no sethost at all has ours.
         """
         host, rest = split_sethost(request)
-        if not host and request[:8] == SETHOST:
-            # A client set it for itself; whatever came of it, the next request sets it anew.
-            if self.session.host_set:
-                self._host = b""
+        if request[:8] == SETHOST and (not host or rest[:8] == SETHOST):
+            # A client sets it for itself; whatever comes of it, the next request sets it anew.
+            self._host = b""
             return request, b""
         if host and not self.two_steps:
             self._host = self._own_host if host == self._own_host else host

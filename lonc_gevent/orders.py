@@ -8,6 +8,7 @@ thread, and what follows from it comes back as one more thing to do.
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -83,10 +84,13 @@ class Orders:
         }
         while not self.control.stops:
             request = self.control.get()
-            if not isinstance(request, Request):
-                request()
-            elif request is not Request.STOP:
-                actions[request]()
+            try:
+                if not isinstance(request, Request):
+                    request()
+                elif request is not Request.STOP:
+                    actions[request]()
+            except Exception:  # noqa: BLE001 - whatever it was, all hosts are served on
+                gevent.get_hub().handle_error(self, *sys.exc_info())
 
     def _in_background(
         self, request: Request, find: Callable[[], _Found], act: Callable[[_Found], None]
@@ -97,8 +101,10 @@ class Orders:
         self._at_work.add(request)
 
         def find_out() -> None:
-            found = self._threadpool.apply(find)
-            self._at_work.discard(request)
+            try:
+                found = self._threadpool.apply(find)
+            finally:
+                self._at_work.discard(request)
             self.control.put(partial(act, found))
 
         gevent.spawn(find_out)

@@ -129,7 +129,7 @@ class Pool:
             self._watch(self)
         if self.idle:
             self.stats.queue_wait.buckets[0] += 1
-            self.idle.pop().assign(transaction)
+            self.idle.pop().assign(transaction, transaction.since)
         else:
             self._enqueue(transaction)
 
@@ -166,7 +166,7 @@ class Pool:
     def put_back(self, transaction: Transaction) -> None:
         """Give back what was not sent: it is older than all that waits."""
         if self.idle:
-            self.idle.pop().assign(transaction)
+            self.idle.pop().assign(transaction, monotonic())
         else:
             self.queue.put_back(transaction)
 
@@ -255,6 +255,8 @@ class Pool:
         if self.dialling is connection:
             self.dialling = None
         self.connections.discard(connection)
+        if connection in self.idle:  # whatever ended it, nobody must get it any more
+            self.idle.remove(connection)
         if error is None:
             self.log.info("connection_closed", connection=connection.number)
         elif isinstance(error, NotSentError) and connection.stillborn:

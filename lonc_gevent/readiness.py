@@ -13,6 +13,7 @@ answers each hang-up with an epoll_ctl.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from select import EPOLLHUP, EPOLLIN, epoll
 from typing import TYPE_CHECKING, Final, Protocol
@@ -28,6 +29,10 @@ BURST: Final = 1024
 
 HANG_UPS: Final = 32
 """Of these, and again of those put off before, so many that were hung up on."""
+
+
+SHARE: Final = 8
+"""Of those put off, one in so many at least: 10,000 descriptors are not held open for long."""
 
 
 class Reader(Protocol):
@@ -53,6 +58,8 @@ class Readiness:
         self._watcher = hub.loop.io(self._epoll.fileno(), READ)
         self._watcher.start(self._turn)
         self._later = hub.loop.timer(0)
+        self._asked = 0
+        """Of those looked at since the last catching up, those that were not hung up on."""
 
     def __repr__(self) -> str:
         return f"<Readiness of {len(self._readers)}, {len(self._put_off)} put off>"
@@ -81,7 +88,8 @@ class Readiness:
     def _turn(self) -> None:
         readers = self._readers
         hang_ups = 0
-        for fd, events in self._epoll.poll(0, BURST):
+        found = self._epoll.poll(0, BURST)
+        for fd, events in found:
             reader = readers.get(fd)
             if reader is None:
                 continue  # closed by one that came before it in this turn
@@ -90,7 +98,11 @@ class Readiness:
                 if hang_ups > HANG_UPS:
                     self._give_way(reader)
                     continue
-            reader.on_readable()
+            try:
+                reader.on_readable()
+            except BaseException:  # noqa: BLE001 - it would end the watcher, and with it all streams
+                self.hub.handle_error(reader, *sys.exc_info())
+        self._asked += len(found) - hang_ups
 
     def _give_way(self, reader: Reader) -> None:
         """Put off one that was hung up on; the epoll would only tell it again meanwhile."""
@@ -102,8 +114,17 @@ class Readiness:
 
     def _catch_up(self) -> None:
         put_off = self._put_off
-        for _ in range(min(len(put_off), HANG_UPS)):
-            # It may be closed by now, or somebody else's: then it is woken for nothing.
-            put_off.popleft().on_readable()
-        if put_off:
-            self._later.start(self._catch_up)
+        # Whoever asks hangs up once: as many as have asked go, or they would pile up under load.
+        due = max(HANG_UPS, self._asked, len(put_off) // SHARE)
+        self._asked = 0
+        try:
+            for _ in range(min(len(put_off), due)):
+                # It may be closed by now, or somebody else's: then it is woken for nothing.
+                reader = put_off.popleft()
+                try:
+                    reader.on_readable()
+                except BaseException:  # noqa: BLE001 - as above
+                    self.hub.handle_error(reader, *sys.exc_info())
+        finally:
+            if put_off:
+                self._later.start(self._catch_up)

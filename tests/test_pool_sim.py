@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import gevent
 import pytest
@@ -761,4 +762,64 @@ def test_a_bug_while_connecting_leaves_no_connection_behind(
     bench.take()
     bench.answer()
     assert bench.replies == [b"yes\n"]
+    end(bench)
+
+
+def test_one_that_ends_while_it_rests_is_nobodys() -> None:
+    """Whatever ended it (a deadline, a bug): the next request must not be given to it."""
+    bench = Bench()
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer()
+    (idle,) = bench.pool.connections
+    idle.stream.expire()
+    with mock.patch.object(bench.pool.hub, "handle_error"):
+        turn(ALL)
+    assert not bench.pool.idle
+
+    bench.ask(b"2\n")
+    bench.take()
+    bench.answer()
+    assert bench.replies == [b"yes\n"] * 2
+    end(bench)
+
+
+def test_a_dial_that_was_aborted_has_no_say() -> None:
+    """Made or refused before its end has reached it: it takes no request and shuts no gate."""
+    for outcome in (MADE, b"no\n"):
+        bench = Bench()
+        bench.ask(b"1\n")
+        pool = bench.pool
+        old = pool.dialling
+        assert old
+        pool.ended(old)  # as `abort` does, before the greenlet is killed
+        pool.grow(monotonic())
+        new = pool.dialling
+        assert new not in (None, old)
+        bench.pool.peers[0].say(outcome)
+        turn(ALL)
+
+        assert pool.dialling is new
+        assert pool.gate.failures == 0
+        assert pool.peers[0].heard == []
+        bench.take()
+        bench.answer()
+        assert bench.replies == [b"yes\n"]
+        end(bench)
+
+
+def test_what_comes_back_has_its_whole_time_again() -> None:
+    """A request that waited long before it was put back is not at its deadline at once."""
+    bench = Bench(max_connections=2)
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer()
+    transaction = Transaction(b"old\n", gevent.getcurrent(), monotonic() - 1000)
+    transaction.waiter = None
+    (idle,) = bench.pool.connections
+    bench.pool.put_back(transaction)
+    turn(ALL)
+
+    assert idle.stream.deadline > monotonic()
+    bench.answer()
     end(bench)

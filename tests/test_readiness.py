@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import gevent
 import pytest
 
-from lonc_gevent.readiness import HANG_UPS, Readiness
+from lonc_gevent.readiness import HANG_UPS, SHARE, Readiness
 from lonc_gevent.stream import Stream, in_hub
 
 if TYPE_CHECKING:
@@ -146,3 +147,60 @@ def test_what_nobody_waits_for_does_not_spin(pairs: Pairs) -> None:
     assert gevent.spawn(stream.read).get(timeout=10) == b"second"
     stream.close()
     theirs.close()
+
+
+def test_as_many_leave_as_ask(pairs: Pairs) -> None:
+    """Under load, where each asks and hangs up, those who have left do not pile up."""
+    pairs.add(2 * CROWD)
+    for peer in pairs.peers[:CROWD]:
+        peer.close()
+    for peer in pairs.peers[CROWD:]:
+        peer.send(b"ping\n")
+
+    def one_pass() -> None:
+        pairs.readiness._turn()
+        pairs.readiness._catch_up()
+
+    in_hub(pairs.readiness.hub, one_pass)
+
+    assert len(pairs.heard) == 2 * CROWD
+    assert repr(pairs.readiness) == f"<Readiness of {CROWD}, 0 put off>"
+
+
+def test_what_was_put_off_ends_in_bounded_time(pairs: Pairs) -> None:
+    """Of very many, more go in each pass."""
+    pairs.add(SHARE * (HANG_UPS + 8) + HANG_UPS)
+    for peer in pairs.peers:
+        peer.close()
+    in_hub(pairs.readiness.hub, pairs.readiness._turn)
+    before = len(pairs.heard)
+    in_hub(pairs.readiness.hub, pairs.readiness._catch_up)
+
+    assert before >= HANG_UPS
+    assert len(pairs.heard) - before >= HANG_UPS + 1
+
+
+def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
+    """What comes out of a reader is told, and all others are heard: also those put off."""
+    pairs.add(CROWD)
+    told = []
+    mine, theirs = socket.socketpair()
+    pairs.peers += (mine, theirs)  # to be closed, too
+
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    methods = {"on_readable": staticmethod(fail), "on_put_off": staticmethod(lambda: None)}
+    reader = type("Failing", (), {"fd": mine.fileno(), **methods})()
+    pairs.readiness.watch(reader)
+    with mock.patch.object(pairs.readiness.hub, "handle_error", lambda *a: told.append(a)):
+        theirs.send(b"x")
+        gevent.sleep(0.001)
+        in_hub(pairs.readiness.hub, lambda: pairs.readiness._give_way(reader))
+        for peer in pairs.peers[:CROWD]:
+            peer.close()
+        pairs.run(CROWD)
+
+    assert told
+    assert all(context is reader and kind is KeyError for context, kind, _, _ in told)
+    assert sorted(number for number, _ in pairs.heard) == list(range(CROWD))

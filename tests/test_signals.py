@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certificates import Authority
-from harness import Lond, free_port, wait_until
+from harness import Lond, free_port, sockets_in, wait_until
 
 if TYPE_CHECKING:
     from harness import Network
@@ -98,6 +100,44 @@ def test_a_gone_host(net: Network) -> None:
     net.wait_for("connection_closed", host="nscll1")
     assert net.ask("msul2", b"ping") == b"msul2"
     assert daemon.end() == 0
+
+
+def test_a_gone_host_and_a_stop(net: Network) -> None:
+    """What is under way for a host that is gone has its end, too, when the daemon stops."""
+    net.tables["admin"]["stop_timeout"] = 0.5
+    net.add("msul2")
+    lond = net.add("nscll1")
+    daemon = net.start()
+    with net.client("nscll1") as busy:
+        busy.send(b"fault:mute\n")
+        wait_until(lambda: lond.received, "it is under way")
+        del net.hosts["nscll1"]
+        usr2(net)
+        daemon.send_signal(signal.SIGTERM)
+        assert busy.line() == b"con_lost\n"
+    assert daemon.end() == 0
+    assert net.find("stopped")[0]["con_lost"] == 1
+
+
+def test_no_descriptor_left_for_new_hosts(net: Network) -> None:
+    """Then nothing changes, and everybody is served on."""
+    net.add("msul2")
+    daemon = net.start()
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        now = len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (now + 3, limits[1]))
+        for number in range(6):
+            net.add(f"new{number}", start=False)
+        net.write()
+        daemon.send_signal(signal.SIGUSR2)
+
+        assert net.wait_for("reload_refused")["reload"] == "hosts"
+        assert client.ask(b"ping") == b"msul2"
+        assert sockets_in(net.sockets) == ["lonc-admin", "msul2"]
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        assert counts(usr2(net)) == (6, 0, 0)
 
 
 def test_a_host_that_comes_back(net: Network) -> None:

@@ -99,11 +99,12 @@ def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report:
         expected = 'expected a loopback address and port, such as "127.0.0.1:9663"'
         report.fault("admin.listen", f"found {show(listen)}", expected)
     for host_id, own in settings.hosts.items():
+        own_security = own.security or settings.network.security
         if own.address and not is_address(own.address):
             expected = "expected an IP address or a name, without a port"
             where = dotted("hosts", host_id, "address")
             report.fault(where, f"found {show(own.address)}", expected)
-        elif is_elsewhere(own.address) and (own.security or settings.network.security) == "local":
+        elif own.address and is_elsewhere(own.address) and own_security == "local":
             expected = "expected this machine's, 127.0.0.1, as its security is local"
             where = dotted("hosts", host_id, "address")
             report.fault(where, f"found {show(own.address)}", expected)

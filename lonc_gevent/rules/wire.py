@@ -151,8 +151,9 @@ def changes_key(request: Line) -> bool:
     `ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such
     a request is passed on like any other, but what is on that connection then is its client's.
     """
-    _, request = split_sethost(request)
-    return request[:4] in (_EKEY, _INIT)
+    start = encrypted_part(request)
+    text = request[start:] if start else split_sethost(request)[1]
+    return text[:4] in (_EKEY, _INIT)
 
 
 def split_sethost(request: Line) -> tuple[bytes, Line]:

@@ -146,6 +146,8 @@ class Commands:
         self._id = host
         if not inline:
             return Answer(b"ok\n", fault=self._manner.fault("drip"))
+        if inline[0].startswith(b"sethost:"):
+            return self._sethost(inline[0])
         return self._request(inline[0], b"sethost:%s:" % name)
 
     def _request(self, text: bytes, prefix: bytes) -> Answer:
