@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
+
 import pytest
 
 from lonc_gevent.errors import UnsealError
@@ -20,6 +22,7 @@ from lonc_gevent.rules.delayed import (
     name_before,
 )
 from lonc_gevent.rules.seal import (
+    NONCE_BYTES,
     SealKey,
     is_sealed,
     key_from_file,
@@ -188,6 +191,57 @@ def test_any_changed_byte_is_noticed() -> None:
             assert is_sealed(changed)
             with pytest.raises(UnsealError):
                 KEY.open(changed, NAME)
+
+
+def fails(line: bytes, name: bytes = NAME) -> str:
+    """Open what is no good; return the error's kind."""
+    with pytest.raises(UnsealError) as caught:
+        SealKey(bytes(range(32))).open(line, name)
+    return caught.value.kind
+
+
+def test_each_kind_of_a_bad_seal() -> None:
+    """Another version is unknown; whatever else is wrong with the form, it is broken."""
+    key = SealKey(bytes(range(32)))
+    line = key.seal(b"encrypt:x\n", NAME, NONCE)
+    head, coded = line[: -len(line.rpartition(b":")[2])], line.rpartition(b":")[2]
+    short = b2a_base64(bytes(NONCE_BYTES + 15), newline=False)
+
+    assert key.open(line, NAME) == b"encrypt:x\n"
+    assert fails(line.replace(b":1:", b":2:", 1)) == "unknown_seal"
+    assert fails(head[:-1]) == "broken_seal"
+    assert fails(line[:-1]) == "broken_seal"
+    assert fails(head + b"!" + coded[1:]) == "broken_seal"
+    assert fails(head + b"\n" + coded) == "broken_seal"
+    assert fails(head + short + b"\n") == "broken_seal"
+    assert fails(head + b2a_base64(bytes(NONCE_BYTES + 16))) == "broken_seal"
+    assert fails(head + b"x:" + coded) == "broken_seal"
+    assert fails(line, b"another") == "broken_seal"
+
+
+def test_the_nonce_has_its_length() -> None:
+    """Another one is an error, and says so."""
+    with pytest.raises(ValueError, match="a nonce of 11 bytes, expected 12"):
+        KEY.seal(b"x\n", NAME, NONCE[:-1])
+
+
+def test_the_form_is_the_same_for_ever() -> None:
+    """Files on disk outlive a version: nothing of the form may change."""
+    line = SealKey(bytes(range(32))).seal(b"encrypt:x\n", b"1.2.3.put.host", bytes(12))
+
+    assert line == (
+        b"lonc-sealed:1:6cf6c1ad:AAAAAAAAAAAAAAAAa9LWrMxc94dwoijMBQx+f6pNsHb+WBzyX24=\n"
+    )
+
+
+def test_the_mark_alone() -> None:
+    """A form that ends with its mark, or has three bytes of it wrong, is still none to be sent."""
+    mark = b"lonc-sealed:1:"
+
+    assert is_sealed(mark)
+    assert not is_sealed(mark[:-1])
+    assert is_sealed(b"xxx" + mark[3:])
+    assert not is_sealed(b"xxxx" + mark[4:])
 
 
 def test_a_missing_byte_is_noticed() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ from lonc_gevent.rules.dialogues import (
     State,
     kind_of,
 )
-from lonc_gevent.rules.handshake import Handshake
+from lonc_gevent.rules.handshake import Handshake, LocalKey
 
 BUILD_KEY = b"48213A0EAF00000BCA790BA07734"
 KEY = session_key("msul1", "nscll1", BUILD_KEY)
@@ -371,3 +373,21 @@ def test_a_server_id_that_is_not_utf8_is_said_as_it_is() -> None:
     handshake.receive(b"ok\n")
 
     assert handshake.receive(b"version:$Revision: 1.402 $\n") == b"sethost:m\xff\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server_id": "a\nb"}, "a server id cannot hold a newline"),
+        ({"local": LocalKey("/k", bytes(16))}, "a key file belongs to security 'local'"),
+        ({"security": "local"}, "a key file belongs to security 'local'"),
+        (
+            {"security": "local", "local": LocalKey("/a:b", bytes(16))},
+            "the path of a key file cannot hold a newline or a colon",
+        ),
+    ],
+)
+def test_the_words_for_what_cannot_be(changes: dict[str, Any], words: str) -> None:
+    """Each says what is wrong."""
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        Handshake(**{"server_id": "msul1", "client_id": "nscll1", **changes})

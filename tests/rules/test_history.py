@@ -134,3 +134,21 @@ def test_series_of_all_hosts() -> None:
     (step,) = total.steps
     assert (step.ok, step.queue) == (6, 6)
     assert total.quantiles(1, 1.0)[-1] == DURATION_BOUNDS[0] * 1000
+
+
+def test_lost_ones_are_counted_like_others() -> None:
+    """In the sum of all hosts, in a minute, and in a chart of several steps a value."""
+    one, two, stats = Series(), Series(), HostStats()
+    for number in (1, 2):
+        answer(stats, 1)
+        stats.con_lost += 2
+        step = one.read(number, at(stats), 0)
+        assert step
+        two.add(step)
+        two.add(step)
+
+    assert [step.con_lost for step in two.steps] == [4, 4]
+    assert one.done(2, at(stats)) == 6
+    assert one.line(2, lambda step: step.con_lost, 2)[-1] == 4
+    assert one.recent(2, at(stats)).ok == 0
+    assert Series().recent(0, Reading()).con_lost == 0

@@ -92,3 +92,41 @@ def test_the_parts_make_the_whole() -> None:
     assert [p.settings.daemon.pid_file for p in parts] == [f"/l/lonc.pid.{n}" for n in range(3)]
     assert [p.settings.admin.socket for p in parts] == [f"/s/lonc-admin.{n}" for n in range(3)]
     assert {p.settings.daemon.report_file for p in parts} == {""}
+
+
+def test_what_gets_the_number() -> None:
+    """The report gets it behind its name, the port of admin.listen is that much higher."""
+    whole = Configuration(
+        settings=Settings(
+            admin=Admin(listen="[::1]:9663"), daemon=Daemon(report_file="/l/loncstatus.txt")
+        ),
+        hosts=(),
+        sockets={},
+    )
+    second = part(whole, Shard(2, 3)).settings
+    none = part(Configuration(settings=Settings(), hosts=(), sockets={}), Shard(2, 3)).settings
+
+    assert second.admin.listen == "[::1]:9665"
+    assert second.daemon.report_file == "/l/loncstatus.txt.2"
+    assert none.admin.listen == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0/2/3", "expected I/N, such as 0/2, not '0/2/3'"),
+        ("x" * 30, "not '" + "x" * 20 + "'$"),
+        ("0/10000", "expected I/N"),
+        ("0/9999", "expected 1 to 1000 processes, not 9999"),
+        ("4/4", "processes are counted from 0: the last of 4 is 3$"),
+    ],
+)
+def test_the_words_for_bad_ones(text: str, words: str) -> None:
+    """They say what would be right."""
+    with pytest.raises(ValueError, match=words):
+        parse(text)
+
+
+def test_an_id_that_is_not_utf8() -> None:
+    """It has its process, as any other."""
+    assert owner("b\udcfcro", 7) == owner("b\udcfcro", 7) < 7

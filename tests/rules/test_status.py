@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import msgspec
+import pytest
 
 from lonc_gevent.rules.status import HostStatus, badness
 
@@ -68,3 +69,22 @@ def test_equals_keep_their_place() -> None:
     hosts = [host("b", rate=5.0), host("a", rate=1.0), host("c", rate=900.0)]
 
     assert [h.host for h in sorted(hosts, key=badness)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "rank", "wait"),
+    [
+        ({"state": "down", "oldest_wait_s": 9.0}, 0, 0.0),
+        ({"state": "a new one", "oldest_wait_s": 9.0}, 0, 0.0),
+        ({"state": "paused", "oldest_wait_s": 9.0}, 1, 0.0),
+        ({"oldest_wait_s": 1.0}, 2, -1.0),
+        ({"oldest_wait_s": 0.99}, 6, 0.0),
+        ({"lost_lately": 1}, 3, 0.0),
+        ({"delayed_waiting": 1}, 4, 0.0),
+        ({"state": "connecting", "oldest_wait_s": 1.5}, 2, -1.5),
+        ({"state": "idle"}, 7, 0.0),
+    ],
+)
+def test_each_rank(fields: dict[str, Any], rank: int, wait: float) -> None:
+    """The places between which a host stands, and what counts among equals."""
+    assert badness(host("h", **fields)) == (rank, wait, "h")

@@ -41,23 +41,46 @@ def test_records_one_by_one(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "words"),
     [
-        b"ok\n",
-        b"\x13\x03\x03\x00\x00",
-        b"\x19",
-        b"\x15\x02",
-        b"\x15\x03\x05",
-        b"\x17\x03\x03" + (MAX_BODY + 1).to_bytes(2, "big"),
+        (b"ok\n", "these bytes are not TLS"),
+        (b"\x13\x03\x03\x00\x00", "these bytes are not TLS"),
+        (b"\x19", "these bytes are not TLS"),
+        (b"\x15\x02", "these bytes are not TLS"),
+        (b"\x15\x03\x05", "these bytes are not TLS"),
+        (b"\x17\x03\x03" + (MAX_BODY + 1).to_bytes(2, "big"), "a TLS record that is too long"),
     ],
 )
-def test_what_is_no_record(data: bytes) -> None:
+def test_what_is_no_record(data: bytes, words: str) -> None:
     """What cannot become a record is told at the first byte that shows it, and kept."""
     records = Records(data)
 
-    with pytest.raises(NotARecordError):
+    with pytest.raises(NotARecordError, match=f"^{words}$"):
         records.take()
     assert records.rest() == data
+
+
+def test_the_longest_record() -> None:
+    """One of just that length is one; so is one of none."""
+    longest = b"\x17\x03\x03" + MAX_BODY.to_bytes(2, "big") + b"x" * MAX_BODY
+    records = Records(longest[:-1])
+    assert records.take() is None
+    records.add(longest[-1:] + b"\x17\x03\x03\x00\x00")
+
+    assert records.take() == longest
+    assert records.take() == b"\x17\x03\x03\x00\x00"
+
+
+def test_the_longest_tail() -> None:
+    """Of just that length it may still end; with a byte more it may not."""
+    size = MAX_TAIL - 4 * 5
+    body = size // 4
+    record = b"\x17\x03\x03" + body.to_bytes(2, "big") + b"x" * body
+    tail = Tail()
+    assert tail.plain(record * 4) == b""
+
+    with pytest.raises(NotARecordError, match=r"^TLS goes on where it should have ended$"):
+        tail.plain(b"\x17")
 
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])
