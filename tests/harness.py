@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from _typeshed import FileDescriptorLike
+
 PATIENCE = 15.0
 """Seconds that a test waits for a state; far more than it takes, even on a busy machine."""
 
@@ -30,6 +33,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = PATI
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what}")
         time.sleep(0.01)
+
+
+def readable(file: FileDescriptorLike, timeout: float) -> bool:
+    """Wait until there is something to read; say whether there is. At any descriptor number."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(max(timeout, 0) * 1000))
 
 
 def free_port() -> int:

@@ -49,8 +49,8 @@ def test_a_late_reply_is_nobodys(up: Network) -> None:
         async with aio.Connection("msul2", sockets=up.sockets) as connection:
             with pytest.raises(TimedOutError):
                 await connection.reply(b"delay:400:late", timeout=0.2)
-            task = asyncio.create_task(connection.reply(b"delay:300:later"))
-            await asyncio.sleep(0.1)
+            task = asyncio.create_task(connection.reply(b"delay:3000:later"))
+            await asyncio.sleep(0)  # it begins at once, and has the connection then
             with pytest.raises(RuntimeError, match="needs its own"):
                 await connection.reply(b"other")
             task.cancel()

@@ -77,7 +77,7 @@ gevent.sleep(0.05)
 
 
 def test_an_error_that_ends_the_process_still_ends_it() -> None:
-    """A SystemExit in a greenlet reaches the main greenlet, as without us, and is logged."""
+    """A SystemExit in a greenlet reaches the main greenlet, as without us."""
     events = run(
         """
 try:

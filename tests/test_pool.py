@@ -435,7 +435,7 @@ def test_a_stopped_lond_goes_on_where_it_was(net: Network) -> None:
     lond.process.send_signal(signal.SIGSTOP)
     with net.client("msul2") as client:
         client.send(b"echo:patient\n")
-        time.sleep(0)
+        wait_until(lambda: net.status("msul2")["busy"] == 1, "it is under way")
         lond.process.send_signal(signal.SIGCONT)
 
         assert client.line() == b"patient\n"

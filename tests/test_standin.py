@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 from click.testing import CliRunner
+from harness import readable
 
 from lonc_gevent.rules.cipher import Cipher
 from lonc_gevent.rules.handshake import Handshake
@@ -37,7 +37,7 @@ def running(*options: str) -> Iterator[int]:
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            assert select.select([process.stdout], [], [], DEADLINE)[0], "not ready in time"
+            assert readable(process.stdout, DEADLINE), "not ready in time"
             ready = process.stdout.readline()
             assert ready.startswith(b"ready "), process.stderr.read()
             yield int(ready.split()[1])
@@ -87,7 +87,7 @@ class Client:
 
     def silent(self, seconds: float = 0.2) -> bool:
         """Tell whether nothing comes, not even the end, for a while."""
-        return not select.select([self.sock], [], [], seconds)[0]
+        return not readable(self.sock, seconds)
 
 
 @pytest.fixture(scope="module")

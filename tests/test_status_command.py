@@ -9,7 +9,6 @@ import json
 import os
 import pty
 import re
-import select
 import struct
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from harness import PATIENCE
+from harness import PATIENCE, readable
 from rich.cells import cell_len
 from rich.console import Console
 from unixhttp import http
@@ -200,7 +199,7 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         while text not in self.output:
             left = deadline - time.monotonic()
-            ready = select.select([self.end], [], [], max(left, 0))[0]
+            ready = readable(self.end, left)
             assert ready, f"no {text!r} in {self.output!r}"
             try:
                 self.output += os.read(self.end, 65536).decode(errors="replace")
