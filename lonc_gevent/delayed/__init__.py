@@ -2,7 +2,8 @@
 """Delayed requests: the directory on disk, and sending what waits there once its host is back.
 
 directory.py   the directory: open without following links, write whole files, put files away
-spool.py       one request's way through it: look, seal, claim, done, quarantine
+look.py        one look at one file: whether it can be trusted, and what it holds
+spool.py       one request's way through it: seal, claim, done, quarantine
 scan.py        the look through the whole directory, in slices
 listing.py     what a person sees of it (`lonc-gevent delayed`)
 hostreplay.py  the greenlet that sends one host's files, in order

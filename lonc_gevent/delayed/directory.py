@@ -167,13 +167,17 @@ class SpoolDirectory:
         os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         return True
 
+    def open_file(self, name: str, *, quarantined: bool = False) -> int:
+        """Open a file to read it, a link not followed, and nothing waited for. Raises OSError."""
+        return os.open(name, _READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
+
     def read(self, name: str, limit: int, *, quarantined: bool = False) -> bytes:
         """Return at most `limit` bytes of a regular file. Raises OSError."""
-        fd = os.open(name, _READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return b""
-            return _read(file.fileno(), limit)
+        fd = self.open_file(name, quarantined=quarantined)
+        try:
+            return read_open(fd, limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        finally:
+            os.close(fd)
 
     def write_new(self, data: bytes, folder: int, times: tuple[int, int] | None = None) -> str:
         """Write a synced file under a name of its own, and return the name. Raises OSError.
@@ -252,7 +256,7 @@ class SpoolDirectory:
         except OSError:
             return Note()
         with os.fdopen(fd, "rb", buffering=0):
-            return Note.from_bytes(_read(fd, MAX_NOTE))
+            return Note.from_bytes(read_open(fd, MAX_NOTE))
 
     def write_note(self, name: str, note: Note) -> None:
         """Remember it. Raises OSError."""
@@ -290,7 +294,8 @@ def free_name(name: str, folder: int) -> str:
     return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
 
 
-def _read(fd: int, limit: int) -> bytes:
+def read_open(fd: int, limit: int) -> bytes:
+    """Return at most `limit` bytes of an open file. Raises OSError."""
     pieces = []
     while limit > 0:
         piece = os.read(fd, min(limit, 1 << 20))

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from .spool import Found, Spool
+    from .look import Found
+    from .spool import Spool
 
 SLICE: Final = 0.0005
 """Seconds of work between two rests. Not more: a thread that asks for the interpreter while this
