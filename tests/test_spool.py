@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lonc_gevent.delayed.spool import Spool
+from lonc_gevent.delayed.spool import Spool, record
 from lonc_gevent.rules.delayed import Verdict
 
 if TYPE_CHECKING:
@@ -73,3 +74,44 @@ def test_a_file_that_is_exchanged_while_it_is_looked_at(
 
     assert (found.verdict, found.reason) == (Verdict.BAD, "writable_by_others")
     assert found.request == b""
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    """Give os.umask, and set the umask back at the end."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+def test_modes_do_not_depend_on_the_umask(directory: Path, umask: Callable[[int], int]) -> None:
+    """While sockets are bound, the umask takes all bits: what is made then is ours all the same."""
+    log = directory.with_name("perm.log")
+    spool = Spool(directory, settle=1.0)
+    umask(0o777)
+
+    spool.open()
+    new = spool.directory.write_new(b"x", spool.directory.fd)
+    spool.note_attempt(NAME, 1)
+    record(str(log), b"1:S:h:x\n")
+
+    umask(0o022)
+    paths = [log, *(directory / n for n in (new, ".lonc.lock", f".notes/{NAME}"))]
+    folders = [directory / ".notes", directory / "quarantine"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+    spool.close()
+    spool.close()
+
+
+def test_a_perm_log_of_others_keeps_its_mode(tmp_path: Path) -> None:
+    """What others made for all to write to stays as they made it."""
+    log = tmp_path / "perm.log"
+    log.touch()
+    log.chmod(0o620)
+
+    record(str(log), b"1:S:h:x\n")
+
+    assert stat.S_IMODE(log.stat().st_mode) == 0o620
+    assert log.read_bytes() == b"1:S:h:x\n"

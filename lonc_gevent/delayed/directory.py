@@ -5,6 +5,9 @@ All names are looked up from its descriptor, and no symbolic link is followed: n
 part of the directory's own path, nor anything in it. What must survive a crash is synced: first
 the file, then the directory that names it. Everything here blocks: call it in a thread.
 
+What is made here gets its mode by a second call: while the thread with the hub binds sockets
+(listeners.py), the umask of the whole process leaves nobody any bit.
+
     <time>.<count>.<pid>.<middle>.<host id>   a delayed request
     .new.*                                    one that is being written, or sealed
     .lonc.lock                                held by the daemon that replays
@@ -39,6 +42,7 @@ MAX_NOTE: Final = 100
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -106,11 +110,21 @@ class SpoolDirectory:
     def _folder(self, name: str) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=self.fd)
+            self._allow_us(name)
         return self._keep(os.open(name, _DIRECTORY, dir_fd=self.fd))
+
+    def _allow_us(self, folder: str) -> None:
+        """Give a folder that was just made the mode that the umask may have taken from it."""
+        fd = os.open(folder, _PLACE, dir_fd=self.fd)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod wants one that is read from
+        finally:
+            os.close(fd)
 
     def _lock(self, name: str) -> None:
         flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._lock_fd = self._keep(os.open(name, flags, 0o600, dir_fd=self.fd))
+        give_mode(self._lock_fd)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -191,6 +205,7 @@ class SpoolDirectory:
         fd = os.open(name, _MAKE, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb", buffering=0) as file:
+                os.fchmod(fd, 0o600)
                 view = memoryview(data)
                 half = len(data) // 2
                 view = view[file.write(view[:half]) :]
@@ -292,6 +307,12 @@ def free_name(name: str, folder: int) -> str:
         return name
     # A name that gets too long loses its end: the file is kept all the same.
     return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
+
+
+def give_mode(fd: int) -> None:
+    """Give a file that may just have been made with mode 0600 what the umask took from it."""
+    if not os.fstat(fd).st_mode & stat.S_IRWXU:
+        os.fchmod(fd, 0o600)
 
 
 def read_open(fd: int, limit: int) -> bytes:

@@ -25,7 +25,7 @@ from lonc_gevent.rules.seal import NONCE_BYTES
 from lonc_gevent.rules.settings import LOCK_NAME
 from lonc_gevent.rules.wire import encrypted_part
 
-from .directory import SpoolDirectory, exists
+from .directory import SpoolDirectory, exists, give_mode
 from .look import Looker
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ def record(perm_log: str, line: bytes) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(perm_log, flags, 0o600)
     try:
+        give_mode(fd)
         if os.write(fd, line) != len(line):
             raise OSError(0, "only part of a line could be written")
     finally:
