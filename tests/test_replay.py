@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import Network, network, wait_until
+from users import SHARED, WEB, as_user, only_root, unprivileged
 
 from lonc_gevent.client.delayed import delay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETTLE = 0.3
@@ -282,6 +283,43 @@ def test_files_of_users_that_are_allowed(net: Network, directory: Path) -> None:
     wait_until(is_empty(directory), "it is sent")
 
     assert lond.received == [b"echo:y"]
+
+
+@pytest.fixture
+def group() -> Iterator[int]:
+    """Give a group that we, and what we start, are in for a while."""
+    before = os.getgroups()
+    os.setgroups([SHARED])
+    yield SHARED
+    os.setgroups(before)
+
+
+@only_root
+def test_web_processes_of_another_user(net: Network, directory: Path, group: int) -> None:
+    """What they write for the daemon is sent; what it may not read, it leaves where it is."""
+    net.tables["sockets"] = {"allow_uids": [0, WEB]}
+    net.directory.chmod(0o711)
+    os.chown(directory, -1, group)
+    directory.chmod(0o770)
+    lond = net.add("msul2")
+    with as_user(WEB, group):
+        delay(b"echo:1", "msul2", directory)
+        private = delay(b"echo:2", "msul2", directory)
+        private.chmod(0o600)
+        delay(b"echo:3", "msul2", directory)
+    unprivileged(net.start)
+
+    net.wait_for("delayed_trouble", error="cannot read a file: Permission denied")
+    wait_until(lambda: names(directory) == [private.name], "the others are sent")
+    assert lond.received == [b"echo:1", b"echo:3"]
+    assert b" unreadable " in unprivileged(lambda: net.command("delayed", "list")).stdout
+    with as_user(WEB, group):
+        private.chmod(0o640)
+
+    wait_until(is_empty(directory), "it is sent")
+    assert lond.received == [b"echo:1", b"echo:3", b"echo:2"]
+    assert not net.find("delayed_quarantined")
+    assert len(net.find("delayed_trouble")) == 1, "once a minute is enough"
 
 
 def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: Path) -> None:

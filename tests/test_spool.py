@@ -9,7 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 
+from lonc_gevent.delayed import scan
+from lonc_gevent.delayed.scan import Scanner
 from lonc_gevent.delayed.spool import Spool, record
 from lonc_gevent.rules.delayed import Verdict
 
@@ -115,3 +118,116 @@ def test_a_perm_log_of_others_keeps_its_mode(tmp_path: Path) -> None:
 
     assert stat.S_IMODE(log.stat().st_mode) == 0o620
     assert log.read_bytes() == b"1:S:h:x\n"
+
+
+@pytest.fixture
+def shared(short_path: Path) -> Iterator[Spool]:
+    """Give a spool of a user who is not root, in a directory that web processes write to."""
+    directory = shared_directory(short_path, DAEMON, SHARED)
+    made = Spool(directory, uids=frozenset({WEB}), settle=1.0)
+    with as_user(DAEMON, SHARED):
+        made.open()
+    yield made
+    made.close()
+    made.close()
+
+
+def put_as_web(directory: Path, name: str = NAME, *, mode: int) -> Path:
+    """Write a file as a web process of another user does."""
+    path = put(directory, name)
+    path.chmod(mode)
+    os.chown(path, WEB, SHARED)
+    return path
+
+
+@only_root
+@pytest.mark.parametrize(
+    ("mode", "verdict", "reason"),
+    [
+        (0o640, Verdict.READY, ""),
+        (0o600, Verdict.UNREADABLE, "Permission denied"),
+        (0o602, Verdict.BAD, "writable_by_others"),
+    ],
+)
+def test_a_file_of_a_trusted_user(shared: Spool, mode: int, verdict: Verdict, reason: str) -> None:
+    """What its owner only forgot to let us read is not bad."""
+    put_as_web(shared.path, mode=mode)
+
+    with as_user(DAEMON, SHARED):
+        found = shared.look(NAME, LIMIT, time.time() + 10)
+
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+@only_root
+def test_a_file_of_somebody_else_that_cannot_be_read(shared: Spool) -> None:
+    """It is not to be trusted, whether it can be read or not."""
+    os.chown(put(shared.path), WEB + 7, SHARED)
+
+    with as_user(DAEMON, SHARED):
+        found = shared.look(NAME, LIMIT, time.time() + 10)
+
+    assert (found.verdict, found.reason) == (Verdict.BAD, "foreign_owner")
+
+
+@only_root
+@pytest.mark.parametrize("mode", [0o640, 0o600])
+def test_the_clock_was_set_back_and_the_file_is_not_ours(shared: Spool, mode: int) -> None:
+    """Its time cannot be mended: it is young until the clock has caught up with it."""
+    put_as_web(shared.path, mode=mode)
+
+    with as_user(DAEMON, SHARED):
+        found = shared.look(NAME, LIMIT, time.time() - 3600)
+
+    assert found.verdict is Verdict.YOUNG
+    assert found.age < -3500
+
+
+def test_the_clock_was_set_back(spool: Spool, directory: Path) -> None:
+    """A file of our own settles from now on, as if it had just been written."""
+    path = put(directory, age=-3600)
+
+    found = spool.look(NAME, LIMIT, time.time() - 3600)
+
+    assert (found.verdict, found.age) == (Verdict.YOUNG, 0.0)
+    assert abs(path.stat().st_mtime - time.time()) < 60
+
+
+@only_root
+def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
+    """It says so and moves nothing; the others get their turn; once readable, the file does."""
+    path = put_as_web(shared.path, mode=0o600)
+    put_as_web(shared.path, "1.1.2.echo.msul2", mode=0o640)
+    scanner = Scanner(shared)
+    now = time.time() + 10
+
+    with as_user(DAEMON, SHARED):
+        for later in (0, 10):
+            found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + later)
+            assert found.windows == {"msul2": ["1.1.2.echo.msul2"]}
+            assert found.waiting["msul2"] == 2
+            assert found.put_away == []
+            assert found.trouble == "cannot read a file: Permission denied"
+    path.chmod(0o640)
+    with as_user(DAEMON, SHARED):
+        found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + 20)
+
+    assert found.windows == {"msul2": [NAME, "1.1.2.echo.msul2"]}
+    assert found.trouble == ""
+
+
+def test_more_files_are_left_than_are_remembered(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are unfinished, they never take the places of those that can be sent."""
+    monkeypatch.setattr(scan, "MAX_LEFT", 2)
+    for i in range(5):
+        put(directory, f"1.1.{i}.echo.msul2", b"echo:ha")
+    put(directory, "1.1.9.echo.msul2")
+    scanner = Scanner(spool)
+
+    for later in (10, 20, 30):
+        found = scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time() + later)
+
+        assert found.windows == {"msul2": ["1.1.9.echo.msul2"]}
+        assert found.waiting["msul2"] == 6

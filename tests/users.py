@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 WEB = 12345
@@ -21,6 +23,13 @@ DAEMON = 12346
 
 SHARED = 23456
 """A group that both may be in."""
+
+PR_CAPBSET_DROP = 24
+CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
+CAP_FOWNER = 3
+
+T = TypeVar("T")
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
@@ -38,6 +47,24 @@ def as_user(uid: int, *groups: int) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(group)
         os.setgroups(before)
+
+
+def unprivileged(function: Callable[[], T]) -> T:
+    """Call a function whose child processes are root's, and heed the modes of files all the same.
+
+    They need not be another user: his Python may be out of his reach.
+    """
+    libc = ctypes.CDLL(None)
+
+    def call() -> T:
+        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER):
+            if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+                pytest.skip("we may not give privileges up")
+        return function()
+
+    # What is dropped is dropped by one thread, and by what it starts.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 def shared_directory(parent: Path, uid: int, gid: int) -> Path:

@@ -198,6 +198,10 @@ class HostReplay:
         found = claim.found
         if found.verdict is Verdict.READY:
             self._send(name, claim)
+        elif found.verdict is Verdict.UNREADABLE:
+            self._put_off(name, f"cannot read a file: {found.reason}")
+        elif found.age < -spool.settle:
+            self._put_off(name, "a file of another user is dated ahead of the clock")
         elif found.verdict is Verdict.YOUNG:
             # Its turn comes before that of all others, even if they are older by their dates.
             self._wait(max(LIVE_POLL, min(spool.settle - found.age, MAX_WAIT)))
@@ -285,6 +289,11 @@ class HostReplay:
             stats.delayed_waiting = max(stats.delayed_waiting - moved, 0)
             if moved:
                 self.owner.log_quarantined(name, self.pool.host.id, reason, attempts)
+        self._drop(name)
+
+    def _put_off(self, name: str, error: str) -> None:
+        """Leave a file until the next look through the directory; those behind it go on."""
+        self.owner.trouble("delayed_trouble", error)
         self._drop(name)
 
     def _drop(self, name: str) -> None:

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class Found(NamedTuple):
     """What a look at a file found.
 
-    reason   why it is BAD, in one word
+    reason   why it is BAD, in one word; why it is UNREADABLE, in the system's words
     request  the request line in clear, for READY
     sealed   whether it is sealed on disk
     status   what the file system says, None for GONE
-    age      seconds since it was last written
+    age      seconds since it was last written; below zero if its times lie ahead of the clock, and
+             it is not ours to mend them
     """
 
     verdict: Verdict
@@ -58,13 +59,12 @@ class Looker:
         """Look at a file; `max_bytes` is the longest request line. Never raises OSError."""
         try:
             fd = directory.open_file(name)
-        except OSError:
-            return self._unopened(directory, name, now)
+        except OSError as error:
+            return self._unopened(directory, name, now, error)
         try:
             found = self._outside(os.fstat(fd), now)
             if found.age < 0:
-                os.utime(fd)
-                return found._replace(age=0.0)
+                return _mended(found, fd)
             if found.verdict is not Verdict.READY:
                 return found
             data = read_open(fd, sealed_size(max_bytes) + 1)
@@ -80,26 +80,28 @@ class Looker:
             raise UnsealError("no_key")
         return self._key.open(data, os.fsencode(name_before(name)))
 
-    def _unopened(self, directory: SpoolDirectory, name: str, now: float) -> Found:
+    def _unopened(self, directory: SpoolDirectory, name: str, now: float, error: OSError) -> Found:
         """Look at what does not open: a link, a socket, a file whose mode is its owner's."""
         try:
             found = self._outside(directory.status(name), now)
             if found.age < 0:
-                os.utime(name, dir_fd=directory.fd, follow_symlinks=False)
-                return found._replace(age=0.0)
+                return _mended(found, name, directory.fd)
         except FileNotFoundError:
             return Found(Verdict.GONE)
         except OSError:
             return Found(Verdict.BAD, "unreadable")
-        if found.verdict is Verdict.READY:
-            return found._replace(verdict=Verdict.BAD, reason="unreadable")
-        return found
+        if found.verdict is not Verdict.READY:
+            return found
+        if isinstance(error, PermissionError):
+            # Who wrote it is trusted, and meant it to be sent: its mode or group can be mended.
+            reason = error.strerror or type(error).__name__
+            return found._replace(verdict=Verdict.UNREADABLE, reason=reason)
+        return found._replace(verdict=Verdict.BAD, reason="unreadable")
 
     def _outside(self, status: os.stat_result, now: float) -> Found:
         """Judge by what the file system says: YOUNG, BAD, or READY to be read.
 
-        An age below zero: the clock was set back, and it would stay young for as long as it was
-        ahead. It is to be given the time that it is now.
+        An age below zero: the clock was set back (see `_mended`).
         """
         age = age_of(now, status.st_mtime, status.st_ctime)
         if age is None:
@@ -132,3 +134,16 @@ class Looker:
             verdict, reason = Verdict.BAD, "unfinished"
         request = data if verdict is Verdict.READY else b""
         return Found(verdict, reason, request, sealed, found.status, found.age)
+
+
+def _mended(found: Found, file: int | str, folder: int | None = None) -> Found:
+    """Give a file whose times lie ahead the time that it is now: it settles from here on.
+
+    A file of another user stays as it is, and young until the clock has caught up with it. Raises
+    OSError.
+    """
+    try:
+        os.utime(file, dir_fd=folder, follow_symlinks=folder is None)
+    except PermissionError:
+        return found
+    return found._replace(age=0.0)

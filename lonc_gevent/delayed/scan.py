@@ -44,11 +44,14 @@ MAX_NAMES: Final = 50_000
 MAX_PUT_AWAY: Final = 1000
 """Files moved to quarantine in one scan; the rest waits for the next."""
 
-MAX_UNFINISHED: Final = 10_000
-"""Files without a newline that are looked at again in each scan."""
+MAX_LEFT: Final = 10_000
+"""Files left for later, unfinished or unreadable, that the next scan knows to look at again; with
+more of them, it looks at all there are."""
 
 SEAL_SECONDS: Final = 2.0
 """Seconds of a scan that may go into sealing, where each file is synced."""
+
+_LEFT = (Verdict.UNFINISHED, Verdict.UNREADABLE)
 
 
 class PutAway(NamedTuple):
@@ -72,7 +75,7 @@ class Scan:
     put_away: list[PutAway] = field(default_factory=list)
     sealed: int = 0
     trouble: str = ""
-    """What kept a file from being sealed or put away; "" if nothing did."""
+    """What kept a file from being read, sealed or put away; "" if nothing did."""
 
 
 class Windows:
@@ -105,7 +108,7 @@ class Scanner:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._looked_until = 0.0
-        self._unfinished: set[str] = set()
+        self._left: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Scanner {self.spool!r}>"
@@ -122,29 +125,20 @@ class Scanner:
         found = Scan(opened=self.spool.open())
         if found.opened or now < self._looked_until:
             self._looked_until = 0.0
-            self._unfinished.clear()
+            self._left.clear()
             self.spool.directory.forget_strays()
         round_ = _Round(self, found, known, limits, now)
         round_.run()
         found.windows = round_.windows.sorted()
+        if not self.spool.cancelled:
+            self._left = round_.left
         if round_.complete:
             self._looked_until = now - self.spool.settle - 1.0
         return found
 
     def is_new(self, name: str, status: os.stat_result) -> bool:
         """Say whether a file must be looked into."""
-        return status.st_ctime >= self._looked_until or name in self._unfinished
-
-    def note_unfinished(self, name: str, *, unfinished: bool) -> None:
-        """Look at the file again next time, or no more."""
-        if not unfinished:
-            self._unfinished.discard(name)
-        elif len(self._unfinished) < MAX_UNFINISHED:
-            self._unfinished.add(name)
-
-    def is_unfinished(self, name: str) -> bool:
-        """Say whether the last look found no newline."""
-        return name in self._unfinished
+        return status.st_ctime >= self._looked_until or name in self._left
 
 
 class _Round:
@@ -167,6 +161,8 @@ class _Round:
         self.windows = Windows(max(20, min(MAX_WINDOW, MAX_NAMES // max(len(limits), 1))))
         self.complete = True
         """Whether all that is new was looked into."""
+        self.left: set[str] = set()
+        """The files to be looked at again next time, even if they have not changed."""
         self._sealing = 0.0
         self._work_until = 0.0
 
@@ -218,7 +214,9 @@ class _Round:
         name = entry.name
         if self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
             found = self.spool.look(name, self.limits[host], self.now)
-            self.scanner.note_unfinished(name, unfinished=found.verdict is Verdict.UNFINISHED)
+            if found.verdict in _LEFT:
+                self._leave(name, host, found)
+                return
             if found.verdict is Verdict.GONE:
                 return
             if found.verdict is Verdict.BAD and self._put_away(name, host, found.reason):
@@ -226,8 +224,17 @@ class _Round:
             if self.spool.needs_seal(found):
                 self._seal(name, found)
         self.found.waiting[host] += 1
-        if not self.scanner.is_unfinished(name):
-            self.windows.add(host, name)
+        self.windows.add(host, name)
+
+    def _leave(self, name: str, host: str, found: Found) -> None:
+        """Count a file whose turn has not come, and look at it again next time."""
+        self.found.waiting[host] += 1
+        if len(self.left) < MAX_LEFT:
+            self.left.add(name)
+        else:
+            self.complete = False
+        if found.verdict is Verdict.UNREADABLE:
+            self.found.trouble = f"cannot read a file: {found.reason}"
 
     def _seal(self, name: str, found: Found) -> None:
         if self._sealing >= SEAL_SECONDS:

@@ -51,6 +51,7 @@ class Verdict(Enum):
     READY = "ready"  # send it when its turn comes
     YOUNG = "young"  # its writer may still check it
     UNFINISHED = "unfinished"  # empty or without a newline: its writer may still be at work
+    UNREADABLE = "unreadable"  # it may not be read now: left where it is, and told
     BAD = "bad"  # it goes to quarantine
     GONE = "gone"  # there is no such file any more
 
