@@ -150,6 +150,8 @@ class Daemon:
         prepare_directory(directory, names)
         self._lock = DirectoryLock(directory, self.shard, inherited.locks)
         self._prepare_credentials()
+        # Before anybody can be told con_lost: that is when a web process looks for it.
+        self.replayer.prepare(group_id(self.settings.sockets.group))
         sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
         self.hosts.open(sockets)
         for path, (fd, inode) in sockets.items():  # nobody's any more
@@ -161,7 +163,6 @@ class Daemon:
         gevent.spawn(self.keeper.run)
         self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
-        self.replayer.prepare(group_id(self.settings.sockets.group))
         self.replayer.start()
         # What is there now stays for years: the collector need not look through it, for 10 ms and
         # more, each time that it looks for what can go.

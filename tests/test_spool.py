@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 from lonc_gevent.delayed import scan
 from lonc_gevent.delayed.scan import Scanner
 from lonc_gevent.delayed.spool import Spool, record
+from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import Verdict
 
 if TYPE_CHECKING:
@@ -231,3 +233,29 @@ def test_more_files_are_left_than_are_remembered(
 
         assert found.windows == {"msul2": ["1.1.9.echo.msul2"]}
         assert found.waiting["msul2"] == 6
+
+
+@only_root
+@pytest.mark.parametrize("mode", [0o750, 0o700])
+def test_a_directory_that_we_may_not_use(short_path: Path, mode: int) -> None:
+    """One that a web process made, say: one line tells whose it is, and what to do."""
+    directory = shared_directory(short_path, WEB, SHARED)
+    directory.chmod(mode)
+    spool = Spool(directory, uids=frozenset({WEB}), settle=1.0)
+
+    with as_user(DAEMON, SHARED), pytest.raises(SpoolError) as caught:
+        spool.open()
+
+    assert str(caught.value) == (
+        f"uid {DAEMON} may not write to it (uid {WEB}, gid {SHARED}, mode {mode:04o}): "
+        "chown it, or chgrp and chmod 0770"
+    )
+
+
+def test_a_file_system_that_is_read_only(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is not the directory's mode that is to be mended."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+
+    with pytest.raises(SpoolError, match=r"^its file system is read-only$"):
+        spool.directory.check()

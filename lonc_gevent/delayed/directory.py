@@ -84,7 +84,7 @@ class SpoolDirectory:
             self.notes_fd = self._folder(NOTES)
         except OSError as error:
             self.close()
-            raise SpoolError(_reason(error)) from None
+            raise SpoolError(self._reason(error)) from None
         except SpoolError:
             self.close()
             raise
@@ -140,7 +140,7 @@ class SpoolDirectory:
             there = self.path.lstat()
             writable = os.access(".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
         except OSError as error:
-            raise SpoolError(_reason(error)) from None
+            raise SpoolError(self._reason(error)) from None
         if (there.st_ino, there.st_dev) != (info.st_ino, info.st_dev):
             raise SpoolError("another directory stands in its place")
         if info.st_uid not in self._owners:
@@ -148,7 +148,17 @@ class SpoolDirectory:
         if info.st_mode & stat.S_IWOTH:
             raise SpoolError("others may write to it")
         if not writable:
-            raise SpoolError("it may not be written to")
+            if os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
+                raise SpoolError("its file system is read-only")
+            raise SpoolError(_no_entry(info))
+
+    def _reason(self, error: OSError) -> str:
+        if isinstance(error, PermissionError):
+            with suppress(OSError):
+                return _no_entry(self.path.lstat())
+        if isinstance(error, NotADirectoryError):
+            return "it is no directory, or a symbolic link"
+        return error.strerror or type(error).__name__
 
     def fault(self, point: str) -> None:
         """Die here, if a test wants it."""
@@ -327,7 +337,8 @@ def read_open(fd: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, NotADirectoryError):
-        return "it is no directory, or a symbolic link"
-    return error.strerror or type(error).__name__
+def _no_entry(status: os.stat_result) -> str:
+    """Say why we cannot work in a directory, and what to do about it."""
+    mode = stat.S_IMODE(status.st_mode)
+    owner = f"uid {status.st_uid}, gid {status.st_gid}, mode {mode:04o}"
+    return f"uid {os.geteuid()} may not write to it ({owner}): chown it, or chgrp and chmod 0770"
