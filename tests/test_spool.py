@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 import time
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 
 from lonc_gevent.delayed import scan
+from lonc_gevent.delayed.directory import SpoolDirectory
 from lonc_gevent.delayed.scan import Scanner
 from lonc_gevent.delayed.spool import Spool, record
 from lonc_gevent.errors import SpoolError
@@ -259,3 +262,90 @@ def test_a_file_system_that_is_read_only(spool: Spool, monkeypatch: pytest.Monke
 
     with pytest.raises(SpoolError, match=r"^its file system is read-only$"):
         spool.directory.check()
+
+
+def failing_to_open(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let each attempt to open a file of this name fail."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    before_opening(monkeypatch, name, fail)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENOSYS]
+)
+def test_what_says_nothing_of_the_file(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No descriptor left, say: the file is as good as before, and nobody judges it now."""
+    put(directory)
+    failing_to_open(monkeypatch, NAME, number)
+
+    for look in (spool.look, spool.claim):
+        with pytest.raises(SpoolError, match=re.escape(os.strerror(number))):
+            look(NAME, LIMIT, time.time())
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_what_keeps_one_file_from_being_read(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """A bad place on the disk, say: the file is left where it is, and the others go on."""
+    put(directory)
+    if call == "open":
+        failing_to_open(monkeypatch, NAME, number)
+    else:
+
+        def fail(*_: object) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "read", fail)
+
+    found = spool.look(NAME, LIMIT, time.time())
+
+    assert (found.verdict, found.reason) == (Verdict.UNREADABLE, os.strerror(number))
+
+
+def in_order(directory: SpoolDirectory, folder: str = ".") -> Iterator[SimpleNamespace]:
+    """Give the entries of a directory in the order of their names, hidden ones last."""
+    for path in sorted((directory.path / folder).iterdir(), key=lambda p: (p.name[0] == ".", p)):
+        yield SimpleNamespace(name=path.name, stat=path.stat)
+
+
+def test_a_scan_without_descriptors_moves_nothing(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells how many wait and whose turn is next by their names, and looks again next time."""
+    scanner = Scanner(spool)
+    put(directory, "1.1.7.echo.msul2", b"echo:ha")
+    scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time())
+    names = [f"1.1.{i}.echo.msul2" for i in range(5)]
+    for name in names:
+        put(directory, name, b"several\nlines\n")
+    put(directory, "no request")
+    put(directory, ".new.1")
+    now = time.time() + 2 * 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "quarantine", lambda *_: pytest.fail("something is moved"))
+        patch.setattr(SpoolDirectory, "remove", lambda *_: pytest.fail("something is removed"))
+        patch.setattr(SpoolDirectory, "entries", in_order)
+        failing_to_open(patch, names[0], errno.EMFILE)
+        for name in names[1:]:
+            before_opening(patch, name, lambda: pytest.fail("one more is tried"))
+
+        found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now)
+
+    assert found.windows == {"msul2": names}
+    assert found.waiting["msul2"] == len(names) + 1
+    assert found.trouble == "cannot look into files: Too many open files"
+    assert found.put_away == []
+
+    found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + 10)
+
+    assert len(found.put_away) == len(names) + 2
+    assert found.quarantined["msul2"] == len(names) + 1
+    assert (found.trouble, found.windows) == ("", {})
+    assert not (directory / ".new.1").exists()

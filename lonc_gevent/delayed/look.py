@@ -7,11 +7,12 @@ the directory may put another file in its place at any moment, but not in place 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from lonc_gevent.errors import UnsealError
+from lonc_gevent.errors import SpoolError, UnsealError
 from lonc_gevent.rules.delayed import UNFINISHED_AGE, Verdict, age_of, judge, name_before
 from lonc_gevent.rules.seal import is_sealed, sealed_size
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from lonc_gevent.rules.seal import SealKey
 
     from .directory import SpoolDirectory
+
+
+_OF_THE_FILE = frozenset(
+    {
+        errno.ELOOP,  # a link
+        errno.ENXIO,  # a socket, a device that is not there
+        errno.ENODEV,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,  # its place on the disk cannot be read
+        errno.ESTALE,  # a file server has lost it
+    }
+)
+"""What an error says of this one file. All else, such as having no descriptor left, says something
+of us or of the machine, and nothing against the file."""
 
 
 class Found(NamedTuple):
@@ -56,7 +72,10 @@ class Looker:
         self._key = key
 
     def look(self, directory: SpoolDirectory, name: str, max_bytes: int, now: float) -> Found:
-        """Look at a file; `max_bytes` is the longest request line. Never raises OSError."""
+        """Look at a file; `max_bytes` is the longest request line.
+
+        Raises SpoolError if nothing can be said of it now, and never OSError.
+        """
         try:
             fd = directory.open_file(name)
         except OSError as error:
@@ -68,8 +87,8 @@ class Looker:
             if found.verdict is not Verdict.READY:
                 return found
             data = read_open(fd, sealed_size(max_bytes) + 1)
-        except OSError:
-            return Found(Verdict.BAD, "unreadable")  # the medium is bad
+        except OSError as error:
+            return _unreadable(error)
         finally:
             os.close(fd)
         return self._inside(found, name, data, max_bytes)
@@ -82,21 +101,19 @@ class Looker:
 
     def _unopened(self, directory: SpoolDirectory, name: str, now: float, error: OSError) -> Found:
         """Look at what does not open: a link, a socket, a file whose mode is its owner's."""
+        if isinstance(error, FileNotFoundError):
+            return Found(Verdict.GONE)
+        unreadable = _unreadable(error)
         try:
             found = self._outside(directory.status(name), now)
             if found.age < 0:
                 return _mended(found, name, directory.fd)
         except FileNotFoundError:
             return Found(Verdict.GONE)
-        except OSError:
-            return Found(Verdict.BAD, "unreadable")
-        if found.verdict is not Verdict.READY:
-            return found
-        if isinstance(error, PermissionError):
-            # Who wrote it is trusted, and meant it to be sent: its mode or group can be mended.
-            reason = error.strerror or type(error).__name__
-            return found._replace(verdict=Verdict.UNREADABLE, reason=reason)
-        return found._replace(verdict=Verdict.BAD, reason="unreadable")
+        except OSError as error_of_status:
+            return _unreadable(error_of_status)
+        # Who wrote it is trusted, and meant it to be sent; its mode or group can be mended.
+        return unreadable if found.verdict is Verdict.READY else found
 
     def _outside(self, status: os.stat_result, now: float) -> Found:
         """Judge by what the file system says: YOUNG, BAD, or READY to be read.
@@ -134,6 +151,14 @@ class Looker:
             verdict, reason = Verdict.BAD, "unfinished"
         request = data if verdict is Verdict.READY else b""
         return Found(verdict, reason, request, sealed, found.status, found.age)
+
+
+def _unreadable(error: OSError) -> Found:
+    """Tell what an error says of a file. Raises SpoolError if it says nothing."""
+    reason = error.strerror or type(error).__name__
+    if error.errno not in _OF_THE_FILE:
+        raise SpoolError(reason) from None
+    return Found(Verdict.UNREADABLE, reason)
 
 
 def _mended(found: Found, file: int | str, folder: int | None = None) -> Found:

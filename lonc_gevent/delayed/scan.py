@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import (
     QUARANTINE,
     UNFINISHED_AGE,
@@ -130,7 +131,7 @@ class Scanner:
         round_ = _Round(self, found, known, limits, now)
         round_.run()
         found.windows = round_.windows.sorted()
-        if not self.spool.cancelled:
+        if not (self.spool.cancelled or round_.blind):
             self._left = round_.left
         if round_.complete:
             self._looked_until = now - self.spool.settle - 1.0
@@ -138,7 +139,11 @@ class Scanner:
 
     def is_new(self, name: str, status: os.stat_result) -> bool:
         """Say whether a file must be looked into."""
-        return status.st_ctime >= self._looked_until or name in self._left
+        return status.st_ctime >= self._looked_until or self.is_left(name)
+
+    def is_left(self, name: str) -> bool:
+        """Say whether the last look left the file for later."""
+        return name in self._left
 
 
 class _Round:
@@ -163,11 +168,17 @@ class _Round:
         """Whether all that is new was looked into."""
         self.left: set[str] = set()
         """The files to be looked at again next time, even if they have not changed."""
+        self.blind = False
+        """Whether files cannot be looked into now: the rest is counted, and nothing is moved."""
         self._sealing = 0.0
         self._work_until = 0.0
 
     def run(self) -> None:
         directory = self.spool.directory
+        # First: it takes a descriptor, and must not fail once something was moved and not told.
+        for entry in directory.entries(QUARANTINE):
+            self.found.quarantined[host_of(entry.name) or ""] += 1
+            self._rest()
         for entry in directory.entries():
             try:
                 self._entry(entry)
@@ -178,9 +189,6 @@ class _Round:
             if self.spool.cancelled:
                 self.complete = False
                 return
-        for entry in directory.entries(QUARANTINE):
-            self.found.quarantined[host_of(entry.name) or ""] += 1
-            self._rest()
 
     def _rest(self) -> None:
         if time.monotonic() >= self._work_until:
@@ -190,12 +198,13 @@ class _Round:
     def _entry(self, entry: os.DirEntry[str]) -> None:
         name = entry.name
         if is_housekeeping(name):
-            if name.startswith(UNFINISHED_PREFIX):
+            if name.startswith(UNFINISHED_PREFIX) and not self.blind:
                 self._tidy(entry)
             return
         host = host_of(name)
         if host is None or host not in self.known:
-            self._stranger(entry, host)
+            if not self.blind:
+                self._stranger(entry, host)
         elif host in self.limits:
             self._ours(entry, host)
 
@@ -212,29 +221,48 @@ class _Round:
 
     def _ours(self, entry: os.DirEntry[str], host: str) -> None:
         name = entry.name
-        if self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
-            found = self.spool.look(name, self.limits[host], self.now)
-            if found.verdict in _LEFT:
-                self._leave(name, host, found)
-                return
-            if found.verdict is Verdict.GONE:
-                return
-            if found.verdict is Verdict.BAD and self._put_away(name, host, found.reason):
-                return
-            if self.spool.needs_seal(found):
-                self._seal(name, found)
+        found = None
+        if not self.blind and self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
+            found = self._look(name, host)
+        if found is None:
+            left = self.scanner.is_left(name)
+        elif self._is_gone(name, host, found):
+            return
+        else:
+            left = self._is_left(name, found)
         self.found.waiting[host] += 1
-        self.windows.add(host, name)
+        if not left:
+            self.windows.add(host, name)
 
-    def _leave(self, name: str, host: str, found: Found) -> None:
-        """Count a file whose turn has not come, and look at it again next time."""
-        self.found.waiting[host] += 1
+    def _look(self, name: str, host: str) -> Found | None:
+        """Look into a file. None if that cannot be done now: then no other needs trying."""
+        try:
+            return self.spool.look(name, self.limits[host], self.now)
+        except SpoolError as error:
+            self.found.trouble = f"cannot look into files: {error}"
+            self.blind = True
+            self.complete = False
+            return None
+
+    def _is_gone(self, name: str, host: str, found: Found) -> bool:
+        """Do what a look asks for; say whether the file is no longer there."""
+        if found.verdict is Verdict.BAD:
+            return self._put_away(name, host, found.reason)
+        if self.spool.needs_seal(found):
+            self._seal(name, found)
+        return found.verdict is Verdict.GONE
+
+    def _is_left(self, name: str, found: Found) -> bool:
+        """Say whether the file's turn does not come; then it is looked at again next time."""
+        if found.verdict not in _LEFT:
+            return False
         if len(self.left) < MAX_LEFT:
             self.left.add(name)
         else:
             self.complete = False
         if found.verdict is Verdict.UNREADABLE:
             self.found.trouble = f"cannot read a file: {found.reason}"
+        return True
 
     def _seal(self, name: str, found: Found) -> None:
         if self._sealing >= SEAL_SECONDS:
@@ -255,6 +283,7 @@ class _Round:
         try:
             if self.spool.quarantine(name, reason):
                 self.found.put_away.append(PutAway(name, host, reason))
+                self.found.quarantined[host] += 1
         except OSError as error:
             self.complete = False
             self.found.trouble = f"cannot move to quarantine: {error.strerror}"

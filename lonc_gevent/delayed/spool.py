@@ -121,7 +121,7 @@ class Spool:
     def look(self, name: str, max_bytes: int, now: float) -> Found:
         """Look at a file; `max_bytes` is the longest request line. Never raises OSError.
 
-        Raises SpoolError if the directory is not open.
+        Raises SpoolError if the directory is not open, or nothing can be said of the file now.
         """
         return self._looker.look(self.directory, name, max_bytes, now)
 
@@ -130,7 +130,10 @@ class Spool:
         return self._looker.unseal(name, data)
 
     def claim(self, name: str, max_bytes: int, now: float) -> Claim:
-        """Look at the file whose turn has come. Raises SpoolError if it could not be removed."""
+        """Look at the file whose turn has come.
+
+        Raises SpoolError if it could not be removed, or nothing can be said of it now.
+        """
         self.directory.check()
         found = self.look(name, max_bytes, now)
         attempts = self.directory.note(name).attempts if found.verdict is Verdict.READY else 0
