@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,10 @@ from lonc_gevent.delayed.directory import SpoolDirectory
 from lonc_gevent.delayed.scan import Scanner
 from lonc_gevent.delayed.spool import Spool, record
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.rules.delayed import Verdict
+from lonc_gevent.rules.delayed import UNFINISHED_AGE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 LIMIT = 1000
 NAME = "1.1.1.echo.msul2"
@@ -349,3 +349,64 @@ def test_a_scan_without_descriptors_moves_nothing(
     assert found.quarantined["msul2"] == len(names) + 1
     assert (found.trouble, found.windows) == ("", {})
     assert not (directory / ".new.1").exists()
+
+
+def hour_later() -> float:
+    """Return a time at which what was begun now and never named is given up."""
+    return time.time() + UNFINISHED_AGE + 60
+
+
+def test_a_leftover_that_cannot_be_removed(spool: Spool, directory: Path) -> None:
+    """A folder that is named like one is told of; all others are looked at as ever."""
+    (directory / ".new.folder").mkdir()
+    put(directory, ".new.file")
+    put(directory)
+    scanner = Scanner(spool)
+
+    for later in (0, 10):
+        found = scanner.scan({"msul2"}, {"msul2": LIMIT}, hour_later() + later)
+
+        assert found.windows == {"msul2": [NAME]}
+        assert found.trouble == "cannot remove an old .new.* file: Is a directory"
+    assert not (directory / ".new.file").exists()
+
+
+def test_an_entry_that_cannot_be_asked(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One entry that the disk knows nothing of keeps nobody else from being sent."""
+    put(directory, "1.1.0.echo.msul2")
+    put(directory)
+
+    def entries(directory: SpoolDirectory, folder: str = ".") -> Iterator[SimpleNamespace]:
+        for entry in in_order(directory, folder):
+            if entry.name == "1.1.0.echo.msul2":
+                entry.stat = fail
+            yield entry
+
+    def fail(**_: bool) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(SpoolDirectory, "entries", entries)
+
+    found = Scanner(spool).scan({"msul2"}, {"msul2": LIMIT}, time.time())
+
+    assert found.windows == {"msul2": [NAME]}
+    assert found.trouble == "cannot look at an entry: Input/output error"
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open, and the one that it takes to look."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_folder_in_place_of_a_note(spool: Spool, directory: Path) -> None:
+    """It tells nothing of any attempt, holds up nobody, and leaves no descriptor open."""
+    put(directory)
+    (directory / ".notes" / NAME).mkdir()
+    before = descriptors()
+
+    claim = spool.claim(NAME, LIMIT, time.time())
+
+    assert (claim.found.verdict, claim.attempts) == (Verdict.READY, 0)
+    assert descriptors() == before

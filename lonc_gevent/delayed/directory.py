@@ -280,8 +280,12 @@ class SpoolDirectory:
             fd = os.open(name, _READ, dir_fd=self.notes_fd)
         except OSError:
             return Note()
-        with os.fdopen(fd, "rb", buffering=0):
+        try:
             return Note.from_bytes(read_open(fd, MAX_NOTE))
+        except OSError:  # something odd stands there, such as a folder
+            return Note()
+        finally:
+            os.close(fd)
 
     def write_note(self, name: str, note: Note) -> None:
         """Remember it. Raises OSError."""

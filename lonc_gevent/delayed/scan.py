@@ -76,7 +76,7 @@ class Scan:
     put_away: list[PutAway] = field(default_factory=list)
     sealed: int = 0
     trouble: str = ""
-    """What kept a file from being read, sealed or put away; "" if nothing did."""
+    """What kept a file from being read, sealed, put away or removed; "" if nothing did."""
 
 
 class Windows:
@@ -184,6 +184,9 @@ class _Round:
                 self._entry(entry)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                self.complete = False
+                self.found.trouble = f"cannot look at an entry: {error.strerror}"
             finally:
                 self._rest()
             if self.spool.cancelled:
@@ -212,7 +215,12 @@ class _Round:
         """Remove what a writer, or we ourselves, began long ago and never named."""
         status = entry.stat(follow_symlinks=False)
         if self.now - max(status.st_mtime, status.st_ctime) >= UNFINISHED_AGE:
-            self.spool.directory.remove(entry.name)
+            try:
+                self.spool.directory.remove(entry.name)
+            except OSError as error:  # a folder, or a file that is made to stay
+                self.found.trouble = (
+                    f"cannot remove an old {UNFINISHED_PREFIX}* file: {error.strerror}"
+                )
 
     def _stranger(self, entry: os.DirEntry[str], host: str | None) -> None:
         status = entry.stat(follow_symlinks=False)
