@@ -410,3 +410,32 @@ def test_a_folder_in_place_of_a_note(spool: Spool, directory: Path) -> None:
 
     assert (claim.found.verdict, claim.attempts) == (Verdict.READY, 0)
     assert descriptors() == before
+
+
+def test_a_file_in_place_of_the_quarantine(directory: Path) -> None:
+    """It is named: `no directory` alone would be taken for the delayed directory itself."""
+    (directory / "quarantine").touch()
+
+    with pytest.raises(SpoolError, match=r"^its folder quarantine: it is no directory, or a"):
+        Spool(directory, settle=1.0).open()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is no regular file"),
+        (Path.mkdir, "Is a directory"),
+        (lambda path: path.symlink_to("elsewhere"), "Too many levels of symbolic links"),
+    ],
+)
+def test_a_lock_that_is_none(directory: Path, make: Callable[[Path], None], reason: str) -> None:
+    """It is told of in words, nothing is waited for, and no descriptor stays open."""
+    make(directory / ".lonc.lock")
+    spool = Spool(directory, settle=1.0)
+    before = descriptors()
+
+    with pytest.raises(SpoolError, match=f"^its lock .lonc.lock: {reason}$"):
+        spool.open()
+
+    assert descriptors() == before
+    assert not (directory / "elsewhere").exists()

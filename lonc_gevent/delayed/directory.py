@@ -5,9 +5,6 @@ All names are looked up from its descriptor, and no symbolic link is followed: n
 part of the directory's own path, nor anything in it. What must survive a crash is synced: first
 the file, then the directory that names it. Everything here blocks: call it in a thread.
 
-What is made here gets its mode by a second call: while the thread with the hub binds sockets
-(listeners.py), the umask of the whole process leaves nobody any bit.
-
     <time>.<count>.<pid>.<middle>.<host id>   a delayed request
     .new.*                                    one that is being written, or sealed
     .lonc.lock                                held by the daemon that replays
@@ -17,7 +14,6 @@ What is made here gets its mode by a second call: while the thread with the hub 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -29,6 +25,18 @@ from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
 from lonc_gevent.rules.settings import LOCK_NAME
 
+from .files import (
+    DIRECTORY,
+    MAKE,
+    READ,
+    exists,
+    free_name,
+    open_folder,
+    read_open,
+    reason_of,
+    take_lock,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -39,11 +47,6 @@ FAULT_VARIABLE: Final = "LONC_FAULT_POINT"
 """For tests only: the process kills itself when it comes to the point of this name."""
 
 MAX_NOTE: Final = 100
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def prepare(directory: Path, gid: int = -1) -> None:
@@ -76,12 +79,12 @@ class SpoolDirectory:
         self._lock_fd = -1
         self._fault_point = os.environ.get(FAULT_VARIABLE, "")
         try:
-            self.fd = self._keep(os.open(path, _DIRECTORY))
+            self.fd = self._keep(os.open(path, DIRECTORY))
             self.check()
             if lock is not None:
-                self._lock(lock)
-            self.quarantine_fd = self._folder(QUARANTINE)
-            self.notes_fd = self._folder(NOTES)
+                self._lock_fd = self._keep(take_lock(lock, self.fd))
+            self.quarantine_fd = self._keep(open_folder(QUARANTINE, self.fd))
+            self.notes_fd = self._keep(open_folder(NOTES, self.fd))
         except OSError as error:
             self.close()
             raise SpoolError(self._reason(error)) from None
@@ -106,29 +109,6 @@ class SpoolDirectory:
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
-
-    def _folder(self, name: str) -> int:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=self.fd)
-            self._allow_us(name)
-        return self._keep(os.open(name, _DIRECTORY, dir_fd=self.fd))
-
-    def _allow_us(self, folder: str) -> None:
-        """Give a folder that was just made the mode that the umask may have taken from it."""
-        fd = os.open(folder, _PLACE, dir_fd=self.fd)
-        try:
-            os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod wants one that is read from
-        finally:
-            os.close(fd)
-
-    def _lock(self, name: str) -> None:
-        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._lock_fd = self._keep(os.open(name, flags, 0o600, dir_fd=self.fd))
-        give_mode(self._lock_fd)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpoolError("another daemon replays it") from None
 
     def check(self) -> None:
         """See that it is still the one at its path, ours alone to trust, and can be written to.
@@ -156,9 +136,7 @@ class SpoolDirectory:
         if isinstance(error, PermissionError):
             with suppress(OSError):
                 return _no_entry(self.path.lstat())
-        if isinstance(error, NotADirectoryError):
-            return "it is no directory, or a symbolic link"
-        return error.strerror or type(error).__name__
+        return reason_of(error)
 
     def fault(self, point: str) -> None:
         """Die here, if a test wants it."""
@@ -169,7 +147,7 @@ class SpoolDirectory:
 
     def entries(self, folder: str = ".") -> Iterator[os.DirEntry[str]]:
         """Give the entries of the directory, or of a folder in it, in no order."""
-        fd = os.open(folder, _DIRECTORY, dir_fd=self.fd)
+        fd = os.open(folder, DIRECTORY, dir_fd=self.fd)
         try:
             with os.scandir(fd) as found:
                 yield from found
@@ -193,7 +171,7 @@ class SpoolDirectory:
 
     def open_file(self, name: str, *, quarantined: bool = False) -> int:
         """Open a file to read it, a link not followed, and nothing waited for. Raises OSError."""
-        return os.open(name, _READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
+        return os.open(name, READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
 
     def read(self, name: str, limit: int, *, quarantined: bool = False) -> bytes:
         """Return at most `limit` bytes of a regular file. Raises OSError."""
@@ -212,7 +190,7 @@ class SpoolDirectory:
         name = f"{UNFINISHED_PREFIX}{os.getpid()}.{next(self._names)}"
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
-        fd = os.open(name, _MAKE, 0o600, dir_fd=folder)
+        fd = os.open(name, MAKE, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb", buffering=0) as file:
                 os.fchmod(fd, 0o600)
@@ -277,7 +255,7 @@ class SpoolDirectory:
     def note(self, name: str) -> Note:
         """Return what is remembered about a file."""
         try:
-            fd = os.open(name, _READ, dir_fd=self.notes_fd)
+            fd = os.open(name, READ, dir_fd=self.notes_fd)
         except OSError:
             return Note()
         try:
@@ -304,41 +282,6 @@ class SpoolDirectory:
             name = entry.name
             if not exists(name, self.fd) and not exists(name, self.quarantine_fd):
                 self.forget(name)
-
-
-def exists(name: str, folder: int) -> bool:
-    """Say whether the directory has anything of that name."""
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def free_name(name: str, folder: int) -> str:
-    """Return the name, or with the first number before it that nothing in the directory has."""
-    if not exists(name, folder):
-        return name
-    # A name that gets too long loses its end: the file is kept all the same.
-    return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
-
-
-def give_mode(fd: int) -> None:
-    """Give a file that may just have been made with mode 0600 what the umask took from it."""
-    if not os.fstat(fd).st_mode & stat.S_IRWXU:
-        os.fchmod(fd, 0o600)
-
-
-def read_open(fd: int, limit: int) -> bytes:
-    """Return at most `limit` bytes of an open file. Raises OSError."""
-    pieces = []
-    while limit > 0:
-        piece = os.read(fd, min(limit, 1 << 20))
-        if not piece:
-            break
-        pieces.append(piece)
-        limit -= len(piece)
-    return b"".join(pieces)
 
 
 def _no_entry(status: os.stat_result) -> str:

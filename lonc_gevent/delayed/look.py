@@ -16,7 +16,7 @@ from lonc_gevent.errors import SpoolError, UnsealError
 from lonc_gevent.rules.delayed import UNFINISHED_AGE, Verdict, age_of, judge, name_before
 from lonc_gevent.rules.seal import is_sealed, sealed_size
 
-from .directory import read_open
+from .files import read_open
 
 if TYPE_CHECKING:
     from lonc_gevent.rules.seal import SealKey

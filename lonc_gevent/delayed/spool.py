@@ -25,7 +25,8 @@ from lonc_gevent.rules.seal import NONCE_BYTES
 from lonc_gevent.rules.settings import LOCK_NAME
 from lonc_gevent.rules.wire import encrypted_part
 
-from .directory import SpoolDirectory, exists, give_mode
+from .directory import SpoolDirectory
+from .files import exists, give_mode
 from .look import Looker
 
 if TYPE_CHECKING:
