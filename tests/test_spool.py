@@ -412,6 +412,57 @@ def test_a_folder_in_place_of_a_note(spool: Spool, directory: Path) -> None:
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("name", ["quarantine", ".notes", ".lonc.lock"])
+@pytest.mark.parametrize("how", ["removed", "renamed", "exchanged"])
+def test_what_is_open_in_it_goes_away(spool: Spool, directory: Path, name: str, how: str) -> None:
+    """A folder, or the lock, that is no longer there is made anew, and the work goes on."""
+    path = directory / name
+    if how == "removed":
+        path.unlink() if path.is_file() else path.rmdir()
+    else:
+        path.rename(directory.with_name("away"))
+    if how == "exchanged":
+        path.touch() if name == ".lonc.lock" else path.mkdir()
+    put(directory, data=b"several\nlines\n")
+    with pytest.raises(SpoolError, match=f"^its {re.escape(name)} was removed, or"):
+        spool.claim(NAME, LIMIT, time.time())
+
+    found = Scanner(spool).scan({"msul2"}, {"msul2": LIMIT}, time.time())
+
+    assert found.opened
+    assert [each.reason for each in found.put_away] == ["several_lines"]
+    assert (directory / "quarantine" / NAME).exists()
+    assert path.exists()
+    assert not spool.open()
+
+
+def test_the_quarantine_goes_at_the_last_moment(spool: Spool, directory: Path) -> None:
+    """What could not be put away is not taken for a file that is gone."""
+    put(directory)
+    (directory / "quarantine").rmdir()
+
+    with pytest.raises(SpoolError, match=r"^its quarantine was removed$"):
+        spool.quarantine(NAME, "unknown_host")
+    assert not spool.quarantine("1.1.2.gone.msul2", "unknown_host")
+    assert (directory / NAME).exists()
+
+
+def test_the_quarantine_goes_while_a_scan_is_at_work(
+    spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is told of as one that waits, and put away by the next scan."""
+    put(directory, data=b"several\nlines\n")
+    before_opening(monkeypatch, NAME, (directory / "quarantine").rmdir)
+    scanner = Scanner(spool)
+
+    found = scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time())
+
+    assert found.waiting["msul2"] == 1
+    assert found.trouble == "cannot move to quarantine: its quarantine was removed"
+    monkeypatch.undo()
+    assert len(scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time()).put_away) == 1
+
+
 def test_a_file_in_place_of_the_quarantine(directory: Path) -> None:
     """It is named: `no directory` alone would be taken for the delayed directory itself."""
     (directory / "quarantine").touch()

@@ -31,6 +31,7 @@ from .files import (
     READ,
     exists,
     free_name,
+    identity,
     open_folder,
     read_open,
     reason_of,
@@ -76,15 +77,16 @@ class SpoolDirectory:
         self._owners = uids | {os.geteuid(), 0}
         self._names = count()
         self._fds: list[int] = []
+        self._inside: dict[str, tuple[int, int]] = {}
         self._lock_fd = -1
         self._fault_point = os.environ.get(FAULT_VARIABLE, "")
         try:
             self.fd = self._keep(os.open(path, DIRECTORY))
             self.check()
             if lock is not None:
-                self._lock_fd = self._keep(take_lock(lock, self.fd))
-            self.quarantine_fd = self._keep(open_folder(QUARANTINE, self.fd))
-            self.notes_fd = self._keep(open_folder(NOTES, self.fd))
+                self._lock_fd = self._keep(take_lock(lock, self.fd), lock)
+            self.quarantine_fd = self._keep(open_folder(QUARANTINE, self.fd), QUARANTINE)
+            self.notes_fd = self._keep(open_folder(NOTES, self.fd), NOTES)
         except OSError as error:
             self.close()
             raise SpoolError(self._reason(error)) from None
@@ -106,14 +108,17 @@ class SpoolDirectory:
             self._fds.remove(self._lock_fd)
             os.close(self._lock_fd)
 
-    def _keep(self, fd: int) -> int:
+    def _keep(self, fd: int, name: str = "") -> int:
+        """Keep a descriptor until the end; with a name, `check` sees that it still has that."""
         self._fds.append(fd)
+        if name:
+            self._inside[name] = identity(os.fstat(fd))
         return fd
 
     def check(self) -> None:
         """See that it is still the one at its path, ours alone to trust, and can be written to.
 
-        Raises SpoolError.
+        What is open in it must still be there, too. Raises SpoolError.
         """
         try:
             info = os.fstat(self.fd)
@@ -121,7 +126,7 @@ class SpoolDirectory:
             writable = os.access(".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
         except OSError as error:
             raise SpoolError(self._reason(error)) from None
-        if (there.st_ino, there.st_dev) != (info.st_ino, info.st_dev):
+        if identity(there) != identity(info):
             raise SpoolError("another directory stands in its place")
         if info.st_uid not in self._owners:
             raise SpoolError(f"it belongs to uid {info.st_uid}, neither us nor in allow_uids")
@@ -131,6 +136,17 @@ class SpoolDirectory:
             if os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
                 raise SpoolError("its file system is read-only")
             raise SpoolError(_no_entry(info))
+        for name, known in self._inside.items():
+            if self._identity(name) != known:
+                raise SpoolError(f"its {name} was removed, or something else put in its place")
+
+    def _identity(self, name: str) -> tuple[int, int] | None:
+        try:
+            return identity(self.status(name))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SpoolError(reason_of(error)) from None
 
     def _reason(self, error: OSError) -> str:
         if isinstance(error, PermissionError):

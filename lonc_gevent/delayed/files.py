@@ -96,6 +96,11 @@ def read_open(fd: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Return what no two things have that are there at the same time."""
+    return status.st_dev, status.st_ino
+
+
 def exists(name: str, folder: int) -> bool:
     """Say whether the directory has anything of that name."""
     try:

@@ -292,8 +292,9 @@ class _Round:
             if self.spool.quarantine(name, reason):
                 self.found.put_away.append(PutAway(name, host, reason))
                 self.found.quarantined[host] += 1
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             self.complete = False
-            self.found.trouble = f"cannot move to quarantine: {error.strerror}"
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            self.found.trouble = f"cannot move to quarantine: {words}"
             return False
         return True

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.rules.delayed import Note, Verdict, is_housekeeping, name_before
+from lonc_gevent.rules.delayed import QUARANTINE, Note, Verdict, is_housekeeping, name_before
 from lonc_gevent.rules.seal import NONCE_BYTES
 from lonc_gevent.rules.settings import LOCK_NAME
 from lonc_gevent.rules.wire import encrypted_part
@@ -164,10 +164,13 @@ class Spool:
 
     def quarantine(self, name: str, reason: str, attempts: int = 0) -> bool:
         """Put a file away; False if it is gone. Raises OSError, SpoolError."""
+        directory = self.directory
         with self._names:
             try:
-                self.directory.put_away(name, Note(attempts, reason))
+                directory.put_away(name, Note(attempts, reason))
             except FileNotFoundError:
+                if exists(name, directory.fd):
+                    raise SpoolError(f"its {QUARANTINE} was removed") from None
                 return False
         return True
 
