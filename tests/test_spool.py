@@ -212,7 +212,7 @@ def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
             assert found.windows == {"msul2": ["1.1.2.echo.msul2"]}
             assert found.waiting["msul2"] == 2
             assert found.put_away == []
-            assert found.trouble == "cannot read a file: Permission denied"
+            assert found.trouble == "cannot read 1.1.1.*.msul2: Permission denied"
     path.chmod(0o640)
     with as_user(DAEMON, SHARED):
         found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + 20)

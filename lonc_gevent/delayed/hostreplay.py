@@ -27,7 +27,13 @@ from greenlet import getcurrent
 
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.backoff import Gate
-from lonc_gevent.rules.delayed import Verdict, completed_line, first_word, is_failure
+from lonc_gevent.rules.delayed import (
+    Verdict,
+    completed_line,
+    first_word,
+    is_failure,
+    shown_name,
+)
 from lonc_gevent.rules.stats import HostState
 from lonc_gevent.rules.wire import CON_LOST, verb
 from lonc_gevent.transaction import Transaction
@@ -199,9 +205,9 @@ class HostReplay:
         if found.verdict is Verdict.READY:
             self._send(name, claim)
         elif found.verdict is Verdict.UNREADABLE:
-            self._put_off(name, f"cannot read a file: {found.reason}")
+            self._put_off(name, f"cannot read {shown_name(name)}: {found.reason}")
         elif found.age < -spool.settle:
-            self._put_off(name, "a file of another user is dated ahead of the clock")
+            self._put_off(name, f"{shown_name(name)} is dated ahead of the clock, and not ours")
         elif found.verdict is Verdict.YOUNG:
             # Its turn comes before that of all others, even if they are older by their dates.
             self._wait(max(LIVE_POLL, min(spool.settle - found.age, MAX_WAIT)))
@@ -236,7 +242,7 @@ class HostReplay:
         self.owner.log.warning(
             "delayed_attempt_lost",
             host=self.pool.host.id,
-            file=name,
+            file=shown_name(name),
             attempts=attempts,
             max_attempts=self.owner.max_attempts,
             error=kind,
@@ -314,7 +320,7 @@ class HostReplay:
         self.owner.log.info(
             "delayed_replayed",
             host=self.pool.host.id,
-            file=name,
+            file=shown_name(name),
             verb=verb(transaction.request),
             request_bytes=len(transaction.request),
             reply_bytes=len(reply),
@@ -324,7 +330,7 @@ class HostReplay:
             self.owner.log.warning(
                 "delayed_refused",
                 host=self.pool.host.id,
-                file=name,
+                file=shown_name(name),
                 verb=verb(transaction.request),
                 answer=first_word(reply),
             )

@@ -21,6 +21,7 @@ from lonc_gevent.rules.delayed import (
     Verdict,
     host_of,
     is_housekeeping,
+    shown_name,
 )
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class _Round:
         else:
             self.complete = False
         if found.verdict is Verdict.UNREADABLE:
-            self.found.trouble = f"cannot read a file: {found.reason}"
+            self.found.trouble = f"cannot read {shown_name(name)}: {found.reason}"
         return True
 
     def _seal(self, name: str, found: Found) -> None:

@@ -15,6 +15,7 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
+from lonc_gevent.rules.names import is_host_id
 from lonc_gevent.rules.wire import (
     CLOSE_CONNECTIONS,
     LINE_END,
@@ -33,12 +34,16 @@ UNFINISHED_AGE: Final = 3600.0
 QUARANTINE: Final = "quarantine"
 """The folder in the delayed directory for what will not be sent."""
 
+HIDDEN: Final = "*"
+"""What a log shows in place of a name, or of that part of it, that may hold a request."""
+
 MAX_MIDDLE: Final = 16
 MAX_HOST_ID: Final = 100
 
 _DOTS = 4
 _NOT_A_WORD = re.compile(rb"[^A-Za-z0-9_]+")
 _NUMBERED = re.compile(r"\A[0-9]+~")
+_SHAPE = re.compile(r"((?:[0-9]+~)?(?:[0-9]+\.){3})[A-Za-z0-9_]+\.(.+)")
 _ANSWER_WORD = re.compile(rb"[^:\s]*")
 _FAILURES = frozenset(
     {"error", "refused", "rejected", "unknown_cmd", "unable_to_set", "con_lost", "con_failed"}
@@ -74,6 +79,20 @@ def host_of(name: str) -> str | None:
 def name_before(name: str) -> str:
     """Return a name without the number, `2~`, that it was given in quarantine."""
     return _NUMBERED.sub("", name)
+
+
+def shown_name(name: str) -> str:
+    """Return what a log may show of a file's name: `<time>.<count>.<pid>.*.<host id>`.
+
+    The middle is the beginning of the request as lonnet writes it, user names and passwords
+    included; time, count and pid are enough to know a file by. Of a name of any other shape no part
+    is known to be free of the request: HIDDEN stands for all of it, and `lonc-gevent delayed list`
+    shows it to who may look into the directory.
+    """
+    match = _SHAPE.fullmatch(name)
+    if match is None or not is_host_id(match[2]):
+        return HIDDEN
+    return f"{match[1]}{HIDDEN}.{match[2]}"
 
 
 def is_housekeeping(name: str) -> bool:

@@ -18,6 +18,7 @@ from lonc_gevent.rules.delayed import (
     is_housekeeping,
     judge,
     name_before,
+    shown_name,
 )
 from lonc_gevent.rules.seal import (
     SealKey,
@@ -49,6 +50,32 @@ NAME = b"1.2.3.put.msul1"
 def test_the_host_is_all_that_follows_the_fourth_dot(name: str, host: str | None) -> None:
     """The id is the rest of the name, dots included; a name of another shape has none."""
     assert host_of(name) == host
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("1046.000001.77.authmsalpw1.h", "1046.000001.77.*.h"),
+        ("1046.1.77.putmsusomeoneenv.s10.lite.msu", "1046.1.77.*.s10.lite.msu"),
+        ("2~1046.1.77.put.msul1", "2~1046.1.77.*.msul1"),
+        ("1046.1.77.put", "*"),
+        ("1046.1.77..msul1", "*"),
+        ("1046.1.77.put.", "*"),
+        ("1046.1.77.put secret.msul1", "*"),
+        ("1046.1.77.put.ms ul1", "*"),
+        ("1046.1.77.put.msul1\n", "*"),
+        ("1046.1.secret.put.msul1", "*"),
+        ("-1.1.77.put.msul1", "*"),
+        ("x1046.1.77.put.msul1", "*"),
+        (".new.1046.1.77.put.msul1", "*"),
+        ("\u0661.1.77.put.msul1", "*"),
+        ("authmsalpw1", "*"),
+        ("", "*"),
+    ],
+)
+def test_what_a_log_shows_of_a_name(name: str, shown: str) -> None:
+    """Never the middle, which begins as the request does; of another shape, nothing at all."""
+    assert shown_name(name) == shown
 
 
 def test_a_written_name_can_be_read() -> None:
