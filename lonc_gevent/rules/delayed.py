@@ -37,11 +37,10 @@ QUARANTINE: Final = "quarantine"
 HIDDEN: Final = "*"
 """What a log shows in place of a name, or of that part of it, that may hold a request."""
 
-MAX_MIDDLE: Final = 16
 MAX_HOST_ID: Final = 100
 
 _DOTS = 4
-_NOT_A_WORD = re.compile(rb"[^A-Za-z0-9_]+")
+_FIRST_WORD = re.compile(rb"[A-Za-z0-9_]{1,16}")
 _NUMBERED = re.compile(r"\A[0-9]+~")
 _SHAPE = re.compile(r"((?:[0-9]+~)?(?:[0-9]+\.){3})[A-Za-z0-9_]+\.(.+)")
 _ANSWER_WORD = re.compile(rb"[^:\s]*")
@@ -106,16 +105,14 @@ def file_name(micros: int, pid: int, request: bytes, host: str) -> str:
     micros   the time, in microseconds since 1970; the part below a second becomes the count, so
              that the requests of one process sort as they were written
     pid      the writer's process id
-    request  its beginning becomes the middle: word characters only, 16 at most; of a request
-             that is to be encrypted, only the verb
+    request  its first word becomes the middle, 16 characters at most: the command, or `encrypt`.
+             Not more, as lonnet does (section 2): directories are listed, backed up and logged
+             where requests are not, and nobody reads the middle
     host     the host id
     """
     seconds, count = divmod(micros, 1_000_000)
-    start = encrypted_part(request)
-    shown = request[: 4 * MAX_MIDDLE]
-    if start:
-        shown = request[: start + len(verb(request[start : start + MAX_VERB + 1]))]
-    middle = _NOT_A_WORD.sub(b"", shown)[:MAX_MIDDLE].decode() or "_"
+    word = _FIRST_WORD.match(request)
+    middle = word[0].decode() if word else "_"
     return f"{seconds}.{count:06d}.{pid}.{middle}.{host}"
 
 

@@ -82,21 +82,25 @@ def test_a_written_name_can_be_read() -> None:
     """What file_name makes gives its host back, and sorts as it was written."""
     names = [file_name(micros, 77, b"put:a:b\n", "s10.l2") for micros in (999_999, 1_000_001)]
 
-    assert names == ["0.999999.77.putab.s10.l2", "1.000001.77.putab.s10.l2"]
+    assert names == ["0.999999.77.put.s10.l2", "1.000001.77.put.s10.l2"]
     assert [host_of(name) for name in names] == ["s10.l2", "s10.l2"]
 
 
 @pytest.mark.parametrize(
     ("request_line", "middle"),
     [
-        (b"put:msu:someone:environment\n", "putmsusomeoneenv"),
-        (b"encrypt:auth:joe:secret\n", "encryptauth"),
-        (b"sethost:m:encrypt:auth:joe\n", "sethostmencrypta"),
+        (b"put:msu:someone:environment\n", "put"),
+        (b"ping\n", "ping"),
+        (b"put_old-way:x\n", "put_old"),
+        (b"a_command_of_more_than_sixteen:x\n", "a_command_of_mor"),
+        (b"encrypt:auth:joe:secret\n", "encrypt"),
+        (b"sethost:m:encrypt:auth:joe\n", "sethost"),
         (b":::\n", "_"),
+        (b"\xe9t\xe9:x\n", "_"),
     ],
 )
 def test_the_middle_of_a_name(request_line: bytes, middle: str) -> None:
-    """It is the beginning in word characters, and of what is to be encrypted the verb only."""
+    """It is the command and nothing more of the request; of what is to be encrypted, not that."""
     assert file_name(0, 1, request_line, "h").split(".")[3] == middle
 
 
