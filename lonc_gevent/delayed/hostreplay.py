@@ -275,8 +275,7 @@ class HostReplay:
         owner.spool.done(answered.name, noted=answered.noted)
         if not owner.perm_log:
             return ""
-        hide = owner.spool.key is not None
-        line = completed_line(time.time(), self.pool.host.id, answered.request, hide=hide)
+        line = completed_line(time.time(), self.pool.host.id, answered.request)
         try:
             record(owner.perm_log, line)
         except OSError as error:

@@ -155,14 +155,14 @@ def is_failure(answer: bytes | bytearray) -> bool:
     return first_word(answer) in _FAILURES
 
 
-def completed_line(now: float, host: str, request: bytes, *, hide: bool) -> bytes:
+def completed_line(now: float, host: str, request: bytes) -> bytes:
     """Return the line of lonnet.perm.log for a completed one: `<unixtime>:S:<host>:<request>`.
 
-    hide: of a request that is encrypted on its way, show the verb only.
+    Of a request that is encrypted on its way only the verb: the log stays when the file is gone.
     """
     start = encrypted_part(request)
     text = request.removesuffix(LINE_END)
-    if hide and start:
+    if start:
         text = text[:start] + verb(request[start:]).encode("ascii", "backslashreplace")
     return b"%d:S:%s:%s\n" % (int(now), host.encode("utf-8", "surrogateescape"), text)
 
