@@ -7,14 +7,18 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import Network, network, wait_until
 from users import SHARED, WEB, as_user, only_root, unprivileged
 
 from lonc_gevent.client.delayed import delay
-from lonc_gevent.rules.delayed import shown_name
+from lonc_gevent.delayed.hostreplay import HostReplay
+from lonc_gevent.delayed.look import Found
+from lonc_gevent.delayed.spool import Claim
+from lonc_gevent.rules.delayed import Verdict, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -326,6 +330,66 @@ def test_web_processes_of_another_user(net: Network, directory: Path, group: int
     assert lond.received == [b"echo:1", b"echo:3", b"echo:2"]
     assert not net.find("delayed_quarantined")
     assert len(net.find("delayed_trouble")) == 1, "once a minute is enough"
+
+
+@only_root
+def test_a_file_that_becomes_unreadable_when_its_turn_comes(
+    net: Network, directory: Path, group: int
+) -> None:
+    """It is passed over and told of; it stays, and is sent once it can be read."""
+    net.tables["sockets"] = {"allow_uids": [0, WEB]}
+    net.tables["delayed"]["scan_interval"] = 1000.0
+    lond = net.add("msul2")
+    put(directory, "1.1.1.delay.msul2", b"delay:500:x\n")
+    second = put(directory, "1.1.2.echo.msul2", b"echo:y\n")
+    os.chown(second, WEB, group)
+    second.chmod(0o640)
+    put(directory, "1.1.3.echo.msul2", b"echo:z\n")
+    unprivileged(net.start)
+    wait_until(lambda: lond.received, "the first one is under way")
+
+    second.chmod(0o600)
+
+    net.wait_for("delayed_trouble", error="cannot read 1.1.2.*.msul2: Permission denied")
+    wait_until(lambda: names(directory) == [second.name], "the rest is sent")
+    assert lond.received == [b"delay:500:x", b"echo:z"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Found(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
+        (Found(Verdict.YOUNG, age=-3600.0), "1.1.1.*.msul2 is dated ahead of the clock"),
+        (Found(Verdict.YOUNG, age=-0.5), ""),
+    ],
+)
+def test_what_a_host_waits_for(monkeypatch: pytest.MonkeyPatch, found: Found, told: str) -> None:
+    """For a file that will soon have settled, and not for one that nobody knows the time of."""
+    troubles: list[str] = []
+    waits: list[float] = []
+    owner: Any = SimpleNamespace(
+        spool=SimpleNamespace(claim=lambda *_: Claim(found, 0), settle=5.0),
+        in_thread=lambda function, *arguments: function(*arguments),
+        trouble=lambda _, error: troubles.append(error),
+        stopping=True,
+    )
+    pool: Any = SimpleNamespace(
+        host=SimpleNamespace(
+            pool=SimpleNamespace(
+                max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0
+            )
+        )
+    )
+    replay = HostReplay(owner, pool)
+    replay.give(["1.1.1.echo.msul2"], more=False)
+    monkeypatch.setattr(replay, "_wait", waits.append)
+
+    replay._next("1.1.1.echo.msul2")
+
+    assert [trouble[: len(told)] for trouble in troubles] == ([told] if told else [])
+    assert list(replay._names) == ([] if told else ["1.1.1.echo.msul2"])
+    assert waits == ([] if told else [5.0])
+    replay.greenlet.kill()
 
 
 def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: Path) -> None:

@@ -9,6 +9,8 @@ while live requests wait, look at the file, send it, and once the whole reply is
 - Each connection lost under a file counts as an attempt, and the next one waits, with the same
   backoff as for connections: a lond that is just being restarted does not use up all attempts.
 - con_lost because nothing could be sent counts as nothing.
+- A file that cannot be read now is passed over, and met again after the next look through the
+  directory: a host that stands still would be worse than one request out of its order.
 - What was answered and cannot be removed (a directory gone read-only) is never sent again by this
   process; nothing else of the host is sent either until it is gone.
 """
