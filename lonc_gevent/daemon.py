@@ -150,6 +150,8 @@ class Daemon:
         prepare_directory(directory, names)
         self._lock = DirectoryLock(directory, self.shard, inherited.locks)
         self._look_at_files()
+        # Before anybody can be told con_lost: that is when a web process looks for it.
+        self.replayer.prepare(group_id(self.settings.sockets.group))
         sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
         self.hosts.open(sockets)
         gevent.spawn(warn_daily, self._certificate_expires, self.log)
@@ -162,7 +164,6 @@ class Daemon:
         gevent.spawn(self.keeper.run)
         self.watchdog.start()
         self.keeper.warm_up(self.pools.values())
-        self.replayer.prepare(group_id(self.settings.sockets.group))
         self.replayer.start()
         # What is there now stays for years: the collector need not look through it, for 10 ms and
         # more, each time that it looks for what can go.

@@ -59,6 +59,22 @@ SCRIPTS = {
 }
 """What scripted londs say; the name of each is its host id."""
 
+FILES = {
+    "1.1.1.echo%s.msul2": b"echo:%s\n",
+    "1.1.2.encrypteget%s.msul2": b"encrypt:eget:%s\n",
+    "1.1.3.error%s.msul2": b"echo:error:%s\n",
+    "1.1.4.%s.msul2": b"fault:drop-before:%s\n",
+    "1.1.5.%s.msul2": b"several:%s\nlines\n",
+    "1.1.6.%s.nobody": b"echo:%s\n",
+    "1.1.7.x.%s nobody": b"echo:%s\n",
+    "x.%s.1.x.msul2": b"several:%s\nlines\n",
+    "%s": b"echo:%s\n",
+}
+"""Delayed requests: names such as lonnet makes, or of no such shape, and what is in the files."""
+
+PRIVATE = "private"
+"""The folder of what holds requests by its nature, and is not looked through."""
+
 REQUESTS = [
     b"echo:%s",
     b"encrypt:eget:%s",
@@ -103,6 +119,13 @@ def fly(net: Network, env: dict[str, str] | None = None) -> list[str]:
         "pid_file": str(net.directory / "pid"),
         "report_file": str(net.directory / "report"),
     }
+    net.tables["delayed"] = {
+        "directory": f"{PRIVATE}/d",
+        "perm_log": f"{PRIVATE}/perm.log",
+        "settle": 0.1,
+        "scan_interval": 0.2,
+        "max_attempts": 1,
+    }
     net.add("msul2", "--client-id", "msul1")
     net.add("down", start=False)
     outputs: dict[str, bytes] = {}
@@ -121,6 +144,7 @@ def fly(net: Network, env: dict[str, str] | None = None) -> list[str]:
         for request in REQUESTS:
             net.ask("msul2", request % WORD)
         go_wrong(net)
+        delay_and_wait(net)
         net.status("msul2")
         proc = Path(f"/proc/{daemon.pid}")
         outputs |= {name: (proc / name).read_bytes() for name in ("cmdline", "environ", "comm")}
@@ -131,7 +155,7 @@ def fly(net: Network, env: dict[str, str] | None = None) -> list[str]:
     outputs["stderr"] = daemon.stderr.encode()
     records = {lond.record for lond in net.londs.values()}
     for path in net.directory.rglob("*"):
-        if path.is_file() and path not in records:
+        if path.is_file() and path not in records and net.directory / PRIVATE not in path.parents:
             outputs[path.name] = path.read_bytes()
     return [
         f"{secret} in {output}"
@@ -161,6 +185,22 @@ def go_wrong(net: Network) -> None:
     with net.client("msul2") as client:
         client.send(b"delay:50:" + WORD + b"\n")
     net.wait_for("request_too_long")
+
+
+def delay_and_wait(net: Network) -> None:
+    """Leave the canary in files and in their names, and wait until all are dealt with."""
+    directory = net.directory / PRIVATE / "d"
+    word = WORD.decode()
+    for name, line in FILES.items():
+        new = directory / ".new.canary"
+        new.write_bytes(line % WORD)
+        new.chmod(0o600)
+        new.rename(directory / name.replace("%s", word))
+    wait_until(
+        lambda: not [path for path in directory.iterdir() if word in path.name],
+        "all are answered or put away",
+    )
+    net.wait_for("delayed_quarantined", times=6)
 
 
 def admin_pages(net: Network) -> dict[str, bytes]:
@@ -203,6 +243,10 @@ def test_no_canary_gets_out(net: Network) -> None:
         "transaction",
         "status",
         "host_down",
+        "delayed_attempt_lost",
+        "delayed_quarantined",
+        "delayed_refused",
+        "delayed_replayed",
     ):
         assert net.find(event), event
     kinds = {event["error"] for event in net.events if "error" in event}
@@ -231,6 +275,11 @@ def test_no_canary_gets_out(net: Network) -> None:
             "connection.py",
             "pool.dialled(self)\n",
             'pool.log.debug("leak", key=lond.session.key.hex())\n',
+        ),
+        (
+            "delayed/hostreplay.py",
+            "self.pool.stats.delayed_replayed += 1\n",
+            'self.owner.log.debug("leak", file=name)\n',
         ),
     ],
 )

@@ -31,6 +31,14 @@ def run_aio(request: bytes, host: str, **options: Any) -> bytes:
     return asyncio.run(aio.critical(request, host, **options))
 
 
+@pytest.fixture
+def delayed(short_path: Path) -> Path:
+    """Give the delayed directory that a daemon has made once, beside its sockets."""
+    path = short_path / "delayed"
+    path.mkdir()
+    return path
+
+
 @pytest.fixture(params=["blocking", "asyncio"])
 def critical(request: pytest.FixtureRequest) -> Callable[..., bytes]:
     """Give `critical` and its asyncio twin."""
@@ -70,6 +78,7 @@ def test_delayed(net: Network, critical: Callable[..., bytes]) -> None:
 
 def test_delayed_without_a_daemon(short_path: Path, critical: Callable[..., bytes]) -> None:
     """A daemon that is not there is waited for, for a second; then the request is delayed."""
+    (short_path / "d").mkdir()
     began = time.monotonic()
 
     answer = critical(b"put:x", "msul2", sockets=Sockets(short_path, delayed=short_path / "d"))
@@ -95,6 +104,7 @@ def test_delayed_after_a_timeout(net: Network, critical: Callable[..., bytes]) -
 
 def test_one_timeout_for_all_tries(
     short_path: Path,
+    delayed: Path,
     fake: Callable[[Callable[[socket.socket], None]], Fake],
     critical: Callable[..., bytes],
 ) -> None:
@@ -145,7 +155,9 @@ def test_the_daemon_is_signalled(net: Network, critical: Callable[..., bytes]) -
     net.wait_for("status", host="down")
 
 
-def test_a_stale_pid_file_harms_nobody(short_path: Path, critical: Callable[..., bytes]) -> None:
+def test_a_stale_pid_file_harms_nobody(
+    short_path: Path, delayed: Path, critical: Callable[..., bytes]
+) -> None:
     """A pid that another program has by now gets no signal: USR1 would end it."""
     code = "import time; time.sleep(60)"
     elsewhere = short_path / "lonc" / "python"
@@ -163,7 +175,7 @@ def test_a_stale_pid_file_harms_nobody(short_path: Path, critical: Callable[...,
 
 @pytest.mark.parametrize("content", ["", "x", "-1", "0", "1", "999999999"])
 def test_a_pid_file_with_nonsense(
-    short_path: Path, critical: Callable[..., bytes], content: str
+    short_path: Path, delayed: Path, critical: Callable[..., bytes], content: str
 ) -> None:
     """Whatever stands in the pid file, the request is delayed and no group is signalled."""
     (short_path / "pid").write_text(content)
@@ -190,15 +202,26 @@ def test_failed(short_path: Path, critical: Callable[..., bytes]) -> None:
     assert [line.split(":")[1] for line in (short_path / "log").read_text().split()] == ["F", "F"]
 
 
+def test_failed_for_want_of_a_directory(short_path: Path, critical: Callable[..., bytes]) -> None:
+    """It is the daemon's to make: one of another user could do nothing with ours."""
+    with pytest.raises(ConFailed, match="delayed: there is no such directory; lonc makes it"):
+        critical(b"x", "msul2", timeout=0.2, sockets=short_path)
+
+    assert not (short_path / "delayed").exists()
+
+
 def test_read_back_changed(
-    short_path: Path, critical: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+    short_path: Path,
+    delayed: Path,
+    critical: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that does not read back as written is no promise: it fails, and is removed."""
     monkeypatch.setattr("lonc_gevent.client.critical_request.is_saved", lambda *_: False)
 
     with pytest.raises(ConFailed, match="read back"):
         critical(b"x", "msul2", timeout=0.2, sockets=short_path)
-    assert list((short_path / "delayed").iterdir()) == []
+    assert list(delayed.iterdir()) == []
 
 
 def test_an_unknown_host_is_not_delayed(net: Network, critical: Callable[..., bytes]) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 
 from lonc_gevent.client import delay
 from lonc_gevent.client.delayed import is_saved
@@ -103,3 +104,63 @@ def test_reading_again(tmp_path: Path) -> None:
     assert not is_saved(path, b"echo:x")
     path.unlink()
     assert is_saved(path, b"echo:x")
+
+
+def mode_and_group(path: Path) -> tuple[int, int]:
+    """Return a file's mode and group."""
+    found = path.stat()
+    return stat.S_IMODE(found.st_mode), found.st_gid
+
+
+@only_root
+def test_the_daemon_is_another_user(short_path: Path) -> None:
+    """In a directory that is shared through a group, the file is shared through it, too."""
+    directory = shared_directory(short_path, DAEMON, SHARED)
+
+    with as_user(WEB, SHARED):
+        path = delay(b"echo:x", "msul2", directory)
+        assert is_saved(path, b"echo:x")
+    with as_user(DAEMON, SHARED):
+        assert path.read_bytes() == b"echo:x\n"
+
+    assert mode_and_group(path) == (0o640, SHARED)
+    assert path.stat().st_uid == WEB
+
+
+@only_root
+@pytest.mark.parametrize(
+    ("directory_mode", "expected"), [(0o2777, (0o640, SHARED)), (0o777, (0o600, WEB))]
+)
+def test_a_group_that_the_writer_is_not_in(
+    short_path: Path, directory_mode: int, expected: tuple[int, int]
+) -> None:
+    """The file has the directory's group if the directory gives it; else it is the writer's."""
+    directory = shared_directory(short_path, DAEMON, SHARED)
+    directory.chmod(directory_mode)
+
+    with as_user(WEB):
+        path = delay(b"echo:x", "msul2", directory)
+
+    assert mode_and_group(path) == expected
+
+
+@only_root
+def test_a_directory_of_our_own(short_path: Path) -> None:
+    """Where the daemon is the writer's own user, nobody else may read the file."""
+    directory = shared_directory(short_path, WEB, SHARED)
+
+    with as_user(WEB, SHARED):
+        path = delay(b"echo:x", "msul2", directory)
+
+    assert mode_and_group(path) == (0o600, WEB)
+
+
+def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
+    """A web process with a strange umask can still read what it wrote, and nobody else can."""
+    for umask in (0, 0o777):
+        before = os.umask(umask)
+        try:
+            path = delay(b"echo:x", "msul2", tmp_path)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600

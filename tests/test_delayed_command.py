@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def directory(net: Network) -> Path:
     """Give a delayed directory with a file that waits, an odd one, and one in quarantine."""
-    net.tables["delayed"] = {"directory": "d", "settle": 1.0, "scan_interval": 0.2}
+    net.tables["delayed"] = {"directory": "d", "settle": 30.0, "scan_interval": 0.2}
     path = net.directory / "d"
     (path / "quarantine").mkdir(mode=0o700, parents=True)
     (path / ".notes").mkdir(mode=0o700)

@@ -7,15 +7,21 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import Network, network, wait_until
+from users import SHARED, WEB, as_user, only_root, unprivileged
 
 from lonc_gevent.client.delayed import delay
+from lonc_gevent.delayed.hostreplay import HostReplay
+from lonc_gevent.delayed.look import Found
+from lonc_gevent.delayed.spool import Claim
+from lonc_gevent.rules.delayed import Verdict, shown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETTLE = 0.3
@@ -73,7 +79,7 @@ def test_sent_in_order_and_removed(net: Network, directory: Path) -> None:
     lines = (net.directory / "perm.log").read_text().splitlines()
     assert [line.split(":", 1)[1] for line in lines] == [f"S:msul2:echo:{i}" for i in range(30)]
     events = net.find("delayed_replayed", host="msul2")
-    assert [e["file"] for e in events] == [f"1000.{i:03d}.7.echo.msul2" for i in range(30)]
+    assert [e["file"] for e in events] == [f"1000.{i:03d}.7.*.msul2" for i in range(30)]
     assert events[0]["verb"] == "echo"
 
 
@@ -189,7 +195,7 @@ def test_contents_that_are_never_sent(
 
     event = net.wait_for("delayed_quarantined", host="msul2")
 
-    assert (event["file"], event["reason"]) == ("1.1.1.echo.msul2", reason)
+    assert (event["file"], event["reason"]) == ("1.1.1.*.msul2", reason)
     assert (directory / "quarantine" / "1.1.1.echo.msul2").read_bytes() == data
     if up:
         wait_until(is_empty(directory), "the good one is sent")
@@ -219,22 +225,26 @@ def test_things_that_are_no_files(net: Network, directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reason", "shown", "host"),
     [
-        ("1.1.1.echo.nobody", "unknown_host"),
-        ("1.1.1.echo.xmsul2", "unknown_host"),
-        ("1.1.1.echo.*", "unknown_host"),
-        ("1.1.1.echo", "no_such_name"),
-        ("1.1.1.\udcff\n.nobody", "unknown_host"),
+        ("1.1.1.echo.nobody", "unknown_host", "1.1.1.*.nobody", "nobody"),
+        ("1.1.1.echo.xmsul2", "unknown_host", "1.1.1.*.xmsul2", "xmsul2"),
+        ("1.1.1.echo.*", "unknown_host", "1.1.1.*.*", "*"),
+        ("1.1.1.echo", "no_such_name", "*", None),
+        ("1.1.1.\udcff\n.nobody", "unknown_host", "*", None),
+        ("x.1.1.echo.nobody", "unknown_host", "*", None),
     ],
 )
-def test_names_of_no_known_host(net: Network, directory: Path, name: str, reason: str) -> None:
+def test_names_of_no_known_host(
+    net: Network, directory: Path, name: str, reason: str, shown: str, host: str | None
+) -> None:
     """What belongs to nobody goes to quarantine, whatever its name is made of."""
     net.add("msul2")
     put(directory, name, b"echo:x\n")
     net.start()
 
-    assert net.wait_for("delayed_quarantined")["reason"] == reason
+    event = net.wait_for("delayed_quarantined")
+    assert (event["reason"], event["file"], event.get("host")) == (reason, shown, host)
     assert quarantined(directory) == [name]
 
 
@@ -282,6 +292,104 @@ def test_files_of_users_that_are_allowed(net: Network, directory: Path) -> None:
     wait_until(is_empty(directory), "it is sent")
 
     assert lond.received == [b"echo:y"]
+
+
+@pytest.fixture
+def group() -> Iterator[int]:
+    """Give a group that we, and what we start, are in for a while."""
+    before = os.getgroups()
+    os.setgroups([SHARED])
+    yield SHARED
+    os.setgroups(before)
+
+
+@only_root
+def test_web_processes_of_another_user(net: Network, directory: Path, group: int) -> None:
+    """What they write for the daemon is sent; what it may not read, it leaves where it is."""
+    net.tables["sockets"] = {"allow_uids": [0, WEB]}
+    net.directory.chmod(0o711)
+    os.chown(directory, -1, group)
+    directory.chmod(0o770)
+    lond = net.add("msul2")
+    with as_user(WEB, group):
+        delay(b"echo:1", "msul2", directory)
+        private = delay(b"echo:2", "msul2", directory)
+        private.chmod(0o600)
+        delay(b"echo:3", "msul2", directory)
+    unprivileged(net.start)
+
+    shown = shown_name(private.name)
+    net.wait_for("delayed_trouble", error=f"cannot read {shown}: Permission denied")
+    wait_until(lambda: names(directory) == [private.name], "the others are sent")
+    assert lond.received == [b"echo:1", b"echo:3"]
+    assert b" unreadable " in unprivileged(lambda: net.command("delayed", "list")).stdout
+    with as_user(WEB, group):
+        private.chmod(0o640)
+
+    wait_until(is_empty(directory), "it is sent")
+    assert lond.received == [b"echo:1", b"echo:3", b"echo:2"]
+    assert not net.find("delayed_quarantined")
+    assert len(net.find("delayed_trouble")) == 1, "once a minute is enough"
+
+
+@only_root
+def test_a_file_that_becomes_unreadable_when_its_turn_comes(
+    net: Network, directory: Path, group: int
+) -> None:
+    """It is passed over and told of; it stays, and is sent once it can be read."""
+    net.tables["sockets"] = {"allow_uids": [0, WEB]}
+    net.tables["delayed"]["scan_interval"] = 1000.0
+    lond = net.add("msul2")
+    put(directory, "1.1.1.delay.msul2", b"delay:500:x\n")
+    second = put(directory, "1.1.2.echo.msul2", b"echo:y\n")
+    os.chown(second, WEB, group)
+    second.chmod(0o640)
+    put(directory, "1.1.3.echo.msul2", b"echo:z\n")
+    unprivileged(net.start)
+    wait_until(lambda: lond.received, "the first one is under way")
+
+    second.chmod(0o600)
+
+    net.wait_for("delayed_trouble", error="cannot read 1.1.2.*.msul2: Permission denied")
+    wait_until(lambda: names(directory) == [second.name], "the rest is sent")
+    assert lond.received == [b"delay:500:x", b"echo:z"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Found(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
+        (Found(Verdict.YOUNG, age=-3600.0), "1.1.1.*.msul2 is dated ahead of the clock"),
+        (Found(Verdict.YOUNG, age=-0.5), ""),
+    ],
+)
+def test_what_a_host_waits_for(monkeypatch: pytest.MonkeyPatch, found: Found, told: str) -> None:
+    """For a file that will soon have settled, and not for one that nobody knows the time of."""
+    troubles: list[str] = []
+    waits: list[float] = []
+    owner: Any = SimpleNamespace(
+        spool=SimpleNamespace(claim=lambda *_: Claim(found, 0), settle=5.0),
+        in_thread=lambda function, *arguments: function(*arguments),
+        trouble=lambda _, error: troubles.append(error),
+        stopping=True,
+    )
+    pool: Any = SimpleNamespace(
+        host=SimpleNamespace(
+            pool=SimpleNamespace(
+                max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0
+            )
+        )
+    )
+    replay = HostReplay(owner, pool)
+    replay.give(["1.1.1.echo.msul2"], more=False)
+    monkeypatch.setattr(replay, "_wait", waits.append)
+
+    replay._next("1.1.1.echo.msul2")
+
+    assert [trouble[: len(told)] for trouble in troubles] == ([told] if told else [])
+    assert list(replay._names) == ([] if told else ["1.1.1.echo.msul2"])
+    assert waits == ([] if told else [5.0])
+    replay.greenlet.kill()
 
 
 def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: Path) -> None:

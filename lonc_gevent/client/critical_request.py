@@ -114,7 +114,6 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
     Returns CON_DELAYED. Raises ConFailed, or returns CON_FAILED, if that cannot be done.
     """
     try:
-        place.delayed.mkdir(mode=0o770, exist_ok=True)  # a daemon that never ran made none
         path = delay(line, cause.host, place.delayed)
         if not is_saved(path, line):
             path.unlink()
@@ -123,7 +122,12 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
         record("F", line, cause.host, place)
         if on_con_lost == "return":
             return CON_FAILED
-        what = f"con_failed: not saved in {place.delayed}: {error.strerror or error}"
+        reason = error.strerror or error
+        if isinstance(error, FileNotFoundError):
+            # Not ours to make: a daemon of another user could not use it, and would say so only
+            # after we have promised that the request is sent.
+            reason = "there is no such directory; lonc makes it when it starts"
+        what = f"con_failed: not saved in {place.delayed}: {reason}"
         raise ConFailed(cause.host, cause.socket, what) from error
     record("D", line, cause.host, place)
     return CON_DELAYED

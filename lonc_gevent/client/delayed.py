@@ -9,7 +9,9 @@ not lose the request (protocol.md, section 2).
 from __future__ import annotations
 
 import os
+import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lonc_gevent.rules.delayed import UNFINISHED_PREFIX, file_name
@@ -28,7 +30,8 @@ def delay(request: bytes, host: str, directory: Path | str) -> Path:
     directory  `delayed.directory` of the daemon
 
     Requests that one process writes one after the other are sent in that order. The file's mode
-    is 0600.
+    is 0600; in a directory of another user that our group may read it is 0640, and the file has
+    the directory's group: otherwise that user's daemon could not read it.
 
     Raises ValueError if the request is no single line or the host id is none, OSError if it
     can't be written: then nothing is left behind, and the request will not be sent.
@@ -62,6 +65,7 @@ def _write(path: Path, line: bytes) -> bool:
             new.unlink()
             return False
         with os.fdopen(fd, "wb") as file:
+            _set_mode(fd, path.parent)
             file.write(line)
             file.flush()
             os.fsync(fd)
@@ -76,6 +80,18 @@ def _write(path: Path, line: bytes) -> bool:
         path.unlink(missing_ok=True)
         raise
     return True
+
+
+def _set_mode(fd: int, directory: Path) -> None:
+    """Let nobody else read the file; or the directory's group, if that is how it is shared."""
+    place = directory.stat()
+    mode = 0o600
+    if place.st_uid != os.geteuid() and place.st_mode & stat.S_IRGRP:
+        with suppress(OSError):  # we need not be in that group: the set-group-ID bit does it, too
+            os.fchown(fd, -1, place.st_gid)
+        if os.fstat(fd).st_gid == place.st_gid:
+            mode = 0o640
+    os.fchmod(fd, mode)  # whatever the umask is
 
 
 def _sync(directory: Path) -> None:

@@ -14,7 +14,6 @@ the file, then the directory that names it. Everything here blocks: call it in a
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -26,6 +25,19 @@ from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
 from lonc_gevent.rules.settings import LOCK_NAME
 
+from .files import (
+    DIRECTORY,
+    MAKE,
+    READ,
+    exists,
+    free_name,
+    identity,
+    open_folder,
+    read_open,
+    reason_of,
+    take_lock,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -36,10 +48,6 @@ FAULT_VARIABLE: Final = "LONC_FAULT_POINT"
 """For tests only: the process kills itself when it comes to the point of this name."""
 
 MAX_NOTE: Final = 100
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def prepare(directory: Path, gid: int = -1) -> None:
@@ -69,18 +77,19 @@ class SpoolDirectory:
         self._owners = uids | {os.geteuid(), 0}
         self._names = count()
         self._fds: list[int] = []
+        self._inside: dict[str, tuple[int, int]] = {}
         self._lock_fd = -1
         self._fault_point = os.environ.get(FAULT_VARIABLE, "")
         try:
-            self.fd = self._keep(os.open(path, _DIRECTORY))
+            self.fd = self._keep(os.open(path, DIRECTORY))
             self.check()
             if lock is not None:
-                self._lock(lock)
-            self.quarantine_fd = self._folder(QUARANTINE)
-            self.notes_fd = self._folder(NOTES)
+                self._lock_fd = self._keep(take_lock(lock, self.fd), lock)
+            self.quarantine_fd = self._keep(open_folder(QUARANTINE, self.fd), QUARANTINE)
+            self.notes_fd = self._keep(open_folder(NOTES, self.fd), NOTES)
         except OSError as error:
             self.close()
-            raise SpoolError(_reason(error)) from None
+            raise SpoolError(self._reason(error)) from None
         except SpoolError:
             self.close()
             raise
@@ -99,42 +108,51 @@ class SpoolDirectory:
             self._fds.remove(self._lock_fd)
             os.close(self._lock_fd)
 
-    def _keep(self, fd: int) -> int:
+    def _keep(self, fd: int, name: str = "") -> int:
+        """Keep a descriptor until the end; with a name, `check` sees that it still has that."""
         self._fds.append(fd)
+        if name:
+            self._inside[name] = identity(os.fstat(fd))
         return fd
-
-    def _folder(self, name: str) -> int:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=self.fd)
-        return self._keep(os.open(name, _DIRECTORY, dir_fd=self.fd))
-
-    def _lock(self, name: str) -> None:
-        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._lock_fd = self._keep(os.open(name, flags, 0o600, dir_fd=self.fd))
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpoolError("another daemon replays it") from None
 
     def check(self) -> None:
         """See that it is still the one at its path, ours alone to trust, and can be written to.
 
-        Raises SpoolError.
+        What is open in it must still be there, too. Raises SpoolError.
         """
         try:
             info = os.fstat(self.fd)
             there = self.path.lstat()
             writable = os.access(".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
         except OSError as error:
-            raise SpoolError(_reason(error)) from None
-        if (there.st_ino, there.st_dev) != (info.st_ino, info.st_dev):
+            raise SpoolError(self._reason(error)) from None
+        if identity(there) != identity(info):
             raise SpoolError("another directory stands in its place")
         if info.st_uid not in self._owners:
             raise SpoolError(f"it belongs to uid {info.st_uid}, neither us nor in allow_uids")
         if info.st_mode & stat.S_IWOTH:
             raise SpoolError("others may write to it")
         if not writable:
-            raise SpoolError("it may not be written to")
+            if os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
+                raise SpoolError("its file system is read-only")
+            raise SpoolError(_no_entry(info))
+        for name, known in self._inside.items():
+            if self._identity(name) != known:
+                raise SpoolError(f"its {name} was removed, or something else put in its place")
+
+    def _identity(self, name: str) -> tuple[int, int] | None:
+        try:
+            return identity(self.status(name))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SpoolError(reason_of(error)) from None
+
+    def _reason(self, error: OSError) -> str:
+        if isinstance(error, PermissionError):
+            with suppress(OSError):
+                return _no_entry(self.path.lstat())
+        return reason_of(error)
 
     def fault(self, point: str) -> None:
         """Die here, if a test wants it."""
@@ -145,7 +163,7 @@ class SpoolDirectory:
 
     def entries(self, folder: str = ".") -> Iterator[os.DirEntry[str]]:
         """Give the entries of the directory, or of a folder in it, in no order."""
-        fd = os.open(folder, _DIRECTORY, dir_fd=self.fd)
+        fd = os.open(folder, DIRECTORY, dir_fd=self.fd)
         try:
             with os.scandir(fd) as found:
                 yield from found
@@ -167,13 +185,17 @@ class SpoolDirectory:
         os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         return True
 
+    def open_file(self, name: str, *, quarantined: bool = False) -> int:
+        """Open a file to read it, a link not followed, and nothing waited for. Raises OSError."""
+        return os.open(name, READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
+
     def read(self, name: str, limit: int, *, quarantined: bool = False) -> bytes:
         """Return at most `limit` bytes of a regular file. Raises OSError."""
-        fd = os.open(name, _READ, dir_fd=self.quarantine_fd if quarantined else self.fd)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return b""
-            return _read(file.fileno(), limit)
+        fd = self.open_file(name, quarantined=quarantined)
+        try:
+            return read_open(fd, limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        finally:
+            os.close(fd)
 
     def write_new(self, data: bytes, folder: int, times: tuple[int, int] | None = None) -> str:
         """Write a synced file under a name of its own, and return the name. Raises OSError.
@@ -184,9 +206,10 @@ class SpoolDirectory:
         name = f"{UNFINISHED_PREFIX}{os.getpid()}.{next(self._names)}"
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
-        fd = os.open(name, _MAKE, 0o600, dir_fd=folder)
+        fd = os.open(name, MAKE, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb", buffering=0) as file:
+                os.fchmod(fd, 0o600)
                 view = memoryview(data)
                 half = len(data) // 2
                 view = view[file.write(view[:half]) :]
@@ -248,11 +271,15 @@ class SpoolDirectory:
     def note(self, name: str) -> Note:
         """Return what is remembered about a file."""
         try:
-            fd = os.open(name, _READ, dir_fd=self.notes_fd)
+            fd = os.open(name, READ, dir_fd=self.notes_fd)
         except OSError:
             return Note()
-        with os.fdopen(fd, "rb", buffering=0):
-            return Note.from_bytes(_read(fd, MAX_NOTE))
+        try:
+            return Note.from_bytes(read_open(fd, MAX_NOTE))
+        except OSError:  # something odd stands there, such as a folder
+            return Note()
+        finally:
+            os.close(fd)
 
     def write_note(self, name: str, note: Note) -> None:
         """Remember it. Raises OSError."""
@@ -273,35 +300,8 @@ class SpoolDirectory:
                 self.forget(name)
 
 
-def exists(name: str, folder: int) -> bool:
-    """Say whether the directory has anything of that name."""
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def free_name(name: str, folder: int) -> str:
-    """Return the name, or with the first number before it that nothing in the directory has."""
-    if not exists(name, folder):
-        return name
-    # A name that gets too long loses its end: the file is kept all the same.
-    return next(n for i in count(2) if not exists(n := f"{i}~{name}"[:255], folder))
-
-
-def _read(fd: int, limit: int) -> bytes:
-    pieces = []
-    while limit > 0:
-        piece = os.read(fd, min(limit, 1 << 20))
-        if not piece:
-            break
-        pieces.append(piece)
-        limit -= len(piece)
-    return b"".join(pieces)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, NotADirectoryError):
-        return "it is no directory, or a symbolic link"
-    return error.strerror or type(error).__name__
+def _no_entry(status: os.stat_result) -> str:
+    """Say why we cannot work in a directory, and what to do about it."""
+    mode = stat.S_IMODE(status.st_mode)
+    owner = f"uid {status.st_uid}, gid {status.st_gid}, mode {mode:04o}"
+    return f"uid {os.geteuid()} may not write to it ({owner}): chown it, or chgrp and chmod 0770"

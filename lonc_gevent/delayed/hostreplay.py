@@ -9,6 +9,8 @@ while live requests wait, look at the file, send it, and once the whole reply is
 - Each connection lost under a file counts as an attempt, and the next one waits, with the same
   backoff as for connections: a lond that is just being restarted does not use up all attempts.
 - con_lost because nothing could be sent counts as nothing.
+- A file that cannot be read now is passed over, and met again after the next look through the
+  directory: a host that stands still would be worse than one request out of its order.
 - What was answered and cannot be removed (a directory gone read-only) is never sent again by this
   process; nothing else of the host is sent either until it is gone.
 """
@@ -27,7 +29,13 @@ from greenlet import getcurrent
 
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.backoff import Gate
-from lonc_gevent.rules.delayed import Verdict, completed_line, first_word, is_failure
+from lonc_gevent.rules.delayed import (
+    Verdict,
+    completed_line,
+    first_word,
+    is_failure,
+    shown_name,
+)
 from lonc_gevent.rules.stats import HostState
 from lonc_gevent.rules.wire import CON_LOST, verb
 from lonc_gevent.transaction import Transaction
@@ -198,6 +206,10 @@ class HostReplay:
         found = claim.found
         if found.verdict is Verdict.READY:
             self._send(name, claim)
+        elif found.verdict is Verdict.UNREADABLE:
+            self._put_off(name, f"cannot read {shown_name(name)}: {found.reason}")
+        elif found.age < -spool.settle:
+            self._put_off(name, f"{shown_name(name)} is dated ahead of the clock, and not ours")
         elif found.verdict is Verdict.YOUNG:
             # Its turn comes before that of all others, even if they are older by their dates.
             self._wait(max(LIVE_POLL, min(spool.settle - found.age, MAX_WAIT)))
@@ -232,7 +244,7 @@ class HostReplay:
         self.owner.log.warning(
             "delayed_attempt_lost",
             host=self.pool.host.id,
-            file=name,
+            file=shown_name(name),
             attempts=attempts,
             max_attempts=self.owner.max_attempts,
             error=kind,
@@ -265,8 +277,7 @@ class HostReplay:
         owner.spool.done(answered.name, noted=answered.noted)
         if not owner.perm_log:
             return ""
-        hide = owner.spool.key is not None
-        line = completed_line(time.time(), self.pool.host.id, answered.request, hide=hide)
+        line = completed_line(time.time(), self.pool.host.id, answered.request)
         try:
             record(owner.perm_log, line)
         except OSError as error:
@@ -287,6 +298,11 @@ class HostReplay:
                 self.owner.log_quarantined(name, self.pool.host.id, reason, attempts)
         self._drop(name)
 
+    def _put_off(self, name: str, error: str) -> None:
+        """Leave a file until the next look through the directory; those behind it go on."""
+        self.owner.trouble("delayed_trouble", error)
+        self._drop(name)
+
     def _drop(self, name: str) -> None:
         if self._names and self._names[0] == name:
             self._names.popleft()
@@ -305,7 +321,7 @@ class HostReplay:
         self.owner.log.info(
             "delayed_replayed",
             host=self.pool.host.id,
-            file=name,
+            file=shown_name(name),
             verb=verb(transaction.request),
             request_bytes=len(transaction.request),
             reply_bytes=len(reply),
@@ -315,7 +331,7 @@ class HostReplay:
             self.owner.log.warning(
                 "delayed_refused",
                 host=self.pool.host.id,
-                file=name,
+                file=shown_name(name),
                 verb=verb(transaction.request),
                 answer=first_word(reply),
             )

@@ -22,6 +22,9 @@ MAX_SHOWN = 16_777_216
 """Bytes of a request whose host is not served here, at most."""
 
 
+_STATES = {Verdict.YOUNG: "settling", Verdict.UNREADABLE: "unreadable"}
+
+
 class Item(NamedTuple):
     """One file.
 
@@ -29,7 +32,7 @@ class Item(NamedTuple):
     host     the host id in its name, "" for none
     verb     of the request; of one that is to be encrypted, the verb after `encrypt:`
     size     bytes of the request; of a file that cannot be opened, those on disk
-    state    waiting, sealed (waiting), settling, unfinished, or `quarantined: REASON`
+    state    waiting, sealed (waiting), settling, unfinished, unreadable, or `quarantined: REASON`
     request  the request line in clear, None if it cannot be had
     """
 
@@ -120,4 +123,6 @@ def _state(spool: Spool, name: str, limit: int, now: float) -> str:
         raise FileNotFoundError
     if found.verdict is Verdict.READY:
         return "sealed" if found.sealed else "waiting"
-    return found.reason or {Verdict.YOUNG: "settling"}.get(found.verdict, "unfinished")
+    if found.verdict is Verdict.BAD:
+        return found.reason
+    return _STATES.get(found.verdict, "unfinished")

@@ -19,6 +19,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from lonc_gevent.errors import ConfigError, SpoolError
+from lonc_gevent.rules.delayed import HIDDEN, shown_name
 from lonc_gevent.rules.settings import LOCK_NAME
 
 from .directory import prepare
@@ -215,8 +216,12 @@ class Replayer:
     def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
         """Say that a file was put away, and why."""
         fields = {"attempts": attempts} if attempts else {}
+        shown = shown_name(name)
+        # What stands where a host id should may be anything, unless the rest is as it should be.
+        if shown == HIDDEN and host not in self.pools:
+            host = ""
         self.log.warning(
-            "delayed_quarantined", host=host or None, file=name, reason=reason, **fields
+            "delayed_quarantined", host=host or None, file=shown, reason=reason, **fields
         )
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import (
     QUARANTINE,
     UNFINISHED_AGE,
@@ -20,6 +21,7 @@ from lonc_gevent.rules.delayed import (
     Verdict,
     host_of,
     is_housekeeping,
+    shown_name,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from .spool import Found, Spool
+    from .look import Found
+    from .spool import Spool
 
 SLICE: Final = 0.0005
 """Seconds of work between two rests. Not more: a thread that asks for the interpreter while this
@@ -43,11 +46,14 @@ MAX_NAMES: Final = 50_000
 MAX_PUT_AWAY: Final = 1000
 """Files moved to quarantine in one scan; the rest waits for the next."""
 
-MAX_UNFINISHED: Final = 10_000
-"""Files without a newline that are looked at again in each scan."""
+MAX_LEFT: Final = 10_000
+"""Files left for later, unfinished or unreadable, that the next scan knows to look at again; with
+more of them, it looks at all there are."""
 
 SEAL_SECONDS: Final = 2.0
 """Seconds of a scan that may go into sealing, where each file is synced."""
+
+_LEFT = (Verdict.UNFINISHED, Verdict.UNREADABLE)
 
 
 class PutAway(NamedTuple):
@@ -71,7 +77,7 @@ class Scan:
     put_away: list[PutAway] = field(default_factory=list)
     sealed: int = 0
     trouble: str = ""
-    """What kept a file from being sealed or put away; "" if nothing did."""
+    """What kept a file from being read, sealed, put away or removed; "" if nothing did."""
 
 
 class Windows:
@@ -104,7 +110,7 @@ class Scanner:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._looked_until = 0.0
-        self._unfinished: set[str] = set()
+        self._left: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Scanner {self.spool!r}>"
@@ -121,29 +127,24 @@ class Scanner:
         found = Scan(opened=self.spool.open())
         if found.opened or now < self._looked_until:
             self._looked_until = 0.0
-            self._unfinished.clear()
+            self._left.clear()
             self.spool.directory.forget_strays()
         round_ = _Round(self, found, known, limits, now)
         round_.run()
         found.windows = round_.windows.sorted()
+        if not (self.spool.cancelled or round_.blind):
+            self._left = round_.left
         if round_.complete:
             self._looked_until = now - self.spool.settle - 1.0
         return found
 
     def is_new(self, name: str, status: os.stat_result) -> bool:
         """Say whether a file must be looked into."""
-        return status.st_ctime >= self._looked_until or name in self._unfinished
+        return status.st_ctime >= self._looked_until or self.is_left(name)
 
-    def note_unfinished(self, name: str, *, unfinished: bool) -> None:
-        """Look at the file again next time, or no more."""
-        if not unfinished:
-            self._unfinished.discard(name)
-        elif len(self._unfinished) < MAX_UNFINISHED:
-            self._unfinished.add(name)
-
-    def is_unfinished(self, name: str) -> bool:
-        """Say whether the last look found no newline."""
-        return name in self._unfinished
+    def is_left(self, name: str) -> bool:
+        """Say whether the last look left the file for later."""
+        return name in self._left
 
 
 class _Round:
@@ -166,24 +167,32 @@ class _Round:
         self.windows = Windows(max(20, min(MAX_WINDOW, MAX_NAMES // max(len(limits), 1))))
         self.complete = True
         """Whether all that is new was looked into."""
+        self.left: set[str] = set()
+        """The files to be looked at again next time, even if they have not changed."""
+        self.blind = False
+        """Whether files cannot be looked into now: the rest is counted, and nothing is moved."""
         self._sealing = 0.0
         self._work_until = 0.0
 
     def run(self) -> None:
         directory = self.spool.directory
+        # First: it takes a descriptor, and must not fail once something was moved and not told.
+        for entry in directory.entries(QUARANTINE):
+            self.found.quarantined[host_of(entry.name) or ""] += 1
+            self._rest()
         for entry in directory.entries():
             try:
                 self._entry(entry)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                self.complete = False
+                self.found.trouble = f"cannot look at an entry: {error.strerror}"
             finally:
                 self._rest()
             if self.spool.cancelled:
                 self.complete = False
                 return
-        for entry in directory.entries(QUARANTINE):
-            self.found.quarantined[host_of(entry.name) or ""] += 1
-            self._rest()
 
     def _rest(self) -> None:
         if time.monotonic() >= self._work_until:
@@ -193,12 +202,13 @@ class _Round:
     def _entry(self, entry: os.DirEntry[str]) -> None:
         name = entry.name
         if is_housekeeping(name):
-            if name.startswith(UNFINISHED_PREFIX):
+            if name.startswith(UNFINISHED_PREFIX) and not self.blind:
                 self._tidy(entry)
             return
         host = host_of(name)
         if host is None or host not in self.known:
-            self._stranger(entry, host)
+            if not self.blind:
+                self._stranger(entry, host)
         elif host in self.limits:
             self._ours(entry, host)
 
@@ -206,7 +216,12 @@ class _Round:
         """Remove what a writer, or we ourselves, began long ago and never named."""
         status = entry.stat(follow_symlinks=False)
         if self.now - max(status.st_mtime, status.st_ctime) >= UNFINISHED_AGE:
-            self.spool.directory.remove(entry.name)
+            try:
+                self.spool.directory.remove(entry.name)
+            except OSError as error:  # a folder, or a file that is made to stay
+                self.found.trouble = (
+                    f"cannot remove an old {UNFINISHED_PREFIX}* file: {error.strerror}"
+                )
 
     def _stranger(self, entry: os.DirEntry[str], host: str | None) -> None:
         status = entry.stat(follow_symlinks=False)
@@ -215,18 +230,48 @@ class _Round:
 
     def _ours(self, entry: os.DirEntry[str], host: str) -> None:
         name = entry.name
-        if self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
-            found = self.spool.look(name, self.limits[host], self.now)
-            self.scanner.note_unfinished(name, unfinished=found.verdict is Verdict.UNFINISHED)
-            if found.verdict is Verdict.GONE:
-                return
-            if found.verdict is Verdict.BAD and self._put_away(name, host, found.reason):
-                return
-            if self.spool.needs_seal(found):
-                self._seal(name, found)
+        found = None
+        if not self.blind and self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
+            found = self._look(name, host)
+        if found is None:
+            left = self.scanner.is_left(name)
+        elif self._is_gone(name, host, found):
+            return
+        else:
+            left = self._is_left(name, found)
         self.found.waiting[host] += 1
-        if not self.scanner.is_unfinished(name):
+        if not left:
             self.windows.add(host, name)
+
+    def _look(self, name: str, host: str) -> Found | None:
+        """Look into a file. None if that cannot be done now: then no other needs trying."""
+        try:
+            return self.spool.look(name, self.limits[host], self.now)
+        except SpoolError as error:
+            self.found.trouble = f"cannot look into files: {error}"
+            self.blind = True
+            self.complete = False
+            return None
+
+    def _is_gone(self, name: str, host: str, found: Found) -> bool:
+        """Do what a look asks for; say whether the file is no longer there."""
+        if found.verdict is Verdict.BAD:
+            return self._put_away(name, host, found.reason)
+        if self.spool.needs_seal(found):
+            self._seal(name, found)
+        return found.verdict is Verdict.GONE
+
+    def _is_left(self, name: str, found: Found) -> bool:
+        """Say whether the file's turn does not come; then it is looked at again next time."""
+        if found.verdict not in _LEFT:
+            return False
+        if len(self.left) < MAX_LEFT:
+            self.left.add(name)
+        else:
+            self.complete = False
+        if found.verdict is Verdict.UNREADABLE:
+            self.found.trouble = f"cannot read {shown_name(name)}: {found.reason}"
+        return True
 
     def _seal(self, name: str, found: Found) -> None:
         if self._sealing >= SEAL_SECONDS:
@@ -247,8 +292,10 @@ class _Round:
         try:
             if self.spool.quarantine(name, reason):
                 self.found.put_away.append(PutAway(name, host, reason))
-        except OSError as error:
+                self.found.quarantined[host] += 1
+        except (OSError, SpoolError) as error:
             self.complete = False
-            self.found.trouble = f"cannot move to quarantine: {error.strerror}"
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            self.found.trouble = f"cannot move to quarantine: {words}"
             return False
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Delayed requests on disk: look at one, seal it, remove it once answered, put it away.
+"""Delayed requests on disk: claim one, seal it, remove it once answered, put it away.
 
 The order of steps is what keeps a request from being lost, or sent without need:
 
@@ -15,49 +15,26 @@ one serves the replay. Where both could meet on one name, `_names` is held.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from lonc_gevent.errors import SpoolError, UnsealError
-from lonc_gevent.rules.delayed import (
-    UNFINISHED_AGE,
-    Note,
-    Verdict,
-    age_of,
-    is_housekeeping,
-    judge,
-    name_before,
-)
-from lonc_gevent.rules.seal import NONCE_BYTES, is_sealed, sealed_size
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.rules.delayed import QUARANTINE, Note, Verdict, is_housekeeping, name_before
+from lonc_gevent.rules.seal import NONCE_BYTES
 from lonc_gevent.rules.settings import LOCK_NAME
 from lonc_gevent.rules.wire import encrypted_part
 
-from .directory import SpoolDirectory, exists
+from .directory import SpoolDirectory
+from .files import exists, give_mode
+from .look import Looker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lonc_gevent.rules.seal import SealKey
 
-
-class Found(NamedTuple):
-    """What a look at a file found.
-
-    reason   why it is BAD, in one word
-    request  the request line in clear, for READY
-    sealed   whether it is sealed on disk
-    status   what the file system says, None for GONE
-    age      seconds since it was last written
-    """
-
-    verdict: Verdict
-    reason: str = ""
-    request: bytes = b""
-    sealed: bool = False
-    status: os.stat_result | None = None
-    age: float = 0.0
+    from .look import Found
 
 
 class Claim(NamedTuple):
@@ -92,6 +69,7 @@ class Spool:
         self.cancelled = False
         """Set by the daemon that stops: long work ends soon."""
         self._uids = uids
+        self._looker = Looker(uids, settle, key)
         self._lock = lock
         self._directory: SpoolDirectory | None = None
         self._retired: SpoolDirectory | None = None
@@ -144,61 +122,19 @@ class Spool:
     def look(self, name: str, max_bytes: int, now: float) -> Found:
         """Look at a file; `max_bytes` is the longest request line. Never raises OSError.
 
-        Raises SpoolError if the directory is not open.
+        Raises SpoolError if the directory is not open, or nothing can be said of the file now.
         """
-        directory = self.directory
-        try:
-            status = directory.status(name)
-            age = age_of(now, status.st_mtime, status.st_ctime)
-            if age is None:
-                # The clock was set back: it would stay young for as long as it was ahead.
-                os.utime(name, dir_fd=directory.fd, follow_symlinks=False)
-                return Found(Verdict.YOUNG, status=status)
-            if age < self.settle:
-                return Found(Verdict.YOUNG, status=status, age=age)
-            reason = self._distrust(status)
-            if reason:
-                return Found(Verdict.BAD, reason, status=status, age=age)
-            data = directory.read(name, sealed_size(max_bytes) + 1)
-        except FileNotFoundError:
-            return Found(Verdict.GONE)
-        except OSError:
-            # Its mode is the owner's, a link came in its place, the medium is bad.
-            return Found(Verdict.BAD, "unreadable")
-        return self._judge(name, data, max_bytes, status, age)
-
-    def _distrust(self, status: os.stat_result) -> str:
-        if not stat.S_ISREG(status.st_mode):
-            return "no_regular_file"
-        if status.st_uid != os.geteuid() and status.st_uid not in self._uids:
-            return "foreign_owner"
-        if status.st_mode & stat.S_IWOTH:
-            return "writable_by_others"
-        return ""
-
-    def _judge(
-        self, name: str, data: bytes, max_bytes: int, status: os.stat_result, age: float
-    ) -> Found:
-        sealed = is_sealed(data)
-        if sealed:
-            try:
-                data = self.unseal(name, data)
-            except UnsealError as error:
-                return Found(Verdict.BAD, error.kind, sealed=True, status=status, age=age)
-        verdict, reason = judge(data, max_bytes)
-        if verdict is Verdict.UNFINISHED and age >= UNFINISHED_AGE:
-            verdict, reason = Verdict.BAD, "unfinished"
-        request = data if verdict is Verdict.READY else b""
-        return Found(verdict, reason, request, sealed, status, age)
+        return self._looker.look(self.directory, name, max_bytes, now)
 
     def unseal(self, name: str, data: bytes) -> bytes:
         """Return the request line of a sealed file. Raises UnsealError."""
-        if self.key is None:
-            raise UnsealError("no_key")
-        return self.key.open(data, os.fsencode(name_before(name)))
+        return self._looker.unseal(name, data)
 
     def claim(self, name: str, max_bytes: int, now: float) -> Claim:
-        """Look at the file whose turn has come. Raises SpoolError if it could not be removed."""
+        """Look at the file whose turn has come.
+
+        Raises SpoolError if it could not be removed, or nothing can be said of it now.
+        """
         self.directory.check()
         found = self.look(name, max_bytes, now)
         attempts = self.directory.note(name).attempts if found.verdict is Verdict.READY else 0
@@ -228,10 +164,13 @@ class Spool:
 
     def quarantine(self, name: str, reason: str, attempts: int = 0) -> bool:
         """Put a file away; False if it is gone. Raises OSError, SpoolError."""
+        directory = self.directory
         with self._names:
             try:
-                self.directory.put_away(name, Note(attempts, reason))
+                directory.put_away(name, Note(attempts, reason))
             except FileNotFoundError:
+                if exists(name, directory.fd):
+                    raise SpoolError(f"its {QUARANTINE} was removed") from None
                 return False
         return True
 
@@ -299,6 +238,7 @@ def record(perm_log: str, line: bytes) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(perm_log, flags, 0o600)
     try:
+        give_mode(fd)
         if os.write(fd, line) != len(line):
             raise OSError(0, "only part of a line could be written")
     finally:

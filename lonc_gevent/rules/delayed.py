@@ -15,6 +15,7 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
+from lonc_gevent.rules.names import is_host_id
 from lonc_gevent.rules.wire import (
     CLOSE_CONNECTIONS,
     LINE_END,
@@ -33,12 +34,15 @@ UNFINISHED_AGE: Final = 3600.0
 QUARANTINE: Final = "quarantine"
 """The folder in the delayed directory for what will not be sent."""
 
-MAX_MIDDLE: Final = 16
+HIDDEN: Final = "*"
+"""What a log shows in place of a name, or of that part of it, that may hold a request."""
+
 MAX_HOST_ID: Final = 100
 
 _DOTS = 4
-_NOT_A_WORD = re.compile(rb"[^A-Za-z0-9_]+")
+_FIRST_WORD = re.compile(rb"[A-Za-z0-9_]{1,16}")
 _NUMBERED = re.compile(r"\A[0-9]+~")
+_SHAPE = re.compile(r"((?:[0-9]+~)?(?:[0-9]+\.){3})[A-Za-z0-9_]+\.(.+)")
 _ANSWER_WORD = re.compile(rb"[^:\s]*")
 _FAILURES = frozenset(
     {"error", "refused", "rejected", "unknown_cmd", "unable_to_set", "con_lost", "con_failed"}
@@ -51,6 +55,7 @@ class Verdict(Enum):
     READY = "ready"  # send it when its turn comes
     YOUNG = "young"  # its writer may still check it
     UNFINISHED = "unfinished"  # empty or without a newline: its writer may still be at work
+    UNREADABLE = "unreadable"  # it may not be read now: left where it is, and told
     BAD = "bad"  # it goes to quarantine
     GONE = "gone"  # there is no such file any more
 
@@ -75,6 +80,20 @@ def name_before(name: str) -> str:
     return _NUMBERED.sub("", name)
 
 
+def shown_name(name: str) -> str:
+    """Return what a log may show of a file's name: `<time>.<count>.<pid>.*.<host id>`.
+
+    The middle is the beginning of the request as lonnet writes it, user names and passwords
+    included; time, count and pid are enough to know a file by. Of a name of any other shape no part
+    is known to be free of the request: HIDDEN stands for all of it, and `lonc-gevent delayed list`
+    shows it to who may look into the directory.
+    """
+    match = _SHAPE.fullmatch(name)
+    if match is None or not is_host_id(match[2]):
+        return HIDDEN
+    return f"{match[1]}{HIDDEN}.{match[2]}"
+
+
 def is_housekeeping(name: str) -> bool:
     """Say whether the name is that of something beside the delayed requests."""
     return name.startswith(".") or name == QUARANTINE
@@ -86,16 +105,14 @@ def file_name(micros: int, pid: int, request: bytes, host: str) -> str:
     micros   the time, in microseconds since 1970; the part below a second becomes the count, so
              that the requests of one process sort as they were written
     pid      the writer's process id
-    request  its beginning becomes the middle: word characters only, 16 at most; of a request
-             that is to be encrypted, only the verb
+    request  its first word becomes the middle, 16 characters at most: the command, or `encrypt`.
+             Not more, as lonnet does (section 2): directories are listed, backed up and logged
+             where requests are not, and nobody reads the middle
     host     the host id
     """
     seconds, count = divmod(micros, 1_000_000)
-    start = encrypted_part(request)
-    shown = request[: 4 * MAX_MIDDLE]
-    if start:
-        shown = request[: start + len(verb(request[start : start + MAX_VERB + 1]))]
-    middle = _NOT_A_WORD.sub(b"", shown)[:MAX_MIDDLE].decode() or "_"
+    word = _FIRST_WORD.match(request)
+    middle = word[0].decode() if word else "_"
     return f"{seconds}.{count:06d}.{pid}.{middle}.{host}"
 
 
@@ -138,14 +155,14 @@ def is_failure(answer: bytes | bytearray) -> bool:
     return first_word(answer) in _FAILURES
 
 
-def completed_line(now: float, host: str, request: bytes, *, hide: bool) -> bytes:
+def completed_line(now: float, host: str, request: bytes) -> bytes:
     """Return the line of lonnet.perm.log for a completed one: `<unixtime>:S:<host>:<request>`.
 
-    hide: of a request that is encrypted on its way, show the verb only.
+    Of a request that is encrypted on its way only the verb: the log stays when the file is gone.
     """
     start = encrypted_part(request)
     text = request.removesuffix(LINE_END)
-    if hide and start:
+    if start:
         text = text[:start] + verb(request[start:]).encode("ascii", "backslashreplace")
     return b"%d:S:%s:%s\n" % (int(now), host.encode("utf-8", "surrogateescape"), text)
 

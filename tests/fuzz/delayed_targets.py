@@ -6,7 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lonc_gevent.errors import UnsealError
-from lonc_gevent.rules.delayed import Verdict, completed_line, file_name, first_word, host_of, judge
+from lonc_gevent.rules.delayed import (
+    Verdict,
+    completed_line,
+    file_name,
+    first_word,
+    host_of,
+    judge,
+    shown_name,
+)
 from lonc_gevent.rules.seal import SealKey, is_sealed, sealed_size
 
 if TYPE_CHECKING:
@@ -24,6 +32,10 @@ def names(data: bytes) -> None:
     assert host_of(made) == "s10.l2"
     assert "/" not in made
     assert made.isascii()
+    middle = made.split(".")[3]
+    assert middle == "_" or data.startswith(middle.encode())
+    assert shown_name(made) == "1700000000.000001.42.*.s10.l2"
+    assert "*" in shown_name(name)
 
 
 def texts(data: bytes) -> None:
@@ -32,7 +44,7 @@ def texts(data: bytes) -> None:
         assert data.endswith(b"\n")
         assert data.count(b"\n") == 1
         assert 1 < len(data) <= 64
-        assert completed_line(1.5, "msul2", data, hide=True).count(b"\n") == 1
+        assert completed_line(1.5, "msul2", data).count(b"\n") == 1
     assert first_word(data).isascii()
 
 

@@ -20,6 +20,7 @@ from lonc_gevent.rules.delayed import (
     is_housekeeping,
     judge,
     name_before,
+    shown_name,
 )
 from lonc_gevent.rules.seal import (
     NONCE_BYTES,
@@ -54,25 +55,55 @@ def test_the_host_is_all_that_follows_the_fourth_dot(name: str, host: str | None
     assert host_of(name) == host
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("1046.000001.77.authmsalpw1.h", "1046.000001.77.*.h"),
+        ("1046.1.77.putmsusomeoneenv.s10.lite.msu", "1046.1.77.*.s10.lite.msu"),
+        ("2~1046.1.77.put.msul1", "2~1046.1.77.*.msul1"),
+        ("1046.1.77.put", "*"),
+        ("1046.1.77..msul1", "*"),
+        ("1046.1.77.put.", "*"),
+        ("1046.1.77.put secret.msul1", "*"),
+        ("1046.1.77.put.ms ul1", "*"),
+        ("1046.1.77.put.msul1\n", "*"),
+        ("1046.1.secret.put.msul1", "*"),
+        ("-1.1.77.put.msul1", "*"),
+        ("x1046.1.77.put.msul1", "*"),
+        (".new.1046.1.77.put.msul1", "*"),
+        ("\u0661.1.77.put.msul1", "*"),
+        ("authmsalpw1", "*"),
+        ("", "*"),
+    ],
+)
+def test_what_a_log_shows_of_a_name(name: str, shown: str) -> None:
+    """Never the middle, which begins as the request does; of another shape, nothing at all."""
+    assert shown_name(name) == shown
+
+
 def test_a_written_name_can_be_read() -> None:
     """What file_name makes gives its host back, and sorts as it was written."""
     names = [file_name(micros, 77, b"put:a:b\n", "s10.l2") for micros in (999_999, 1_000_001)]
 
-    assert names == ["0.999999.77.putab.s10.l2", "1.000001.77.putab.s10.l2"]
+    assert names == ["0.999999.77.put.s10.l2", "1.000001.77.put.s10.l2"]
     assert [host_of(name) for name in names] == ["s10.l2", "s10.l2"]
 
 
 @pytest.mark.parametrize(
     ("request_line", "middle"),
     [
-        (b"put:msu:someone:environment\n", "putmsusomeoneenv"),
-        (b"encrypt:auth:joe:secret\n", "encryptauth"),
-        (b"sethost:m:encrypt:auth:joe\n", "sethostmencrypta"),
+        (b"put:msu:someone:environment\n", "put"),
+        (b"ping\n", "ping"),
+        (b"put_old-way:x\n", "put_old"),
+        (b"a_command_of_more_than_sixteen:x\n", "a_command_of_mor"),
+        (b"encrypt:auth:joe:secret\n", "encrypt"),
+        (b"sethost:m:encrypt:auth:joe\n", "sethost"),
         (b":::\n", "_"),
+        (b"\xe9t\xe9:x\n", "_"),
     ],
 )
 def test_the_middle_of_a_name(request_line: bytes, middle: str) -> None:
-    """It is the beginning in word characters, and of what is to be encrypted the verb only."""
+    """It is the command and nothing more of the request; of what is to be encrypted, not that."""
     assert file_name(0, 1, request_line, "h").split(".")[3] == middle
 
 
@@ -136,16 +167,16 @@ def test_the_first_word_of_an_answer(answer: bytes, word: str, failure: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("request_line", "hide", "line"),
+    ("request_line", "line"),
     [
-        (b"put:a:b\n", True, b"7:S:h:put:a:b\n"),
-        (b"encrypt:auth:joe:secret\n", False, b"7:S:h:encrypt:auth:joe:secret\n"),
-        (b"encrypt:auth:joe:secret\n", True, b"7:S:h:encrypt:auth\n"),
+        (b"put:a:b\n", b"7:S:h:put:a:b\n"),
+        (b"encrypt:auth:joe:secret\n", b"7:S:h:encrypt:auth\n"),
+        (b"sethost:m:encrypt:auth:joe:secret\n", b"7:S:h:sethost:m:encrypt:auth\n"),
     ],
 )
-def test_the_s_line(request_line: bytes, hide: bool, line: bytes) -> None:
-    """The perm log gets time, S, host and request; of a sealed one the verb only."""
-    assert completed_line(7.9, "h", request_line, hide=hide) == line
+def test_the_s_line(request_line: bytes, line: bytes) -> None:
+    """The perm log gets time, S, host and request; of one that is encrypted the verb only."""
+    assert completed_line(7.9, "h", request_line) == line
 
 
 @pytest.mark.parametrize("note", [Note(), Note(3), Note(5, "max_attempts")])
