@@ -55,6 +55,8 @@ TOLD: Final = (
     "hub_held",
     "log_lines_dropped",
     "delayed_replayed",
+    "delayed_quarantined",
+    "delayed_unavailable",
     "delayed_trouble",
 )
 """The events that are counted in the summary."""
