@@ -18,7 +18,7 @@ from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 from lonc_gevent.delayed import scan
 from lonc_gevent.delayed.directory import SpoolDirectory
 from lonc_gevent.delayed.scan import Scanner
-from lonc_gevent.delayed.spool import Spool, record
+from lonc_gevent.delayed.spool import Spool
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.rules.delayed import UNFINISHED_AGE, Verdict
 
@@ -93,36 +93,14 @@ def umask() -> Iterator[Callable[[int], int]]:
     os.umask(before)
 
 
-def test_modes_do_not_depend_on_the_umask(directory: Path, umask: Callable[[int], int]) -> None:
-    """While sockets are bound, the umask takes all bits: what is made then is ours all the same."""
-    log = directory.with_name("perm.log")
-    spool = Spool(directory, settle=1.0)
-    umask(0o777)
+def test_modes_do_not_depend_on_the_umask(spool: Spool, umask: Callable[[int], int]) -> None:
+    """What is written can be read again by us, and by nobody else."""
+    for mask in (0o777, 0):
+        umask(mask)
 
-    spool.open()
-    new = spool.directory.write_new(b"x", spool.directory.fd)
-    spool.note_attempt(NAME, 1)
-    record(str(log), b"1:S:h:x\n")
+        name = spool.directory.write_new(b"x", spool.directory.fd)
 
-    umask(0o022)
-    paths = [log, *(directory / n for n in (new, ".lonc.lock", f".notes/{NAME}"))]
-    folders = [directory / ".notes", directory / "quarantine"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
-    spool.close()
-    spool.close()
-
-
-def test_a_perm_log_of_others_keeps_its_mode(tmp_path: Path) -> None:
-    """What others made for all to write to stays as they made it."""
-    log = tmp_path / "perm.log"
-    log.touch()
-    log.chmod(0o620)
-
-    record(str(log), b"1:S:h:x\n")
-
-    assert stat.S_IMODE(log.stat().st_mode) == 0o620
-    assert log.read_bytes() == b"1:S:h:x\n"
+        assert stat.S_IMODE(spool.directory.status(name).st_mode) == 0o600
 
 
 @pytest.fixture

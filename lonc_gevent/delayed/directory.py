@@ -209,7 +209,7 @@ class SpoolDirectory:
         fd = os.open(name, MAKE, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb", buffering=0) as file:
-                os.fchmod(fd, 0o600)
+                os.fchmod(fd, 0o600)  # whatever the umask is
                 view = memoryview(data)
                 half = len(data) // 2
                 view = view[file.write(view[:half]) :]

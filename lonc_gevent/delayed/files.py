@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Single files and folders, looked up from the descriptor of the directory that they are in.
 
-No symbolic link is followed and nothing is waited for, whatever stands under a name. What is made
-here gets its mode by a second call: while the thread with the hub binds sockets (listeners.py),
-the umask of the whole process leaves nobody any bit.
+No symbolic link is followed and nothing is waited for, whatever stands under a name.
 """
 
 from __future__ import annotations
@@ -26,27 +24,15 @@ READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_C
 MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a new file is made."""
 
-_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 def open_folder(name: str, directory: int) -> int:
     """Open a folder of our own; make it if there is none. Raises SpoolError."""
     try:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=directory)
-            _allow_us(name, directory)
         return os.open(name, DIRECTORY, dir_fd=directory)
     except OSError as error:
         raise SpoolError(f"its folder {name}: {reason_of(error)}") from None
-
-
-def _allow_us(folder: str, directory: int) -> None:
-    """Give a folder that was just made the mode that the umask may have taken from it."""
-    fd = os.open(folder, _PLACE, dir_fd=directory)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod wants one that is read from
-    finally:
-        os.close(fd)
 
 
 def take_lock(name: str, directory: int) -> int:
@@ -70,18 +56,11 @@ def _lock(fd: int, name: str) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise SpoolError(f"its lock {name}: it is no regular file")
     try:
-        give_mode(fd)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SpoolError("another daemon replays it") from None
     except OSError as error:
         raise SpoolError(f"its lock {name}: {reason_of(error)}") from None
-
-
-def give_mode(fd: int) -> None:
-    """Give a file that may just have been made with mode 0600 what the umask took from it."""
-    if not os.fstat(fd).st_mode & stat.S_IRWXU:
-        os.fchmod(fd, 0o600)
 
 
 def read_open(fd: int, limit: int) -> bytes:

@@ -26,7 +26,7 @@ from lonc_gevent.rules.settings import LOCK_NAME
 from lonc_gevent.rules.wire import encrypted_part
 
 from .directory import SpoolDirectory
-from .files import exists, give_mode
+from .files import exists
 from .look import Looker
 
 if TYPE_CHECKING:
@@ -238,7 +238,6 @@ def record(perm_log: str, line: bytes) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(perm_log, flags, 0o600)
     try:
-        give_mode(fd)
         if os.write(fd, line) != len(line):
             raise OSError(0, "only part of a line could be written")
     finally:
