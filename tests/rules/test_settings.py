@@ -276,11 +276,11 @@ def test_many_problems_are_counted() -> None:
 
 
 def test_two_thousand_hosts_are_quick() -> None:
-    """A large network is no burden at start (it takes some 15 ms)."""
+    """A large network is no burden at start: 15 ms; what is not linear would take many seconds."""
     hosts = b"".join(b"h%d:dom%d:library:h%d.example.org:https\n" % (n, n, n) for n in range(2000))
     started = time.process_time()
     assert len(good(BASE, hosts).hosts) == 2000
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 1.0
 
 
 def test_settings_cannot_be_changed() -> None:
