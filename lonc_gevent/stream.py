@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A descriptor that a greenlet can wait on. Only this room and readiness.py know watchers.
 
-It does what a gevent socket does, for a third of the price (scripts/BENCH.md has the figures):
+It does what a gevent socket does, for a third of the price (measured when it was made):
 
 - no socket object: making one from a descriptor is four system calls, this is none;
 - once its descriptor is watched (readiness.py), it stays watched. There is nothing to tell the
