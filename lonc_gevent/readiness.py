@@ -6,9 +6,9 @@ again, and its list of that grows without a limit. 10,000 web processes that lef
 moment kept everybody else waiting for 90 to 150 ms; here for some 20. A turn is short
 whatever there is, and who hangs up gives way to who asks.
 
-A request with a connection of its own costs the same either way (within 2 %): a system call a turn
-more, and one less for each client that leaves, as libev answers each hang-up with an epoll_ctl. On a
-connection that is kept open it costs 5 % more.
+A request with a connection of its own costs the same either way (within 2 %): a system call a
+turn more, and one less for each client that leaves, as libev answers each hang-up with an
+epoll_ctl. On a connection that is kept open it costs 5 % more.
 """
 
 from __future__ import annotations
