@@ -459,6 +459,7 @@ def test_counts_add_up() -> None:
 def test_times_are_told_in_milliseconds() -> None:
     """`duration_ms` counts from the request's coming, to the microsecond."""
     bench = Bench(sample=1, max_connections=1)
+    began = monotonic()
     for reply in (b"yes\n", b""):
         bench.ask(b"1\n")
         if len(bench.pool.peers) == 1 and not bench.pool.peers[0].made:
@@ -469,9 +470,10 @@ def test_times_are_told_in_milliseconds() -> None:
         else:
             bench.refuse()
 
+    really_ms = (monotonic() - began) * 1000
     for event in ("transaction", "reply_lost"):
         (told,) = bench.said(event)
-        assert 10_000.0 < told["duration_ms"] < 10_009.0
+        assert 10_000.0 < told["duration_ms"] <= 10_000.0 + really_ms
         assert isinstance(told["duration_ms"], float)
         assert told["duration_ms"] == round(told["duration_ms"], 3)
     end(bench)
