@@ -3,7 +3,7 @@
 
 The loop's own watchers would do, but for this: libev invokes all that is ready before it looks
 again, and its list of that grows without a limit. 10,000 web processes that left in the same
-moment kept everybody else waiting for 90 to 150 ms; here for some 20. A turn is short
+moment kept everybody else waiting for 90 to 150 ms; here for 20 to 60. A turn is short
 whatever there is, and who hangs up gives way to who asks.
 
 A request with a connection of its own costs the same either way (within 2 %): a system call a
