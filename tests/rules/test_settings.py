@@ -276,11 +276,15 @@ def test_many_problems_are_counted() -> None:
 
 
 def test_two_thousand_hosts_are_quick() -> None:
-    """A large network is no burden at start: 15 ms; what is not linear would take many seconds."""
+    """A large network is no burden at start: some 15 ms, by the best of five on a busy machine."""
     hosts = b"".join(b"h%d:dom%d:library:h%d.example.org:https\n" % (n, n, n) for n in range(2000))
-    started = time.process_time()
-    assert len(good(BASE, hosts).hosts) == 2000
-    assert time.process_time() - started < 1.0
+
+    def seconds() -> float:
+        started = time.process_time()
+        assert len(good(BASE, hosts).hosts) == 2000
+        return time.process_time() - started
+
+    assert min(seconds() for _ in range(5)) < 0.1
 
 
 def test_settings_cannot_be_changed() -> None:
