@@ -112,6 +112,14 @@ def test_each_kind_of_value(value: object, shown: object) -> None:
     assert parsed(a=value)["a"] == shown
 
 
+def test_names_of_the_other_schema_are_cut_as_all_others() -> None:
+    """A field that has a name of ECS's is no head of the line, and may be cut."""
+    line = json_line(TIME, "info", "tried", {"@timestamp": "\0" * 4096, "kept": 1})
+
+    assert len(line) <= MAX_LINE
+    assert json.loads(line)["kept"] == 1
+
+
 @given(st.dictionaries(texts, values, max_size=8), texts)
 def test_every_line_is_json_and_not_too_long(fields: dict[str, Any], name: str) -> None:
     """Whatever is logged, the line is one line of JSON, headed right, of at most 4096 bytes."""

@@ -42,7 +42,6 @@ MIN_TEXT: Final = (
     16  # bytes of JSON; a field that would have to become shorter than this is left out
 )
 _TAKEN: Final = frozenset({"timestamp", "level", "event", "truncated"})
-_NOT_CUT: Final = _TAKEN | ecs.TAKEN
 _DOTS: Final = "..."
 
 _encode = msgspec.json.Encoder().encode
@@ -60,14 +59,14 @@ def json_line(timestamp: str, level: str, event: str, fields: Mapping[str, Any])
     except (ValueError, TypeError, RecursionError):
         # Half a surrogate pair, or a number with more digits than Python turns into text.
         pass
-    return _fitted(_sanitised(shaped(timestamp, level, event, fields)))
+    return _fitted(_sanitised(shaped(timestamp, level, event, fields)), _TAKEN)
 
 
 def ecs_line(timestamp: str, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     """One event as a JSON line in the names of the Elastic Common Schema. Never raises."""
     # Rare enough to take the way that is safe for every value.
     shape = _sanitised(shaped(timestamp, level, event, fields))
-    return _fitted(ecs.renamed(shape))
+    return _fitted(ecs.renamed(shape), ecs.TAKEN)
 
 
 def console_line(
@@ -205,17 +204,17 @@ def _escaped(text: str) -> str:
 # -- length -----------------------------------------------------------------------------------
 
 
-def _fitted(shape: dict[str, Any]) -> bytes:
+def _fitted(shape: dict[str, Any], whole: AbstractSet[str]) -> bytes:
     """Encode the shape as a line that is not too long, its longest values cut until it fits.
 
-    Each round halves the longest value at least, or takes away what is over; a field of which
+    Those of `whole` are not cut. Each round halves the longest value at least, or takes away what is over; a field of which
     nothing useful would be left goes altogether. So it ends after few rounds.
     """
     line = _encode(shape) + b"\n"
     if len(line) <= MAX_LINE:
         return line
     shape["truncated"] = True
-    sizes = {name: len(_encode(value)) for name, value in shape.items() if name not in _NOT_CUT}
+    sizes = {name: len(_encode(value)) for name, value in shape.items() if name not in whole}
     while len(line := _encode(shape) + b"\n") > MAX_LINE and sizes:
         longest = max(sizes, key=sizes.__getitem__)
         size = max(sizes[longest] - (len(line) - MAX_LINE), sizes[longest] // 2)
