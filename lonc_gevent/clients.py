@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
-from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from .conversation import Client, Held, HeldError
 from .listeners import Listener, listen, remove, take_up
-from .stream import in_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
     from .peers import Door
     from .pool import Pool
-    from .readiness import Readiness
+    from .turns import Turns
 
 ACCEPT_BURST = 64
 """Clients accepted in one go, before others have their turn."""
@@ -52,14 +49,14 @@ class Clients:
 
     def __init__(
         self,
-        readiness: Readiness,
+        turns: Turns,
         logger: FilteringBoundLogger,
         *,
         door: Door,
         watch: Callable[[], None],
     ) -> None:
-        self.readiness = readiness
-        self.hub = readiness.hub
+        self.turns = turns
+        self.hub = turns.hub
         self.log = logger
         self.watch = watch
         self.listeners: dict[Path, Listener] = {}
@@ -101,18 +98,12 @@ class Clients:
         inherited: descriptor and inode of this socket from before a restart in place.
         """
         sock = take_up(path, *inherited, mode, gid) if inherited else None
-        listener = Listener(path, pool, sock or listen(path, mode, gid), self.hub)
+        listener = Listener(path, pool, sock or listen(path, mode, gid), self._accept)
         self.listeners[path] = listener
-        listener.watcher.start(self._on_connecting, listener)
-
-    def _on_connecting(self, listener: Listener) -> None:
-        try:
-            self._accept(listener)
-        except BaseException:  # noqa: BLE001 - it would end the watcher, and so the host's socket
-            self.hub.handle_error(listener, *sys.exc_info())
+        self.turns.watch(listener)
 
     def _accept(self, listener: Listener) -> bool:
-        """Accept who waits, in the hub; return whether there may be more."""
+        """Accept who waits; return whether there may be more."""
         # A descriptor, not a socket object: it costs a third.
         accept = listener.sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
         for _ in range(ACCEPT_BURST):
@@ -154,7 +145,7 @@ class Clients:
             self.log.error("accept_paused", error=error.strerror, clients=self.count)
         self._resume_at = monotonic() + ACCEPT_PAUSE
         for listener in self.listeners.values():
-            listener.watcher.stop()
+            self.turns.unwatch(listener.fd)
         self.watch()
 
     def keep(self, client: Client) -> bool:
@@ -176,7 +167,7 @@ class Clients:
             self._resume_at = inf
             self.log.info("accept_resumed", clients=self.count)
             for listener in self.listeners.values():
-                listener.watcher.start(self._on_connecting, listener)
+                self.turns.watch(listener)
         return not self.slow and self._resume_at == inf
 
     # -- a restart in place ------------------------------------------------------------------
@@ -186,10 +177,10 @@ class Clients:
         self.holding = True
         self._resume_at = inf
         for listener in self.listeners.values():
-            listener.watcher.stop()
+            self.turns.unwatch(listener.fd)
         for client in self.clients:
             if client.pool is not None and not client.answering:
-                client.stream.expire(HeldError())
+                client.stream.fail(HeldError())
 
     def go_on(self) -> None:
         """Serve all again: the restart is off."""
@@ -198,7 +189,7 @@ class Clients:
         for client in held:
             self.adopt(*client)
         for listener in self.listeners.values():
-            listener.watcher.start(self._on_connecting, listener)
+            self.turns.watch(listener)
 
     def adopt(self, pool: Pool, fd: int, unread: bytes) -> None:
         """Serve a client that is accepted already, and from which `unread` was read."""
@@ -209,7 +200,7 @@ class Clients:
         client = self._spare.pop() if self._spare else Client(self)
         client.uid = uid
         self.clients.add(client)
-        self.hub.loop.run_callback(client.serve, pool, fd, unread)
+        client.serve(pool, fd, unread)
 
     @property
     def under_way(self) -> int:
@@ -230,12 +221,10 @@ class Clients:
         """Remove a socket; clients that wait in its backlog are accepted first."""
         listener = self.listeners.pop(path)
         remove(path, listener.inode)
-        in_hub(self.hub, partial(self._accept_all, listener))
-        listener.close()
-
-    def _accept_all(self, listener: Listener) -> None:
         while self._accept(listener):
             pass
+        self.turns.unwatch(listener.fd)
+        listener.close()
 
     @property
     def unfinished(self) -> bool:

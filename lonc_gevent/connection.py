@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gevent.hub import Hub
+    from greenlet import greenlet
     from structlog.typing import FilteringBoundLogger
 
     from .lond import Lond
-    from .readiness import Readiness
     from .rules.settings import HostSettings
     from .rules.wire import Line
     from .tls import Credentials
     from .transaction import Transaction
+    from .turns import Turns
 
 
 class Owner(Protocol):
@@ -43,8 +44,8 @@ class Owner(Protocol):
 
     host: HostSettings
     hub: Hub
-    readiness: Readiness
-    wake: Callable[..., object]
+    turns: Turns
+    wake: Callable[[greenlet], None]
     credentials: Credentials
     log: FilteringBoundLogger
     idle: list[Connection]
@@ -96,7 +97,7 @@ class Connection:
     def __init__(self, pool: Owner, number: int) -> None:
         self.pool = pool
         self.number = number
-        self.stream = Stream(pool.readiness)
+        self.stream = Stream(pool.turns)
         self.lond: Lond | None = None
         self.transaction: Transaction | None = None
         self.started = 0.0
@@ -227,14 +228,14 @@ class Connection:
         """Hand a transaction to this idle connection."""
         self.transaction = transaction
         self.started = now
-        self.pool.wake(self.greenlet.switch)
+        self.pool.wake(self.greenlet)
 
     def retire(self) -> None:
         """End the connection: now if it is idle, else once its transaction is done."""
         self.retiring = True
         if self in self.pool.idle:
             self.pool.idle.remove(self)
-            self.pool.wake(self.greenlet.switch)
+            self.pool.wake(self.greenlet)
 
 
 def _without_frames(error: LondError) -> LondError:

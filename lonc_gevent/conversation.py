@@ -27,7 +27,7 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import DeadlineError, Stream, give_turn
+from .stream import DeadlineError, Stream, UnsentError, give_turn
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from .peers import Door
     from .pool import Pool
-    from .readiness import Readiness
     from .rules.wire import Line
+    from .turns import Turns
 
 
 IN_A_ROW: Final = 32
@@ -60,7 +60,7 @@ class Owner(Protocol):
     """What a client asks of all that it is one of."""
 
     hub: Hub
-    readiness: Readiness
+    turns: Turns
     log: FilteringBoundLogger
     slow: set[Client]
     holding: bool
@@ -78,10 +78,10 @@ class Client:
     """A greenlet that serves one client after another."""
 
     __slots__ = (
+        "_answering",
         "_buffer",
         "_clients",
         "_in_a_row",
-        "answering",
         "greenlet",
         "pool",
         "stream",
@@ -91,13 +91,12 @@ class Client:
     def __init__(self, clients: Owner) -> None:
         self._clients = clients
         self._buffer = LineBuffer(0)
-        self.stream = Stream(clients.readiness)
+        self.stream = Stream(clients.turns)
         self.pool: Pool | None = None
         self.uid = -1
         """For the door; -1: it did not ask."""
         self._in_a_row = 0
-        self.answering = False
-        """Whether a whole request was read whose reply is not written yet."""
+        self._answering = False
         self.greenlet = greenlet(self._run, clients.hub)
 
     def __repr__(self) -> str:
@@ -105,18 +104,25 @@ class Client:
         return f"<Client {state} {self.stream!r}>"
 
     @property
+    def answering(self) -> bool:
+        """Whether a whole request was read whose reply is not all written yet."""
+        return self._answering or self.stream.posted is not None
+
+    @property
     def has_input(self) -> bool:
         """Whether bytes of a request wait, here or in the kernel."""
         return bool(self._buffer) or not self.stream.is_quiet()
 
     def serve(self, pool: Pool, fd: int, unread: bytes = b"") -> None:
-        """Begin to serve a client, in this object's own greenlet. Called in the hub."""
-        self.stream.reopen(fd)
-        if unread:
-            self._buffer.refill(unread)
+        """Serve a client, in this object's own greenlet, from the next turn on."""
         self._buffer.limit = pool.host.pool.max_request_bytes
         self.pool = pool
-        self.greenlet.switch()
+        if unread:
+            self.stream.reopen(fd)
+            self._buffer.refill(unread)
+            self._clients.turns.wake(self.greenlet)
+        else:
+            self.stream.reopen(fd, self.greenlet)
 
     def _run(self) -> None:
         clients = self._clients
@@ -133,7 +139,7 @@ class Client:
             except Exception:  # the top of the greenlet: nothing is above it
                 clients.log.exception("client_failed", host=self.pool.host.id)
             finally:
-                self.answering = False
+                self._answering = False
                 self.pool = None
                 self._buffer.clear()  # a spare one may wait for its next client for ever
                 self.stream.close()
@@ -148,17 +154,13 @@ class Client:
         buffer = self._buffer
         while True:
             try:
-                request = self._next_of_several() if buffer.data else None
-                while request is None:
-                    data = stream.read()
-                    if not data:
-                        return
-                    request = buffer.add(data)
-                    del data
+                request = self._next(pool)
             except LineTooLongError:
                 self._refuse_too_long(pool, len(buffer))
                 return
-            self.answering = True
+            if request is None:
+                return
+            self._answering = True
             if request == RESET_RETRIES:
                 pool.gate.open()
                 reply: Line = OK
@@ -167,13 +169,32 @@ class Client:
                 reply = OK
             else:
                 reply = pool.transact(request)
-            if not stream.write_now(reply):
-                self._write_slowly(pool, reply)
+            if not (buffer.data or pool.draining):
+                stream.post(reply)
+            elif not stream.write_now(reply):
+                self._write_slowly(pool)
             # A client that keeps its connection open must not keep its last lines in memory.
             del request, reply
-            self.answering = False
+            self._answering = False
             if pool.draining and self._leaves():
                 return
+
+    def _next(self, pool: Pool) -> Line | None:
+        """Read the next request; None: the client leaves. Raises LineTooLongError."""
+        buffer = self._buffer
+        request = self._next_of_several() if buffer.data else None
+        while request is None:
+            try:
+                data = self.stream.read()
+            except UnsentError:
+                self._write_slowly(pool)
+                if pool.draining and self._leaves():
+                    return None
+                continue
+            if not data:
+                return None
+            request = buffer.add(data)
+        return request
 
     def _next_of_several(self) -> Line | None:
         """Take the next line that was read before. Answers may need no wait: others have turns."""
@@ -189,17 +210,18 @@ class Client:
             raise HeldError
         return not self.has_input
 
-    def _write_slowly(self, pool: Pool, reply: Line) -> None:
+    def _write_slowly(self, pool: Pool) -> None:
         """Write what the client did not take at once. It costs this greenlet only."""
         slow = self._clients.slow
+        size = len(self.stream.posted or b"")
         self.stream.deadline = monotonic() + pool.host.pool.reply_timeout
         slow.add(self)
         self._clients.watch()
         try:
-            self.stream.write_rest(reply)
+            self.stream.write_rest()
         except DeadlineError:
             self._clients.log.warning(
-                "client_stalled", host=pool.host.id, reply_bytes=len(reply), **self._who()
+                "client_stalled", host=pool.host.id, reply_bytes=size, **self._who()
             )
             raise
         finally:
@@ -215,7 +237,7 @@ class Client:
             **self._who(),
         )
         if not self.stream.write_now(CON_LOST):
-            self._write_slowly(pool, CON_LOST)
+            self._write_slowly(pool)
 
     def _who(self) -> dict[str, int]:
         try:

@@ -31,11 +31,11 @@ from .lock import DirectoryLock
 from .orders import Orders
 from .peers import Door
 from .permissions import openings
-from .readiness import Readiness
 from .report import write_whole
 from .rules.settings import LOCK_NAME
 from .rules.shard import part
 from .rules.wire import CON_LOST
+from .turns import Turns
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Daemon:
         self.control = Control(self.hub)
         self.keeper = Keeper(logger, tick=tick_for(limits(configuration)))
         self.clients = Clients(
-            Readiness(self.hub),
+            Turns(self.hub),
             logger,
             door=Door(settings.sockets, logger),
             watch=self.keeper.watch_clients,

@@ -17,7 +17,6 @@ import msgspec
 from .dial import dial, resolve
 from .errors import ConfigError, LondError
 from .lond import Lond
-from .readiness import Readiness
 from .rules.diagnosis import (
     INLINE,
     INLINE_SEALED,
@@ -34,6 +33,7 @@ from .rules.dialogues import State
 from .session import FallBackError, shake_hands
 from .stream import Stream
 from .tls import Credentials
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ class Doctor:
         self._host = msgspec.structs.replace(host, pool=pool)
         self._say = say
         self._hub = gevent.get_hub()
-        self._readiness = Readiness(self._hub)
+        self._turns = Turns(self._hub)
         self._stream: Stream | None = None
 
     def examine(self) -> bool:
@@ -123,7 +123,7 @@ class Doctor:
             found = ", ".join(str(address.sockaddr[0]) for address in addresses)
             self._say(f"address      {host.address or host.dns_name}: {found}")
             started = monotonic()
-            self._stream = stream = Stream(self._readiness)
+            self._stream = stream = Stream(self._turns)
             dial(host, self._hub, stream)
         except LondError as error:
             return self._tell(conclude(Trial(self._bare(), error.kind, str(error)), []))
@@ -229,7 +229,7 @@ class Doctor:
             init_version=way.init_version,
             client_id=way.client_id,
         )
-        self._stream = stream = _Told(self._readiness, self._say)
+        self._stream = stream = _Told(self._turns, self._say)
         try:
             lond = self._connect(host, way, stream)
             trial.lond_version = lond.session.lond_version
@@ -301,8 +301,8 @@ class _Told(Stream):
 
     __slots__ = ("quiet", "say")
 
-    def __init__(self, readiness: Readiness, say: Callable[[str], None]) -> None:
-        super().__init__(readiness)
+    def __init__(self, turns: Turns, say: Callable[[str], None]) -> None:
+        super().__init__(turns)
         self.say = say
         self.quiet = False
 

@@ -159,7 +159,7 @@ class Hosts:
     def _add(self, host: HostSettings) -> None:
         self.pools[host.id] = pool = Pool(
             host,
-            self.clients.readiness,
+            self.clients.turns,
             self.log,
             budget=self.budget,
             watch=self.keeper.watch,

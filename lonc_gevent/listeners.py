@@ -17,14 +17,11 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
 from .errors import AlreadyRunningError, ConfigError
-from .readiness import READ
 from .rules.settings import LOCK_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
     from pathlib import Path
-
-    from gevent.hub import Hub
 
     from .pool import Pool
 
@@ -36,22 +33,41 @@ PROBE_TIMEOUT = 1.0
 
 
 class Listener:
-    """One Unix socket, and the host that requests on it are for."""
+    """One Unix socket, and the host that requests on it are for.
 
-    __slots__ = ("inode", "path", "pool", "sock", "watcher")
+    `accept` is called, with the listener, when somebody connects.
+    """
 
-    def __init__(self, path: Path, pool: Pool, sock: socket, hub: Hub) -> None:
+    __slots__ = ("_accept", "data", "fd", "inode", "path", "pool", "reading", "sock")
+
+    def __init__(
+        self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]
+    ) -> None:
         self.path = path
         self.pool = pool
         self.sock = sock
+        self.fd = sock.fileno()
         self.inode = path.stat().st_ino
-        self.watcher = hub.loop.io(sock.fileno(), READ)
+        self._accept = accept
+        self.reading = False  # for the turns: there is nothing to read
+        self.data: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.path.name}>"
+
+    def on_readable(self) -> None:
+        """Accept who has connected."""
+        self._accept(self)
+
+    def fail(self, error: Exception) -> None:
+        """Pass over it: nothing is read."""
+
+    def on_unwatched(self) -> None:
+        """Pass over it: nobody hangs up on a listening socket."""
 
     def close(self) -> None:
-        """Stop to listen, and remove the socket file."""
+        """Stop to listen, and remove the socket file. It must not be watched any more."""
         remove(self.path, self.inode)
-        self.watcher.stop()
-        self.watcher.close()
         self.sock.close()
 
 

@@ -37,7 +37,7 @@ from .rules.wire import (
     split_sethost,
 )
 from .session import FallBackError, shake_hands
-from .stream import DeadlineError, Stream, give_turn
+from .stream import DeadlineError, Stream, UnsentError, give_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,22 +105,24 @@ class Lond:
     def _ask(self, wire: Line) -> Line:
         """Write a line as it goes out, and return lond's, opened. Raises as `exchange` does."""
         stream = self.stream
+        stream.post(wire)
+        line = None
         try:
-            stream.write(wire)
+            while line is None:
+                try:
+                    line = self.buffer.add(stream.read() or self._ended())
+                except UnsentError:
+                    stream.write_rest()
         except OSError as error:
             raise (ConnectionLostError if stream.sent else StaleConnectionError)(
                 _reason(error)
             ) from None
         except DeadlineError:
-            raise ReplyTimeoutError("the request could not be sent in time") from None
-        try:
-            line = self.buffer.add(stream.read() or self._ended())
-            while line is None:
-                line = self.buffer.add(stream.read() or self._ended())
-        except OSError as error:
-            raise ConnectionLostError(_reason(error)) from None
-        except DeadlineError:
-            raise ReplyTimeoutError("no whole reply within reply_timeout") from None
+            raise ReplyTimeoutError(
+                "no whole reply within reply_timeout"
+                if stream.sent == len(wire)
+                else "the request could not be sent in time"
+            ) from None
         except LineTooLongError:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         if line.startswith(_SEALED):

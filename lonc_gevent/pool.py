@@ -36,13 +36,14 @@ from .transaction import Transaction, TransactionQueue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from greenlet import greenlet
     from structlog.typing import FilteringBoundLogger
 
     from .errors import LondError, ReplyLostError
-    from .readiness import Readiness
     from .rules.settings import HostSettings
     from .rules.wire import Line
     from .transaction import QueueBudget
+    from .turns import Turns
 
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
@@ -58,7 +59,7 @@ class Pool:
     def __init__(
         self,
         host: HostSettings,
-        readiness: Readiness,
+        turns: Turns,
         logger: FilteringBoundLogger,
         *,
         budget: QueueBudget,
@@ -66,9 +67,9 @@ class Pool:
         sample: int = 0,
     ) -> None:
         self.host = host
-        self.readiness = readiness
-        self.hub = readiness.hub
-        self.wake: Callable[..., object] = self.hub.loop.run_callback
+        self.turns = turns
+        self.hub = turns.hub
+        self.wake: Callable[[greenlet], None] = turns.wake
         self.log = logger.bind(host=host.id)
         self.credentials = Credentials()
         self.stats = HostStats()
@@ -174,7 +175,7 @@ class Pool:
         """End a transaction, and wake whoever waits for it."""
         self._settle(transaction, reply)
         if transaction.waiter is not None:
-            self.wake(transaction.waiter.switch)
+            self.wake(transaction.waiter)
 
     def _settle(self, transaction: Transaction, reply: Line) -> None:
         transaction.reply = reply

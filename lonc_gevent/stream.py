@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A descriptor that a greenlet can wait on. Only this room and readiness.py know watchers.
+"""A descriptor that a greenlet can wait on. Only this room and turns.py know watchers.
 
 It does what a gevent socket does, for a third of the price (measured when it was made):
 
 - no socket object: making one from a descriptor is four system calls, this is none;
-- once its descriptor is watched (readiness.py), it stays watched. There is nothing to tell the
+- once its descriptor is watched (turns.py), it stays watched. There is nothing to tell the
   kernel between one wait and the next;
-- read waits first, then reads: after an accept or a send there is nothing to read yet;
+- read waits first, then reads: after an accept or a send there is nothing to read yet. It is the
+  turn that reads, for all streams that have something at once; `post` lets it write for all, too;
 - a greenlet is woken by a plain switch. So wake-ups may be spurious, and every wait in this
   package is a loop around a condition: "is there data", "is the reply here";
 - no timer per wait. `deadline` is written down, and the keeper's sweep calls `expire`.
@@ -23,27 +24,26 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .turns import PATIENCE, READ_SIZE
 
+if TYPE_CHECKING:
     from gevent.hub import Hub
     from greenlet import greenlet
 
-    from .readiness import Readiness
     from .rules.wire import Line
+    from .turns import Turns
 
 WRITE: Final = 2
-READ_SIZE: Final = 16 * 1024
-"""Bytes asked for by a read: most lines fit, and a bytes object of this size costs nothing."""
+"""Of a watcher of the loop: call when there is room to write."""
 LARGE_READ_SIZE: Final = 256 * 1024
-"""The same, for the reads that follow one that was full."""
+"""Bytes asked for by the reads that follow one of READ_SIZE that was full."""
 
 
 def give_turn(hub: Hub) -> None:
     """Let every other greenlet that is ready run before this one goes on.
 
     As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
-    before the loop has looked for new readiness: a timer comes back after that.
+    before the loop has looked for new turns: a timer comes back after that.
     """
     timer = hub.loop.timer(0)
     timer.start(getcurrent().switch)
@@ -54,75 +54,82 @@ def give_turn(hub: Hub) -> None:
         timer.close()
 
 
-def in_hub(hub: Hub, action: Callable[[], None]) -> None:
-    """Run `action` in the hub, and return when it is done.
-
-    For what switches to other greenlets: they come back to the hub, not to the one that calls. Not
-    for a greenlet that others may wake meanwhile.
-    """
-    current = getcurrent()
-
-    def act() -> None:
-        try:
-            action()
-        finally:
-            current.switch()
-
-    hub.loop.run_callback(act)
-    hub.switch()
-
-
 class DeadlineError(Exception):
     """The stream's deadline passed while a greenlet waited on it."""
+
+
+class UnsentError(Exception):
+    """What was posted did not all go out at once: it is on the reader to `write_rest`."""
 
 
 class Stream:
     """A non-blocking descriptor. Closing the stream closes the descriptor.
 
     `deadline` (monotonic seconds) is for whoever sweeps; `sent` is how many bytes of the
-    last `write` the kernel took.
+    last write the kernel took, and `posted` what it is of, until it is all out.
     """
 
     __slots__ = (
-        "_armed",
         "_error",
+        "_may_leave",
         "_poll",
-        "_read_size",
-        "_readiness",
+        "_turns",
         "_waiter",
+        "_watched",
         "_write_waiter",
+        "data",
         "deadline",
         "fd",
         "hub",
+        "posted",
+        "reading",
+        "reads_large",
         "sent",
     )
 
-    def __init__(self, readiness: Readiness, fd: int = -1) -> None:
-        self.hub: Hub = readiness.hub
+    def __init__(self, turns: Turns, fd: int = -1) -> None:
+        self.hub: Hub = turns.hub
         self.fd = -1
-        self._readiness = readiness
+        self._turns = turns
         self._waiter: greenlet | None = None
         self._write_waiter: greenlet | None = None
         self._error: Exception | None = None
-        self._armed = False
+        self._may_leave = False
+        """Whether it was accepted, and has not been waited for after a line was posted."""
+        self._watched = False
+        """Whether the turns watch it, or are to try it."""
         self._poll: select.poll | None = None
+        self.reading = False
+        """Whether a turn is to read for the greenlet that waits; into `data`."""
+        self.data: bytes | None = None
+        self.posted: Line | None = None
         self.sent = 0
         self.deadline = inf
-        self._read_size = READ_SIZE
+        self.reads_large = False
         if fd >= 0:
             self.reopen(fd)
 
     def __repr__(self) -> str:
-        waiting = self._waiter or self._write_waiter
-        state = "closed" if self.fd < 0 else "waiting" if waiting else "ready"
+        waits = self._waiter is not None or self._write_waiter is not None
+        state = "closed" if self.fd < 0 else "waiting" if waits else "ready"
         return f"<Stream {self.fd} {state}>"
 
-    def reopen(self, fd: int) -> None:
-        """Take another descriptor, already non-blocking, in place of the closed one."""
+    def reopen(self, fd: int, reader: greenlet | None = None) -> None:
+        """Take another descriptor, already non-blocking, in place of the closed one.
+
+        `reader`: switched to when there is something to read, as if it waited in `read` already.
+        """
         self.fd = fd
         self._error = None
         self.deadline = inf
-        self._read_size = READ_SIZE
+        self.reads_large = False
+        self._waiter = reader
+        self._may_leave = reader is not None
+        if reader is not None:
+            self.reading = self._watched = True
+            self._turns.expect(self, 0)
+
+    # -- reading -----------------------------------------------------------------------------
 
     def wait_readable(self) -> None:
         """Wait until there may be something to read. Wakes for no reason, too.
@@ -131,9 +138,8 @@ class Stream:
         """
         if self._error is not None:
             raise self._error
-        if not self._armed:
-            self._readiness.watch(self)
-            self._armed = True
+        if not self._watched:
+            self._watch()
         self._waiter = getcurrent()
         try:
             self.hub.switch()
@@ -142,49 +148,85 @@ class Stream:
         if self._error is not None:
             raise self._error
 
-    def on_readable(self) -> None:
-        """Wake the greenlet that waits to read. Called by the readiness, in the hub."""
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            waiter.switch()
-        elif self._armed:
-            # Nobody wants it now (a client that closed early, a reply before the request was
-            # out): without this it would be told again in each turn.
-            self._readiness.unwatch(self.fd)
-            self._armed = False
-
-    def on_put_off(self) -> None:
-        """Note that the readiness has ceased to watch; it wakes the greenlet later all the same."""
-        self._armed = False
-
     def read(self) -> bytes:
         """Wait for bytes and return them; b"" is the end of the stream.
 
-        Raises OSError, and DeadlineError.
+        Raises OSError, DeadlineError, and UnsentError.
         """
-        size = self._read_size
-        while True:
-            # wait_readable, written out: two calls less in each request's way, 1 % of its time.
+        data = self.data
+        while data is None:
+            # wait_readable, written out: two calls less in each request's way.
             if self._error is not None:
                 raise self._error
-            if not self._armed:
-                self._readiness.watch(self)
-                self._armed = True
+            if not self._watched:
+                self._watch()
             self._waiter = getcurrent()
+            self.reading = not self.reads_large
             try:
                 self.hub.switch()
             finally:
                 self._waiter = None
-            if self._error is not None:
-                raise self._error
-            try:
-                data = os.read(self.fd, size)
-            except BlockingIOError:
-                continue
-            if len(data) == size:
-                self._read_size = LARGE_READ_SIZE
-            return data
+                self.reading = False
+            data = self.data
+            if data is None:
+                data = self._read_now()
+        self.data = None
+        if len(data) == READ_SIZE:
+            self.reads_large = True
+        return data
+
+    def _read_now(self) -> bytes | None:
+        """Do what is left to do when a turn has not read for this stream; None: wait again."""
+        if self._error is not None:
+            raise self._error
+        if self.posted is not None:
+            raise UnsentError
+        try:
+            return os.read(self.fd, LARGE_READ_SIZE if self.reads_large else READ_SIZE)
+        except BlockingIOError:
+            return None
+
+    def _watch(self) -> None:
+        self._watched = True
+        if self._may_leave and self.posted is not None:
+            # Once: a client that has asked again is likely to stay.
+            self._may_leave = False
+            self._turns.expect(self, PATIENCE)
+        else:
+            self._turns.watch(self)
+
+    def on_readable(self) -> None:
+        """Wake the greenlet that waits to read. Called by the turns, in the hub."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            waiter.switch()
+        elif self._watched:
+            # Nobody wants it now (a client that closed early, a reply before the request was
+            # out): without this it would be told again in each turn.
+            self._turns.unwatch(self.fd)
+            self._watched = False
+
+    def on_unwatched(self) -> None:
+        """Note that the turns have ceased to watch. Called by the turns."""
+        self._watched = False
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def post(self, data: Line) -> None:
+        """Have it written at the end of this turn, with what others post. Then `read`.
+
+        Whatever comes of it is the reader's to see: OSError, or UnsentError. `sent` tells how far
+        it came.
+        """
+        self.posted = data
+        self.sent = 0
+        self._turns.post(self)
+
+    def on_unsent(self) -> None:
+        """Tell the reader that not all went out that was posted. Called by the turns."""
+        if self._waiter is not None:
+            self._turns.wake(self._waiter)
 
     def write(self, data: Line) -> None:
         """Write all of it.
@@ -192,26 +234,38 @@ class Stream:
         Raises OSError, and DeadlineError; `sent` then tells how far it came.
         """
         if not self.write_now(data):
-            self.write_rest(data)
+            self.write_rest()
 
     def write_now(self, data: Line) -> bool:
         """Write what goes out without a wait; return whether that was all. Raises OSError."""
+        self.posted = data
         self.sent = 0
         try:
             self.sent = os.write(self.fd, data)
         except BlockingIOError:
             return False
-        return self.sent == len(data)
+        if self.sent < len(data):
+            return False
+        self.posted = None
+        return True
 
-    def write_rest(self, data: Line) -> None:
-        """Write what `write_now` left of the same data. Raises as `write` does."""
-        with memoryview(data) as view:
-            while self.sent < len(data):
-                self._wait_writable()
-                try:
-                    self.sent += os.write(self.fd, view[self.sent :])
-                except BlockingIOError:
-                    continue
+    def write_rest(self) -> None:
+        """Write what is left of what was posted, or of the last `write_now`.
+
+        Raises as `write` does.
+        """
+        if self.posted is None:
+            return
+        try:
+            with memoryview(self.posted) as view:
+                while self.sent < len(view):
+                    self._wait_writable()
+                    try:
+                        self.sent += os.write(self.fd, view[self.sent :])
+                    except BlockingIOError:
+                        continue
+        finally:
+            self.posted = None
 
     def wait_connected(self) -> None:
         """Wait until the connection that was begun on this descriptor is made, or is not.
@@ -242,39 +296,50 @@ class Stream:
         if waiter is not None:
             waiter.switch()
 
+    # -- both --------------------------------------------------------------------------------
+
     def is_quiet(self) -> bool:
         """Whether there is nothing to read: no byte, no end, no error. Never waits.
 
-        Costs 0.25 us. `select.poll`, as `select.select` fails at descriptor 1024.
+        `select.poll`, as `select.select` fails at descriptor 1024.
         """
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self.fd, select.POLLIN)
         return not self._poll.poll(0)
 
-    def expire(self, error: Exception | None = None) -> None:
+    def expire(self) -> None:
+        """Make the greenlet that waits here, or waits here next, raise DeadlineError."""
+        self.fail(DeadlineError())
+
+    def fail(self, error: Exception) -> None:
         """Make the greenlet that waits here, or waits here next, raise the error."""
-        self._error = error or DeadlineError()
+        self._error = error
+        self.reading = False  # what is read now would be lost
+        self.posted = None
         self.deadline = inf
-        waiter = self._waiter or self._write_waiter
+        # Not `or`: a greenlet that has not begun yet is false.
+        waiter = self._write_waiter if self._waiter is None else self._waiter
         if waiter is not None:
-            self.hub.loop.run_callback(waiter.switch)
+            self._turns.wake(waiter)
 
     def release(self) -> int:
         """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
-        if self._armed:
-            self._readiness.unwatch(self.fd)
-            self._armed = False
-        fd, self.fd = self.fd, -1
-        self._poll = None
-        return fd
+        if self._watched:
+            self._turns.unwatch(self.fd)
+        return self._let_go()
 
     def close(self) -> None:
         """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
-        fd, self.fd = self.fd, -1
-        self._poll = None
+        watched = self._watched
+        fd = self._let_go()
         if fd >= 0:
             os.close(fd)
-            if self._armed:
-                self._readiness.closed(fd)
-                self._armed = False
+            if watched:
+                self._turns.closed(fd)
+
+    def _let_go(self) -> int:
+        fd, self.fd = self.fd, -1
+        self._watched = False
+        self._poll = self.data = self.posted = None
+        return fd

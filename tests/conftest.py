@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from lonc_gevent.readiness import Readiness
+    from lonc_gevent.turns import Turns
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +31,13 @@ def loop_on_time() -> None:
 
 
 @pytest.fixture
-def readiness() -> Iterator[Readiness]:
+def turns() -> Iterator[Turns]:
     """Give one of this process's hub, closed at the end."""
     from gevent import get_hub  # noqa: PLC0415 - tests of the pure modules need no gevent
 
-    from lonc_gevent.readiness import Readiness  # noqa: PLC0415 - nor this
+    from lonc_gevent.turns import Turns  # noqa: PLC0415 - nor this
 
-    made = Readiness(get_hub())
+    made = Turns(get_hub())
     yield made
     made.close()
 

@@ -19,12 +19,12 @@ from lonc_gevent.connection import Connection
 from lonc_gevent.errors import ConnectTimeoutError, UnreachableError
 from lonc_gevent.lond import Lond
 from lonc_gevent.pool import Pool
-from lonc_gevent.readiness import Readiness
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
 from lonc_gevent.stream import DeadlineError, Stream
 from lonc_gevent.transaction import QueueBudget
+from lonc_gevent.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,8 +212,8 @@ class SimPool(Pool):
         self.events = Events()
         budget = QueueBudget(host.pool.max_queued_bytes)
         log: Any = self.events
-        self.readiness = Readiness(gevent.get_hub())
-        super().__init__(host, self.readiness, log, budget=budget, watch=watch, sample=sample)
+        self.turns = Turns(gevent.get_hub())
+        super().__init__(host, self.turns, log, budget=budget, watch=watch, sample=sample)
         self.connection_class = SimConnection
         self.budget = budget
         self.peers: list[Peer] = []
@@ -260,4 +260,4 @@ class SimPool(Pool):
         """Leave nothing behind."""
         for peer in self.peers:
             peer.close()
-        self.readiness.close()
+        self.turns.close()

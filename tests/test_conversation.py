@@ -8,20 +8,20 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from hub import in_hub
 
 from lonc_gevent.conversation import IN_A_ROW, Client
-from lonc_gevent.stream import in_hub
 
 if TYPE_CHECKING:
-    from lonc_gevent.readiness import Readiness
+    from lonc_gevent.turns import Turns
 
 LINES = 5 * IN_A_ROW
 
 
-def test_many_lines_at_once_give_way(readiness: Readiness) -> None:
+def test_many_lines_at_once_give_way(turns: Turns) -> None:
     """Answers that need no wait (con_lost, control lines) do not keep others from their turns."""
     heard: list[str] = []
-    hub = readiness.hub
+    hub = turns.hub
 
     def transact(_request: bytes) -> bytes:
         heard.append("answer")
@@ -32,7 +32,7 @@ def test_many_lines_at_once_give_way(readiness: Readiness) -> None:
         transact=transact,
         draining=False,
     )
-    clients: Any = SimpleNamespace(hub=hub, readiness=readiness, keep=lambda _client: False)
+    clients: Any = SimpleNamespace(hub=hub, turns=turns, keep=lambda _client: False)
     ours, theirs = socket.socketpair()
     theirs.sendall(b"a\n" * LINES)
     theirs.shutdown(socket.SHUT_WR)

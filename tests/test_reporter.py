@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.readiness import Readiness
+    from lonc_gevent.turns import Turns
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def logger() -> Iterator[FilteringBoundLogger]:
     os.close(fd)
 
 
-def pool(host_id: str, readiness: Readiness, logger: FilteringBoundLogger) -> Pool:
+def pool(host_id: str, turns: Turns, logger: FilteringBoundLogger) -> Pool:
     """Make a pool that has no connection."""
     settings = HostSettings(
         id=host_id,
@@ -58,15 +58,15 @@ def pool(host_id: str, readiness: Readiness, logger: FilteringBoundLogger) -> Po
         pool=PoolSettings(),
     )
     budget = QueueBudget(1 << 20)
-    return Pool(settings, readiness, logger, budget=budget, watch=lambda _pool: None)
+    return Pool(settings, turns, logger, budget=budget, watch=lambda _pool: None)
 
 
 @pytest.fixture
-def reporter(readiness: Readiness, logger: FilteringBoundLogger) -> Callable[..., Reporter]:
+def reporter(turns: Turns, logger: FilteringBoundLogger) -> Callable[..., Reporter]:
     """Give a maker of a reporter of these hosts, which are at rest."""
 
     def make(*hosts: str) -> Reporter:
-        pools = {host: pool(host, readiness, logger) for host in hosts}
+        pools = {host: pool(host, turns, logger) for host in hosts}
         vitals = Vitals(lambda: 7, lambda: 3, Watchdog(logger, lambda: False), lambda: 1.9e9)
         return Reporter(pools, logger, vitals, host_id="msul1")
 

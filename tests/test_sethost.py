@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import harness
     from harness import Network
 
-    from lonc_gevent.readiness import Readiness
+    from lonc_gevent.turns import Turns
 
 
 def two_ids(net: Network, *options: str) -> harness.Lond:
@@ -107,13 +107,13 @@ def test_a_key_that_a_client_asks_for(net: Network, request_line: bytes, revisio
         assert other.ask(b"eget:after") == b"after"
 
 
-def test_a_line_that_nobody_asked_for_behind_sethosts(readiness: Readiness) -> None:
+def test_a_line_that_nobody_asked_for_behind_sethosts(turns: Turns) -> None:
     """It is nobody's reply: nothing of the request was sent, so another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     peer = gevent.spawn(lambda: (theirs.recv(100), theirs.send(b"ok\nUNASKED\n")))
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(readiness, ours.detach()), session, "msul2", 100)
+    lond = Lond(Stream(turns, ours.detach()), session, "msul2", 100)
 
     with pytest.raises(UnsolicitedBytesError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")
@@ -122,7 +122,7 @@ def test_a_line_that_nobody_asked_for_behind_sethosts(readiness: Readiness) -> N
     theirs.close()
 
 
-def test_a_lond_lost_at_sethost(readiness: Readiness) -> None:
+def test_a_lond_lost_at_sethost(turns: Turns) -> None:
     """Where only the sethost was sent, nothing of the request was: another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -134,7 +134,7 @@ def test_a_lond_lost_at_sethost(readiness: Readiness) -> None:
 
     peer = gevent.spawn(hang_up)
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(readiness, ours.detach()), session, "msul2", 100)
+    lond = Lond(Stream(turns, ours.detach()), session, "msul2", 100)
 
     with pytest.raises(StaleConnectionError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")

@@ -207,8 +207,9 @@ def _escaped(text: str) -> str:
 def _fitted(shape: dict[str, Any], whole: AbstractSet[str]) -> bytes:
     """Encode the shape as a line that is not too long, its longest values cut until it fits.
 
-    Those of `whole` are not cut. Each round halves the longest value at least, or takes away what is over; a field of which
-    nothing useful would be left goes altogether. So it ends after few rounds.
+    Those of `whole` are not cut. Each round halves the longest value at least, or takes away what
+    is over; a field of which nothing useful would be left goes altogether. So it ends after few
+    rounds.
     """
     line = _encode(shape) + b"\n"
     if len(line) <= MAX_LINE:

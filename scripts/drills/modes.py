@@ -24,7 +24,7 @@ from certificates import Authority
 
 from lonc_gevent.errors import LondError, TlsFailedError
 from lonc_gevent.lond import connect
-from lonc_gevent.readiness import Readiness
+from lonc_gevent.turns import Turns
 from lonc_gevent.rules.settings import HostSettings, Network, Pool, Security
 from lonc_gevent.standin import Manner, StandinLond
 from lonc_gevent.standin.tls import TlsManner
@@ -135,7 +135,7 @@ class Sessions:
 
     def _work(self, host: HostSettings, todo: Iterator[int]) -> None:
         for _ in todo:
-            stream = Stream(Readiness(gevent.get_hub()))
+            stream = Stream(Turns(gevent.get_hub()))
             self._streams.add(stream)
             try:
                 self._one(host, stream)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Turns of the hub: read what came, run everybody whom that wakes, write what they posted.
+
+An epoll of our own, and three short loops. The loop's own watchers would do, but:
+
+- each of them takes its greenlet through a read, its work and a write before the next one has its
+  turn. All reads one after the other, and then all writes, cost less: the processor has what it
+  needs at hand, and who is written to (a lond, a web process) is woken once for several lines;
+- libev invokes all that is ready before it looks again, and its list of that grows without a
+  limit. 10,000 web processes that left in the same moment kept everybody else waiting for 90 to
+  150 ms. Here a turn is short whatever there is, and who hangs up gives way to who asks.
+
+While much goes on, a stream may be tried once, some rounds later, before the kernel is told of it.
+By then a client that was accepted has asked, and one that has its reply has hung up: with a
+connection for each request, hardly any is ever registered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from select import EPOLLHUP, EPOLLIN, epoll
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+    from greenlet import greenlet
+
+    from .rules.wire import Line
+
+READ_SIZE: Final = 16 * 1024
+"""Bytes asked for by a read: most lines fit, and a bytes object of this size costs nothing."""
+
+ROUNDS: Final = 4
+"""How often a turn looks for more, before it lets the loop see to all else."""
+
+BURST: Final = 256
+"""Descriptors looked at in one round."""
+
+PATIENCE: Final = 4
+"""Rounds after which most clients that were answered have hung up, if they are to."""
+
+HANG_UPS: Final = 32
+"""Of those looked at in a turn, and again of those put off before, so many that were hung up on."""
+
+SHARE: Final = 8
+"""Of those put off, one in so many at least: 10,000 descriptors are not held open for long."""
+
+_LOOP_READ: Final = 1
+"""Of a watcher of the loop: call when there is something to read."""
+
+
+class Reader(Protocol):
+    """What is told of something to read: a stream, or a listening socket."""
+
+    fd: int
+    reading: bool
+    """Whether to read for it, up to READ_SIZE, and to leave that in `data` before it is told."""
+    data: bytes | None
+
+    def on_readable(self) -> None:
+        """Hear that there may be something to read. It is told again until it is read."""
+
+    def fail(self, error: Exception) -> None:
+        """Hear that it could not be read."""
+
+    def on_unwatched(self) -> None:
+        """Hear that the descriptor is not watched any more; `on_readable` comes all the same."""
+
+
+class Poster(Protocol):
+    """What has a line to write: a stream."""
+
+    fd: int
+    posted: Line | None
+    """What is to go out; None once it has, or is not to any more."""
+    sent: int
+    """How many bytes of it the kernel took."""
+
+    def fail(self, error: Exception) -> None:
+        """Hear that it could not be written."""
+
+    def on_unsent(self) -> None:
+        """Hear that it did not all go out at once."""
+
+
+class Turns:
+    """Watches descriptors, and runs whom they wake. One for all streams of a hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._epoll = epoll()
+        self._readers: dict[int, Reader] = {}
+        self._untried: deque[list[Reader]] = deque([] for _ in range(PATIENCE + 1))
+        """Whom to try in the next round, in the one after it, and so on."""
+        self._woken: deque[greenlet] = deque()
+        self._posted: list[Poster] = []
+        self._put_off: deque[Reader] = deque()
+        self._watcher = hub.loop.io(self._epoll.fileno(), _LOOP_READ)
+        self._watcher.start(self._turn)
+        self._later = hub.loop.timer(0)
+        self._at_rest = True
+        """Whether no turn is under way, and none is bound to come."""
+        self._hang_ups = 0
+        """Of those looked at in this turn, those that were hung up on."""
+        self._asked = 0
+        """Of those looked at since the last catching up, the others."""
+
+    def __repr__(self) -> str:
+        return f"<Turns of {len(self._readers)}, {len(self._put_off)} put off>"
+
+    # -- what is asked of it -----------------------------------------------------------------
+
+    def watch(self, reader: Reader) -> None:
+        """Tell the reader whenever its descriptor is readable."""
+        if reader.fd not in self._readers:
+            self._readers[reader.fd] = reader
+            self._epoll.register(reader.fd, EPOLLIN)
+
+    def expect(self, reader: Reader, rounds: int) -> None:
+        """Read for the reader after so many more rounds; watch it if there is nothing yet.
+
+        If there is something, `on_unwatched` and `on_readable` tell. If not much goes on, it is
+        watched without being tried.
+        """
+        self._untried[rounds].append(reader)
+        if self._at_rest:
+            self._come()
+
+    def unwatch(self, fd: int) -> None:
+        """Watch a descriptor no more that stays open."""
+        if self._readers.pop(fd, None):
+            self._epoll.unregister(fd)
+
+    def closed(self, fd: int) -> None:
+        """Forget a descriptor that is closed now: the kernel has done so, too."""
+        self._readers.pop(fd, None)
+
+    def wake(self, who: greenlet) -> None:
+        """Switch to a greenlet in this turn, or in one that comes soon."""
+        self._woken.append(who)
+        if self._at_rest:
+            self._come()
+
+    def post(self, poster: Poster) -> None:
+        """Write what it has `posted`, once all who are awake have run."""
+        self._posted.append(poster)
+        if self._at_rest:
+            self._come()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for watcher in (self._watcher, self._later):
+            watcher.stop()
+            watcher.close()
+        self._epoll.close()
+
+    # -- a turn ------------------------------------------------------------------------------
+
+    def _come(self) -> None:
+        self._at_rest = False
+        self.hub.loop.run_callback(self._turn)
+
+    def _turn(self) -> None:
+        if self._epoll.closed:
+            return
+        try:
+            self._rounds()
+        except BaseException:  # noqa: BLE001 - out of memory, say: this is not to be the last turn
+            self.hub.handle_error(self, *sys.exc_info())
+            self._come()
+
+    def _rounds(self) -> None:
+        self._at_rest = False
+        self._hang_ups = 0
+        for _ in range(ROUNDS):
+            ready = self._look()
+            self._try(ready)
+            for reader in ready:
+                try:
+                    reader.on_readable()
+                except BaseException:  # noqa: BLE001 - it would end the watcher, and with it all streams
+                    self.hub.handle_error(reader, *sys.exc_info())
+            while self._woken:
+                who = self._woken.popleft()
+                try:
+                    who.switch()
+                except BaseException:  # noqa: BLE001 - as above
+                    self.hub.handle_error(who, *sys.exc_info())
+            self._write()
+            if not (ready or self._woken):
+                self._watch_untried()
+                self._at_rest = True
+                return
+        # The epoll calls again if anything is left in it.
+        self._at_rest = not (self._woken or any(self._untried))
+        if not self._at_rest:
+            self._come()
+
+    def _watch_untried(self) -> None:
+        for readers in self._untried:
+            for reader in readers:
+                if reader.fd >= 0:
+                    self.watch(reader)
+            readers.clear()
+
+    def _look(self) -> list[Reader]:
+        """Read for all that the epoll knows to have something; return whom to tell."""
+        readers = self._readers
+        read = os.read
+        ready = []
+        asked = 0
+        for fd, events in self._epoll.poll(0, BURST):
+            reader = readers.get(fd)
+            if reader is None:
+                continue  # closed, but a child that is being started has it, too
+            if events & EPOLLHUP:
+                self._hang_ups += 1
+                if self._hang_ups > HANG_UPS:
+                    self._give_way(reader)
+                    continue
+            else:
+                asked += 1
+            if reader.reading:
+                try:
+                    reader.data = read(fd, READ_SIZE)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    reader.fail(error)
+                reader.reading = False
+            ready.append(reader)
+        self._asked += asked
+        return ready
+
+    def _try(self, ready: list[Reader]) -> None:
+        """Read for those whose time has come to be tried; add whom to tell, watch the others."""
+        untried = self._untried.popleft()
+        self._untried.append([])
+        read = os.read
+        for reader in untried:
+            if reader.fd < 0:
+                continue  # closed meanwhile
+            if reader.reading:
+                try:
+                    reader.data = read(reader.fd, READ_SIZE)
+                except BlockingIOError:
+                    self.watch(reader)
+                    continue
+                except OSError as error:
+                    reader.fail(error)
+                reader.reading = False
+                reader.on_unwatched()
+                ready.append(reader)
+            else:
+                self.watch(reader)
+
+    def _write(self) -> None:
+        """Write all that is posted, as far as it goes out at once."""
+        posted, self._posted = self._posted, []
+        write = os.write
+        for poster in posted:
+            line = poster.posted
+            if line is None:
+                continue  # closed, or written, meanwhile
+            try:
+                poster.sent = write(poster.fd, line)
+            except BlockingIOError:
+                poster.on_unsent()
+            except OSError as error:
+                poster.fail(error)
+            else:
+                if poster.sent == len(line):
+                    poster.posted = None
+                else:
+                    poster.on_unsent()
+
+    # -- who hangs up ------------------------------------------------------------------------
+
+    def _give_way(self, reader: Reader) -> None:
+        """Put off one that was hung up on; the epoll would only tell it again meanwhile."""
+        self.unwatch(reader.fd)
+        reader.on_unwatched()
+        if not self._put_off:
+            self._later.start(self._catch_up)
+        self._put_off.append(reader)
+
+    def _catch_up(self) -> None:
+        put_off = self._put_off
+        # Whoever asks hangs up once: as many as have asked go, or they would pile up under load.
+        due = max(HANG_UPS, self._asked, len(put_off) // SHARE)
+        self._asked = 0
+        try:
+            for _ in range(min(len(put_off), due)):
+                # It may be closed by now, or somebody else's: then it is woken for nothing.
+                reader = put_off.popleft()
+                try:
+                    reader.on_readable()
+                except BaseException:  # noqa: BLE001 - as above
+                    self.hub.handle_error(reader, *sys.exc_info())
+        finally:
+            if put_off:
+                self._later.start(self._catch_up)

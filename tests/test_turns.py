@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who is woken when many descriptors are readable at once."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import gevent
+import pytest
+from greenlet import greenlet
+from hub import in_hub
+
+from lonc_gevent.stream import Stream, UnsentError
+from lonc_gevent.turns import HANG_UPS, SHARE, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CROWD = 5 * HANG_UPS
+
+
+class Pairs:
+    """Streams, each read by a greenlet of its own, and their other ends."""
+
+    def __init__(self) -> None:
+        self.turns = Turns(gevent.get_hub())
+        self.peers: list[socket.socket] = []
+        self.streams: list[Stream] = []
+        self.greenlets: list[gevent.Greenlet[..., None]] = []
+        self.heard: list[tuple[int, bytes]] = []
+        """What was read, in order: which one, and what."""
+
+    def add(self, count: int) -> None:
+        """Add so many; they wait already."""
+        for _ in range(count):
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            self.peers.append(theirs)
+            self.streams.append(Stream(self.turns, ours.detach()))
+            self.greenlets.append(gevent.spawn(self._hear, len(self.streams) - 1))
+        gevent.sleep(0)
+
+    def _hear(self, number: int) -> None:
+        data = b"?"
+        while data:
+            data = self.streams[number].read()
+            self.heard.append((number, data))
+        self.streams[number].close()
+
+    def run(self, until: int) -> None:
+        """Let them hear until so much was heard."""
+        with gevent.Timeout(10):
+            while len(self.heard) < until:
+                gevent.sleep(0.001)
+
+    def close(self) -> None:
+        """Close all that is left."""
+        for stream in self.streams:
+            stream.close()
+        for peer in self.peers:
+            peer.close()
+        self.turns.close()
+
+
+@pytest.fixture
+def pairs() -> Iterator[Pairs]:
+    """Give an empty one, closed at the end."""
+    pairs = Pairs()
+    yield pairs
+    pairs.close()
+
+
+def test_who_hangs_up_gives_way_to_who_asks(pairs: Pairs) -> None:
+    """A crowd that leaves at once is not in front of a request that came after it."""
+    pairs.add(CROWD + 1)
+    for peer in pairs.peers[:CROWD]:
+        peer.close()
+    pairs.peers[CROWD].send(b"ping\n")
+
+    pairs.run(CROWD + 1)
+
+    assert pairs.heard.index((CROWD, b"ping\n")) <= HANG_UPS
+    assert sorted(number for number, data in pairs.heard if not data) == list(range(CROWD))
+    assert repr(pairs.turns) == "<Turns of 1, 0 put off>"
+
+
+def test_what_was_said_before_the_end_is_heard(pairs: Pairs) -> None:
+    """Of a crowd that asks and leaves in the same moment, each request is read."""
+    pairs.add(CROWD)
+    for peer in pairs.peers:
+        peer.send(b"ping\n")
+        peer.close()
+
+    pairs.run(2 * CROWD)
+
+    assert sorted(pairs.heard) == sorted(
+        (number, data) for number in range(CROWD) for data in (b"ping\n", b"")
+    )
+
+
+def test_one_that_was_put_off_may_be_closed_and_used_again(pairs: Pairs) -> None:
+    """A stream that gets another descriptor before its turn is woken for that one only."""
+    pairs.add(CROWD)
+    for peer in pairs.peers:
+        peer.close()
+    in_hub(pairs.turns.hub, pairs.turns._turn)  # the last ones are put off now
+    last = pairs.streams[-1]
+    assert len(pairs.heard) == HANG_UPS
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    last.close()
+    last.reopen(ours.detach(), pairs.greenlets[-1])
+    theirs.send(b"another\n")
+
+    pairs.run(CROWD)
+    assert (CROWD - 1, b"another\n") in pairs.heard
+    assert (CROWD - 1, b"") not in pairs.heard
+    theirs.close()
+    pairs.run(CROWD + 1)
+    assert pairs.heard[-1] == (CROWD - 1, b"")
+
+
+def test_what_nobody_waits_for_does_not_spin(pairs: Pairs) -> None:
+    """A descriptor that is readable while nobody reads is told once, and again when read."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(pairs.turns, ours.detach())
+    reading = gevent.spawn(stream.read)
+    gevent.sleep(0)
+    theirs.send(b"first")
+    assert reading.get(timeout=10) == b"first"
+    theirs.send(b"second")
+    told = 0
+    hear = stream.on_readable
+
+    def count() -> None:
+        nonlocal told
+        told += 1
+        hear()
+
+    pairs.turns._readers[stream.fd] = type(
+        "Counting", (), {"fd": stream.fd, "reading": False, "on_readable": staticmethod(count)}
+    )()
+    for _ in range(5):
+        gevent.sleep(0.001)
+
+    assert told == 1
+    assert gevent.spawn(stream.read).get(timeout=10) == b"second"
+    stream.close()
+    theirs.close()
+
+
+def test_as_many_leave_as_ask(pairs: Pairs) -> None:
+    """Under load, where each asks and hangs up, those who have left do not pile up."""
+    pairs.add(2 * CROWD)
+    for peer in pairs.peers[:CROWD]:
+        peer.close()
+    for peer in pairs.peers[CROWD:]:
+        peer.send(b"ping\n")
+
+    def one_pass() -> None:
+        pairs.turns._turn()
+        pairs.turns._catch_up()
+
+    in_hub(pairs.turns.hub, one_pass)
+
+    assert len(pairs.heard) == 2 * CROWD
+    assert repr(pairs.turns) == f"<Turns of {CROWD}, 0 put off>"
+
+
+def test_what_was_put_off_ends_in_bounded_time(pairs: Pairs) -> None:
+    """Of very many, more go in each pass."""
+    pairs.add(SHARE * (HANG_UPS + 8) + HANG_UPS)
+    for peer in pairs.peers:
+        peer.close()
+    in_hub(pairs.turns.hub, pairs.turns._turn)
+    before = len(pairs.heard)
+    in_hub(pairs.turns.hub, pairs.turns._catch_up)
+
+    assert before >= HANG_UPS
+    assert len(pairs.heard) - before >= HANG_UPS + 1
+
+
+def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
+    """What comes out of a reader is told, and all others are heard: also those put off."""
+    pairs.add(CROWD)
+    told = []
+    mine, theirs = socket.socketpair()
+    pairs.peers += (mine, theirs)  # to be closed, too
+
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    methods = {"on_readable": staticmethod(fail), "on_unwatched": staticmethod(lambda: None)}
+    reader = type("Failing", (), {"fd": mine.fileno(), "reading": False, **methods})()
+    pairs.turns.watch(reader)
+    with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a)):
+        theirs.send(b"x")
+        gevent.sleep(0.001)
+        in_hub(pairs.turns.hub, lambda: pairs.turns._give_way(reader))
+        for peer in pairs.peers[:CROWD]:
+            peer.close()
+        pairs.run(CROWD)
+
+    assert told
+    assert all(context is reader and kind is KeyError for context, kind, _, _ in told)
+    assert sorted(number for number, _ in pairs.heard) == list(range(CROWD))
+
+
+def test_a_turn_that_fails_is_not_the_last(pairs: Pairs) -> None:
+    """Where a turn itself fails, out of memory say, it is told, and the next one comes."""
+    pairs.add(1)
+    told = []
+    look = pairs.turns._look
+
+    def fail() -> list[Any]:
+        pairs.turns._look = look  # type: ignore[method-assign]
+        raise MemoryError
+
+    with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a[1])):
+        pairs.turns._look = fail  # type: ignore[method-assign]
+        pairs.peers[0].send(b"ping\n")
+        pairs.run(1)
+
+    assert told == [MemoryError]
+    assert pairs.heard == [(0, b"ping\n")]
+
+
+class Visitor:
+    """A stream as a client's is: a greenlet answers each line that comes, until the end."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        ours, self.peer = socket.socketpair()
+        self.peer.settimeout(10)
+        ours.setblocking(False)
+        self.stream = Stream(turns)
+        self.trouble: list[Exception] = []
+        self.answer = b"re: "
+        self.fd = ours.fileno()
+        self.stream.reopen(ours.detach(), greenlet(self._serve, turns.hub))
+
+    @property
+    def watched(self) -> bool:
+        """Whether the kernel was told of it."""
+        return self.fd in self.turns._readers
+
+    def _serve(self) -> None:
+        try:
+            while line := self.stream.read():
+                self.stream.post(self.answer + line)
+        except Exception as error:  # noqa: BLE001 - it is what the test asks for
+            self.trouble.append(error)
+            while isinstance(error, UnsentError) and self.stream.posted is not None:
+                self.stream.write_rest()
+        self.stream.close()
+
+    def turn(self) -> None:
+        """Let one turn pass, and nothing else."""
+        in_hub(self.turns.hub, self.turns._turn)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.stream.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def visitor(turns: Turns) -> Iterator[Visitor]:
+    """Give one that was just accepted."""
+    visitor = Visitor(turns)
+    yield visitor
+    visitor.close()
+
+
+def test_who_asks_and_leaves_is_never_registered(visitor: Visitor) -> None:
+    """While others have much to say, the kernel is not told of a client that soon leaves."""
+    visitor.peer.send(b"one\n")
+    visitor.peer.shutdown(socket.SHUT_WR)
+    busy = mock.patch.object(visitor.turns, "_look", return_value=[mock.Mock()])
+    with busy, mock.patch.object(visitor.turns, "watch") as watch:
+        visitor.turn()
+        visitor.turn()
+
+    assert visitor.peer.recv(100) == b"re: one\n"
+    assert visitor.stream.fd == -1
+    assert not watch.called
+
+
+def test_who_asks_again_is_watched(visitor: Visitor) -> None:
+    """A client that stays is told to the kernel once, and no more tried."""
+    for number in range(3):
+        visitor.peer.send(b"%d\n" % number)
+        with gevent.Timeout(10):
+            gevent.sleep(0.001)
+        visitor.turn()
+        assert visitor.peer.recv(100) == b"re: %d\n" % number
+        assert not any(visitor.turns._untried)
+    assert visitor.watched
+
+
+def test_who_says_nothing_yet_is_watched(visitor: Visitor) -> None:
+    """A client that was accepted and has nothing to say costs no further look."""
+    visitor.turn()
+
+    assert visitor.watched
+    assert not any(visitor.turns._untried)
+
+
+def test_what_did_not_go_out_is_told_to_the_reader(visitor: Visitor) -> None:
+    """Of a line that is too long for the kernel, nothing is lost: whoever reads writes the rest."""
+    visitor.answer = b"x" * 1_000_000
+    line = visitor.answer + b"long\n"
+    visitor.peer.send(b"long\n")
+    reading = gevent.get_hub().threadpool.spawn(_receive, visitor.peer, len(line))
+    assert reading.get(timeout=10) == line
+
+    assert [type(error) for error in visitor.trouble] == [UnsentError]
+
+
+def _receive(peer: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += peer.recv(65536)
+    return data
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_an_error_is_told_as_what_it_was(visitor: Visitor, *, watched: bool) -> None:
+    """An error that the turn met is the reader's: the kernel tells it once only."""
+    if watched:
+        visitor.turn()
+    with mock.patch("os.read", side_effect=ConnectionResetError(104, "reset")):
+        visitor.peer.send(b"x")
+        visitor.turn()
+
+    assert [type(error) for error in visitor.trouble] == [ConnectionResetError]
+
+
+def test_who_has_left_when_the_answer_comes(visitor: Visitor) -> None:
+    """What cannot be written ends the reading, with the system's own error."""
+    visitor.peer.send(b"one\n")
+    visitor.peer.close()
+    visitor.turn()
+
+    assert [type(error) for error in visitor.trouble] == [BrokenPipeError]
+    assert visitor.stream.fd == -1
