@@ -27,7 +27,8 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import DeadlineError, Stream, UnsentError, give_turn
+from .stream import DeadlineError, Stream, UnsentError
+from .turns import give_turn
 
 if TYPE_CHECKING:
     from gevent.hub import Hub

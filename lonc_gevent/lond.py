@@ -37,7 +37,8 @@ from .rules.wire import (
     split_sethost,
 )
 from .session import FallBackError, shake_hands
-from .stream import DeadlineError, Stream, UnsentError, give_turn
+from .stream import DeadlineError, Stream, UnsentError
+from .turns import UnquietError, give_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,7 @@ class Lond:
         self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
     ) -> None:
         self.stream = stream
+        stream.cautious = True  # what is there before a request leaves is no reply to it
         self.session = session
         self._cipher = Cipher(session.key)
         self.buffer = LineBuffer(max_reply_bytes)
@@ -94,8 +96,6 @@ class Lond:
 
         Raises NotSentError if not one byte of the request left, ReplyLostError once one did.
         """
-        if not self.stream.is_quiet():
-            raise self.unexpected()
         if request[0] in MARKED or self._host is not self._own_host:
             request, refusal = self._prepared(request)
             if refusal:
@@ -113,6 +113,8 @@ class Lond:
                     line = self.buffer.add(stream.read() or self._ended())
                 except UnsentError:
                     stream.write_rest()
+        except UnquietError:
+            raise self.unexpected() from None
         except OSError as error:
             raise (ConnectionLostError if stream.sent else StaleConnectionError)(
                 _reason(error)

@@ -35,23 +35,10 @@ if TYPE_CHECKING:
 
 WRITE: Final = 2
 """Of a watcher of the loop: call when there is room to write."""
-LARGE_READ_SIZE: Final = 256 * 1024
-"""Bytes asked for by the reads that follow one of READ_SIZE that was full."""
-
-
-def give_turn(hub: Hub) -> None:
-    """Let every other greenlet that is ready run before this one goes on.
-
-    As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
-    before the loop has looked for new turns: a timer comes back after that.
-    """
-    timer = hub.loop.timer(0)
-    timer.start(getcurrent().switch)
-    try:
-        hub.switch()
-    finally:
-        timer.stop()
-        timer.close()
+MORE: Final = 16 * 1024
+"""Bytes asked for at once where READ_SIZE was not enough."""
+LARGE: Final = 256 * 1024
+"""The same, where as many as MORE were there last."""
 
 
 class DeadlineError(Exception):
@@ -77,6 +64,7 @@ class Stream:
         "_waiter",
         "_watched",
         "_write_waiter",
+        "cautious",
         "data",
         "deadline",
         "fd",
@@ -104,6 +92,7 @@ class Stream:
         self.data: bytes | None = None
         self.posted: Line | None = None
         self.sent = 0
+        self.cautious = False
         self.deadline = inf
         self.reads_large = False
         if fd >= 0:
@@ -151,7 +140,7 @@ class Stream:
     def read(self) -> bytes:
         """Wait for bytes and return them; b"" is the end of the stream.
 
-        Raises OSError, DeadlineError, and UnsentError.
+        Raises OSError, DeadlineError, and of what was posted UnsentError and UnquietError.
         """
         data = self.data
         while data is None:
@@ -171,9 +160,7 @@ class Stream:
             if data is None:
                 data = self._read_now()
         self.data = None
-        if len(data) == READ_SIZE:
-            self.reads_large = True
-        return data
+        return data if len(data) < READ_SIZE else self._with_more(data)
 
     def _read_now(self) -> bytes | None:
         """Do what is left to do when a turn has not read for this stream; None: wait again."""
@@ -182,9 +169,26 @@ class Stream:
         if self.posted is not None:
             raise UnsentError
         try:
-            return os.read(self.fd, LARGE_READ_SIZE if self.reads_large else READ_SIZE)
+            data = os.read(self.fd, LARGE if self.reads_large else READ_SIZE)
         except BlockingIOError:
             return None
+        if self.reads_large:
+            self.reads_large = len(data) >= MORE
+        return data
+
+    def _with_more(self, data: bytes) -> bytes:
+        """Add what else there is now to a read that was full."""
+        if self.reads_large or len(data) > READ_SIZE:
+            return data
+        try:
+            more = os.read(self.fd, MORE)
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            self._error = error  # for the next read: this one has something
+            return data
+        self.reads_large = len(more) == MORE
+        return data + more
 
     def _watch(self) -> None:
         self._watched = True
@@ -217,7 +221,8 @@ class Stream:
         """Have it written at the end of this turn, with what others post. Then `read`.
 
         Whatever comes of it is the reader's to see: OSError, or UnsentError. `sent` tells how far
-        it came.
+        it came. If the stream is `cautious`, UnquietError: there is something to read already, and
+        nothing was written.
         """
         self.posted = data
         self.sent = 0

@@ -8,7 +8,7 @@ An epoll of our own, and three short loops. The loop's own watchers would do, bu
   needs at hand, and who is written to (a lond, a web process) is woken once for several lines;
 - libev invokes all that is ready before it looks again, and its list of that grows without a
   limit. 10,000 web processes that left in the same moment kept everybody else waiting for 90 to
-  150 ms. Here a turn is short whatever there is, and who hangs up gives way to who asks.
+  150 ms. Here a turn is short whatever there is, and who hangs up gives way (hangups.py).
 
 While much goes on, a stream may be tried once, some rounds later, before the kernel is told of it.
 By then a client that was accepted has asked, and one that has its reply has hung up: with a
@@ -23,14 +23,22 @@ from collections import deque
 from select import EPOLLHUP, EPOLLIN, epoll
 from typing import TYPE_CHECKING, Final, Protocol
 
+from greenlet import getcurrent
+
+from .hangups import HangUps
+
 if TYPE_CHECKING:
     from gevent.hub import Hub
     from greenlet import greenlet
 
     from .rules.wire import Line
 
-READ_SIZE: Final = 16 * 1024
-"""Bytes asked for by a read: most lines fit, and a bytes object of this size costs nothing."""
+READ_SIZE: Final = 479
+"""Bytes asked for by a turn's read: most lines fit, and the most for which Python has room at hand.
+
+A bytes object of this size is one of 512 bytes, the largest that its own allocator keeps. With 16
+KB, which the C library has to find and to cut, a request cost 2 to 5 % more.
+"""
 
 ROUNDS: Final = 4
 """How often a turn looks for more, before it lets the loop see to all else."""
@@ -41,14 +49,23 @@ BURST: Final = 256
 PATIENCE: Final = 4
 """Rounds after which most clients that were answered have hung up, if they are to."""
 
-HANG_UPS: Final = 32
-"""Of those looked at in a turn, and again of those put off before, so many that were hung up on."""
-
-SHARE: Final = 8
-"""Of those put off, one in so many at least: 10,000 descriptors are not held open for long."""
-
 _LOOP_READ: Final = 1
 """Of a watcher of the loop: call when there is something to read."""
+
+
+def give_turn(hub: Hub) -> None:
+    """Let every other greenlet that is ready run before this one goes on.
+
+    As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
+    before the loop has looked for new turns: a timer comes back after that.
+    """
+    timer = hub.loop.timer(0)
+    timer.start(getcurrent().switch)
+    try:
+        hub.switch()
+    finally:
+        timer.stop()
+        timer.close()
 
 
 class Reader(Protocol):
@@ -77,12 +94,21 @@ class Poster(Protocol):
     """What is to go out; None once it has, or is not to any more."""
     sent: int
     """How many bytes of it the kernel took."""
+    cautious: bool
+    """Whether nothing may be written while there is something to read."""
 
     def fail(self, error: Exception) -> None:
         """Hear that it could not be written."""
 
+    def is_quiet(self) -> bool:
+        """Say whether there is nothing to read."""
+
     def on_unsent(self) -> None:
         """Hear that it did not all go out at once."""
+
+
+class UnquietError(Exception):
+    """There is something to read where nothing should be: what was posted was not written."""
 
 
 class Turns:
@@ -96,19 +122,14 @@ class Turns:
         """Whom to try in the next round, in the one after it, and so on."""
         self._woken: deque[greenlet] = deque()
         self._posted: list[Poster] = []
-        self._put_off: deque[Reader] = deque()
+        self._hang_ups = HangUps(hub)
         self._watcher = hub.loop.io(self._epoll.fileno(), _LOOP_READ)
         self._watcher.start(self._turn)
-        self._later = hub.loop.timer(0)
         self._at_rest = True
         """Whether no turn is under way, and none is bound to come."""
-        self._hang_ups = 0
-        """Of those looked at in this turn, those that were hung up on."""
-        self._asked = 0
-        """Of those looked at since the last catching up, the others."""
 
     def __repr__(self) -> str:
-        return f"<Turns of {len(self._readers)}, {len(self._put_off)} put off>"
+        return f"<Turns of {len(self._readers)}, {len(self._hang_ups)} put off>"
 
     # -- what is asked of it -----------------------------------------------------------------
 
@@ -151,9 +172,9 @@ class Turns:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        for watcher in (self._watcher, self._later):
-            watcher.stop()
-            watcher.close()
+        self._watcher.stop()
+        self._watcher.close()
+        self._hang_ups.close()
         self._epoll.close()
 
     # -- a turn ------------------------------------------------------------------------------
@@ -173,14 +194,19 @@ class Turns:
 
     def _rounds(self) -> None:
         self._at_rest = False
-        self._hang_ups = 0
+        self._hang_ups.begin_turn()
+        found = self._epoll.poll(0, BURST)
         for _ in range(ROUNDS):
-            ready = self._look()
+            ready = self._read(found)
             self._try(ready)
+            if not (ready or self._woken or self._posted):
+                self._watch_untried()
+                self._at_rest = True
+                return
             for reader in ready:
                 try:
                     reader.on_readable()
-                except BaseException:  # noqa: BLE001 - it would end the watcher, and with it all streams
+                except BaseException:  # noqa: BLE001 - an error of one is not the end of all
                     self.hub.handle_error(reader, *sys.exc_info())
             while self._woken:
                 who = self._woken.popleft()
@@ -188,11 +214,10 @@ class Turns:
                     who.switch()
                 except BaseException:  # noqa: BLE001 - as above
                     self.hub.handle_error(who, *sys.exc_info())
-            self._write()
-            if not (ready or self._woken):
-                self._watch_untried()
-                self._at_rest = True
-                return
+            # What is found now tells whom not to write to, and is read in the next round.
+            found = self._epoll.poll(0, BURST)
+            if self._posted:
+                self._write(found)
         # The epoll calls again if anything is left in it.
         self._at_rest = not (self._woken or any(self._untried))
         if not self._at_rest:
@@ -205,20 +230,21 @@ class Turns:
                     self.watch(reader)
             readers.clear()
 
-    def _look(self) -> list[Reader]:
-        """Read for all that the epoll knows to have something; return whom to tell."""
+    def _read(self, found: list[tuple[int, int]]) -> list[Reader]:
+        """Read for all that were found to have something; return whom to tell."""
         readers = self._readers
         read = os.read
         ready = []
         asked = 0
-        for fd, events in self._epoll.poll(0, BURST):
+        for fd, events in found:
             reader = readers.get(fd)
             if reader is None:
                 continue  # closed, but a child that is being started has it, too
             if events & EPOLLHUP:
-                self._hang_ups += 1
-                if self._hang_ups > HANG_UPS:
-                    self._give_way(reader)
+                if self._hang_ups.is_one_too_many():
+                    self.unwatch(fd)
+                    reader.on_unwatched()
+                    self._hang_ups.put_off(reader)
                     continue
             else:
                 asked += 1
@@ -231,7 +257,7 @@ class Turns:
                     reader.fail(error)
                 reader.reading = False
             ready.append(reader)
-        self._asked += asked
+        self._hang_ups.asked(asked)
         return ready
 
     def _try(self, ready: list[Reader]) -> None:
@@ -256,14 +282,27 @@ class Turns:
             else:
                 self.watch(reader)
 
-    def _write(self) -> None:
-        """Write all that is posted, as far as it goes out at once."""
+    def _write(self, found: list[tuple[int, int]]) -> None:
+        """Write all that is posted, as far as it goes out at once.
+
+        `found`: what the epoll has just found. So whoever is cautious need not ask the kernel.
+        """
         posted, self._posted = self._posted, []
+        stirred = dict(found)
+        readers = self._readers
+        knows_all = len(found) < BURST
         write = os.write
         for poster in posted:
             line = poster.posted
             if line is None:
                 continue  # closed, or written, meanwhile
+            if poster.cautious and (
+                poster.fd in stirred
+                if knows_all and poster.fd in readers
+                else not poster.is_quiet()
+            ):
+                poster.fail(UnquietError())
+                continue
             try:
                 poster.sent = write(poster.fd, line)
             except BlockingIOError:
@@ -275,30 +314,3 @@ class Turns:
                     poster.posted = None
                 else:
                     poster.on_unsent()
-
-    # -- who hangs up ------------------------------------------------------------------------
-
-    def _give_way(self, reader: Reader) -> None:
-        """Put off one that was hung up on; the epoll would only tell it again meanwhile."""
-        self.unwatch(reader.fd)
-        reader.on_unwatched()
-        if not self._put_off:
-            self._later.start(self._catch_up)
-        self._put_off.append(reader)
-
-    def _catch_up(self) -> None:
-        put_off = self._put_off
-        # Whoever asks hangs up once: as many as have asked go, or they would pile up under load.
-        due = max(HANG_UPS, self._asked, len(put_off) // SHARE)
-        self._asked = 0
-        try:
-            for _ in range(min(len(put_off), due)):
-                # It may be closed by now, or somebody else's: then it is woken for nothing.
-                reader = put_off.popleft()
-                try:
-                    reader.on_readable()
-                except BaseException:  # noqa: BLE001 - as above
-                    self.hub.handle_error(reader, *sys.exc_info())
-        finally:
-            if put_off:
-                self._later.start(self._catch_up)

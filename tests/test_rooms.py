@@ -15,7 +15,7 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"logs"},
-    {"turns", "stream", "listeners", "configuration", "permissions", "watchdog"},
+    {"hangups", "turns", "stream", "listeners", "configuration", "permissions", "watchdog"},
     {"lock", "notify", "control", "handover", "restart"},
     {"transaction", "peers", "tls", "localkey", "dial", "expiry", "client"},
     {"session"},

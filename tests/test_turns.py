@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -12,8 +13,9 @@ import pytest
 from greenlet import greenlet
 from hub import in_hub
 
+from lonc_gevent.hangups import HANG_UPS, SHARE
 from lonc_gevent.stream import Stream, UnsentError
-from lonc_gevent.turns import HANG_UPS, SHARE, Turns
+from lonc_gevent.turns import READ_SIZE, Turns, UnquietError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +164,7 @@ def test_as_many_leave_as_ask(pairs: Pairs) -> None:
 
     def one_pass() -> None:
         pairs.turns._turn()
-        pairs.turns._catch_up()
+        pairs.turns._hang_ups._catch_up()
 
     in_hub(pairs.turns.hub, one_pass)
 
@@ -177,7 +179,7 @@ def test_what_was_put_off_ends_in_bounded_time(pairs: Pairs) -> None:
         peer.close()
     in_hub(pairs.turns.hub, pairs.turns._turn)
     before = len(pairs.heard)
-    in_hub(pairs.turns.hub, pairs.turns._catch_up)
+    in_hub(pairs.turns.hub, pairs.turns._hang_ups._catch_up)
 
     assert before >= HANG_UPS
     assert len(pairs.heard) - before >= HANG_UPS + 1
@@ -199,7 +201,7 @@ def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
     with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a)):
         theirs.send(b"x")
         gevent.sleep(0.001)
-        in_hub(pairs.turns.hub, lambda: pairs.turns._give_way(reader))
+        in_hub(pairs.turns.hub, lambda: pairs.turns._hang_ups.put_off(reader))
         for peer in pairs.peers[:CROWD]:
             peer.close()
         pairs.run(CROWD)
@@ -213,14 +215,14 @@ def test_a_turn_that_fails_is_not_the_last(pairs: Pairs) -> None:
     """Where a turn itself fails, out of memory say, it is told, and the next one comes."""
     pairs.add(1)
     told = []
-    look = pairs.turns._look
+    read = pairs.turns._read
 
-    def fail() -> list[Any]:
-        pairs.turns._look = look  # type: ignore[method-assign]
+    def fail(_found: object) -> list[Any]:
+        pairs.turns._read = read  # type: ignore[method-assign]
         raise MemoryError
 
     with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a[1])):
-        pairs.turns._look = fail  # type: ignore[method-assign]
+        pairs.turns._read = fail  # type: ignore[method-assign,assignment]
         pairs.peers[0].send(b"ping\n")
         pairs.run(1)
 
@@ -279,7 +281,7 @@ def test_who_asks_and_leaves_is_never_registered(visitor: Visitor) -> None:
     """While others have much to say, the kernel is not told of a client that soon leaves."""
     visitor.peer.send(b"one\n")
     visitor.peer.shutdown(socket.SHUT_WR)
-    busy = mock.patch.object(visitor.turns, "_look", return_value=[mock.Mock()])
+    busy = mock.patch.object(visitor.turns, "_read", return_value=[mock.Mock()])
     with busy, mock.patch.object(visitor.turns, "watch") as watch:
         visitor.turn()
         visitor.turn()
@@ -347,3 +349,55 @@ def test_who_has_left_when_the_answer_comes(visitor: Visitor) -> None:
 
     assert [type(error) for error in visitor.trouble] == [BrokenPipeError]
     assert visitor.stream.fd == -1
+
+
+@pytest.mark.parametrize("burst", [256, 1], ids=["found", "asked"])
+def test_who_is_cautious_does_not_talk_into_what_is_said(turns: Turns, burst: int) -> None:
+    """Where something is there to read already, a line is not written, and that is told.
+
+    From what the turn has found; or, where it did not look at all, by asking.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(0)
+    stream = Stream(turns, ours.detach())
+    stream.cautious = True
+    trouble: list[type[Exception]] = []
+
+    def ask() -> None:
+        try:
+            assert stream.read() == b"hello\n"
+            stream.post(b"first\n")
+            assert stream.read() == b"reply\n"
+            theirs.send(b"stray\n")
+            stream.post(b"second\n")
+            stream.read()
+        except UnquietError as error:
+            trouble.append(type(error))
+
+    asking = gevent.spawn(ask)
+    theirs.send(b"hello\n")
+    with mock.patch("lonc_gevent.turns.BURST", burst):
+        gevent.sleep(0.01)
+        assert theirs.recv(100) == b"first\n"
+        theirs.send(b"reply\n")
+        asking.join(timeout=10)
+
+    assert trouble == [UnquietError]
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    assert os.read(stream.fd, 100) == b"stray\n"
+    stream.close()
+    theirs.close()
+
+
+def test_a_line_longer_than_a_read_comes_at_once(turns: Turns) -> None:
+    """What a turn's read leaves behind is read with it, as far as it is there."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns, ours.detach())
+    for size in (READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 4096):
+        theirs.send(b"x" * size)
+        assert len(gevent.spawn(stream.read).get(timeout=10)) == size
+    stream.close()
+    theirs.close()
