@@ -27,8 +27,9 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import DeadlineError, Stream, UnsentError
-from .turns import give_turn
+from .stream import DeadlineError, Stream
+from .transaction import POSTED, Transaction
+from .turns import UnsentError, give_turn
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -79,10 +80,10 @@ class Client:
     """A greenlet that serves one client after another."""
 
     __slots__ = (
-        "_answering",
         "_buffer",
         "_clients",
         "_in_a_row",
+        "_transaction",
         "greenlet",
         "pool",
         "stream",
@@ -97,7 +98,7 @@ class Client:
         self.uid = -1
         """For the door; -1: it did not ask."""
         self._in_a_row = 0
-        self._answering = False
+        self._transaction: Transaction | None = None
         self.greenlet = greenlet(self._run, clients.hub)
 
     def __repr__(self) -> str:
@@ -107,12 +108,16 @@ class Client:
     @property
     def answering(self) -> bool:
         """Whether a whole request was read whose reply is not all written yet."""
-        return self._answering or self.stream.posted is not None
+        transaction = self._transaction
+        if transaction is not None and transaction.reply is not POSTED:
+            return True
+        return self.stream.posted is not None
 
     @property
     def has_input(self) -> bool:
         """Whether bytes of a request wait, here or in the kernel."""
-        return bool(self._buffer) or not self.stream.is_quiet()
+        stream = self.stream
+        return bool(self._buffer) or stream.data is not None or not stream.is_quiet()
 
     def serve(self, pool: Pool, fd: int, unread: bytes = b"") -> None:
         """Serve a client, in this object's own greenlet, from the next turn on."""
@@ -140,7 +145,7 @@ class Client:
             except Exception:  # the top of the greenlet: nothing is above it
                 clients.log.exception("client_failed", host=self.pool.host.id)
             finally:
-                self._answering = False
+                self._transaction = None
                 self.pool = None
                 self._buffer.clear()  # a spare one may wait for its next client for ever
                 self.stream.close()
@@ -152,33 +157,50 @@ class Client:
 
     def _serve(self, pool: Pool) -> None:
         stream = self.stream
-        buffer = self._buffer
         while True:
             try:
-                request = self._next(pool)
+                reply = self._reply(pool)
             except LineTooLongError:
-                self._refuse_too_long(pool, len(buffer))
+                self._refuse_too_long(pool, len(self._buffer))
                 return
-            if request is None:
+            if reply is None:
                 return
-            self._answering = True
-            if request == RESET_RETRIES:
-                pool.gate.open()
-                reply: Line = OK
-            elif request == CLOSE_CONNECTIONS:
-                pool.close_connections()
-                reply = OK
-            else:
-                reply = pool.transact(request)
-            if not (buffer.data or pool.draining):
+            if reply is POSTED:
+                if stream.posted is None:  # it went out some time ago
+                    self._transaction = None
+                    continue
+                self._write_slowly(pool)
+            elif not (self._buffer.data or pool.draining):
                 stream.post(reply)
             elif not stream.write_now(reply):
                 self._write_slowly(pool)
             # A client that keeps its connection open must not keep its last lines in memory.
-            del request, reply
-            self._answering = False
+            del reply
+            self._transaction = None
             if pool.draining and self._leaves():
                 return
+
+    def _reply(self, pool: Pool) -> Line | None:
+        """Read the next request, and get its reply; None: the client leaves.
+
+        POSTED: the stream has the reply, and more to read or to write. Raises LineTooLongError.
+        """
+        request = self._next(pool)
+        if request is None:
+            return None
+        if request == RESET_RETRIES:
+            pool.gate.open()
+            return OK
+        if request == CLOSE_CONNECTIONS:
+            pool.close_connections()
+            return OK
+        # Not the stream itself if the client has asked more already: it is to be woken for that.
+        outlet = None if self._buffer.data else self.stream
+        transaction = Transaction(request, self.greenlet, monotonic(), outlet)
+        del request  # as above
+        self._transaction = transaction
+        pool.submit(transaction)
+        return transaction.wait(self._clients.hub)
 
     def _next(self, pool: Pool) -> Line | None:
         """Read the next request; None: the client leaves. Raises LineTooLongError."""

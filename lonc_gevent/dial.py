@@ -129,7 +129,7 @@ def _dial_address(address: Address, stream: Stream, deadline: float, user_timeou
         stream.reopen(os.dup(tcp.fileno()))
         stream.deadline = deadline
         if code == errno.EINPROGRESS:
-            stream.wait_connected()
+            stream.wait_writable()
             code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))

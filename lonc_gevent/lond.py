@@ -37,8 +37,8 @@ from .rules.wire import (
     split_sethost,
 )
 from .session import FallBackError, shake_hands
-from .stream import DeadlineError, Stream, UnsentError
-from .turns import UnquietError, give_turn
+from .stream import DeadlineError, Stream
+from .turns import UnquietError, UnsentError, give_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -116,12 +116,7 @@ class Pool:
         """
         transaction = Transaction(request, getcurrent(), monotonic())
         self.submit(transaction)
-        try:
-            while transaction.reply is None:
-                self.hub.switch()
-        finally:
-            transaction.waiter = None
-        return transaction.reply
+        return transaction.wait(self.hub)
 
     def submit(self, transaction: Transaction) -> None:
         """Give the transaction to an idle connection, or to the queue, or refuse it."""
@@ -172,9 +167,11 @@ class Pool:
             self.queue.put_back(transaction)
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
-        """End a transaction, and wake whoever waits for it."""
+        """End a transaction: its reply goes to its outlet, or whoever waits for it is woken."""
         self._settle(transaction, reply)
-        if transaction.waiter is not None:
+        if transaction.outlet is not None and not self.draining:
+            transaction.post()
+        elif transaction.waiter is not None:
             self.wake(transaction.waiter)
 
     def _settle(self, transaction: Transaction, reply: Line) -> None:
@@ -193,13 +190,14 @@ class Pool:
         self, connection: Connection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
+        fields = transaction.fields(monotonic())
         self.finish(transaction, CON_LOST)
         self.log.warning(
             "reply_lost",
             connection=connection.number,
             error=error.kind,
             detail=str(error),
-            **transaction.fields(monotonic()),
+            **fields,
         )
 
     def rest(self, connection: Connection) -> None:

@@ -4,10 +4,9 @@
 It does what a gevent socket does, for a third of the price (measured when it was made):
 
 - no socket object: making one from a descriptor is four system calls, this is none;
-- once its descriptor is watched (turns.py), it stays watched. There is nothing to tell the
-  kernel between one wait and the next;
-- read waits first, then reads: after an accept or a send there is nothing to read yet. It is the
-  turn that reads, for all streams that have something at once; `post` lets it write for all, too;
+- once its descriptor is watched, it stays so: there is nothing to tell the kernel for each wait;
+- read waits first, and a turn (turns.py) reads, for all that have something at once; `post` lets
+  it write for all, too;
 - a greenlet is woken by a plain switch. So wake-ups may be spurious, and every wait in this
   package is a loop around a condition: "is there data", "is the reply here";
 - no timer per wait. `deadline` is written down, and the keeper's sweep calls `expire`.
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
-from .turns import PATIENCE, READ_SIZE
+from .turns import PATIENCE, READ_SIZE, UnsentError
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -43,10 +42,6 @@ LARGE: Final = 256 * 1024
 
 class DeadlineError(Exception):
     """The stream's deadline passed while a greenlet waited on it."""
-
-
-class UnsentError(Exception):
-    """What was posted did not all go out at once: it is on the reader to `write_rest`."""
 
 
 class Stream:
@@ -82,13 +77,10 @@ class Stream:
         self._waiter: greenlet | None = None
         self._write_waiter: greenlet | None = None
         self._error: Exception | None = None
-        self._may_leave = False
-        """Whether it was accepted, and has not been waited for after a line was posted."""
-        self._watched = False
-        """Whether the turns watch it, or are to try it."""
+        self._may_leave = False  # accepted, and not waited for yet after a line was posted
+        self._watched = False  # the turns watch it, or are to try it
         self._poll: select.poll | None = None
-        self.reading = False
-        """Whether a turn is to read for the greenlet that waits; into `data`."""
+        self.reading = False  # a turn is to read for the greenlet that waits; into `data`
         self.data: bytes | None = None
         self.posted: Line | None = None
         self.sent = 0
@@ -228,6 +220,17 @@ class Stream:
         self.sent = 0
         self._turns.post(self)
 
+    def answer(self, line: Line, waiter: greenlet) -> None:
+        """Post a line in another greenlet's place, and let that one wait as if it were in `read`.
+
+        It is woken when there is something to read, or what `post` tells of.
+        """
+        self.post(line)
+        self._waiter = waiter
+        self.reading = not self.reads_large
+        if not self._watched:
+            self._watch()
+
     def on_unsent(self) -> None:
         """Tell the reader that not all went out that was posted. Called by the turns."""
         if self._waiter is not None:
@@ -264,7 +267,7 @@ class Stream:
         try:
             with memoryview(self.posted) as view:
                 while self.sent < len(view):
-                    self._wait_writable()
+                    self.wait_writable()
                     try:
                         self.sent += os.write(self.fd, view[self.sent :])
                     except BlockingIOError:
@@ -272,17 +275,14 @@ class Stream:
         finally:
             self.posted = None
 
-    def wait_connected(self) -> None:
-        """Wait until the connection that was begun on this descriptor is made, or is not.
+    def wait_writable(self) -> None:
+        """Wait until there is room to write; or a connection that was begun is made, or is not.
 
-        Raises DeadlineError; SO_ERROR tells how it went.
+        Raises DeadlineError; SO_ERROR tells how it went with a connection.
         """
-        self._wait_writable()
-
-    def _wait_writable(self) -> None:
+        # Rare: so there is a new watcher for each wait.
         if self._error is not None:
             raise self._error
-        # A new watcher for each wait: waiting to write is rare.
         writer = self.hub.loop.io(self.fd, WRITE)
         self._write_waiter = getcurrent()
         writer.start(self._on_writable)
@@ -346,5 +346,5 @@ class Stream:
     def _let_go(self) -> int:
         fd, self.fd = self.fd, -1
         self._watched = False
-        self._poll = self.data = self.posted = None
+        self._poll = self._waiter = self.data = self.posted = None
         return fd

@@ -5,34 +5,72 @@ from __future__ import annotations
 
 from itertools import takewhile
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gevent.queue import SimpleQueue
 
 from .rules.wire import verb
 
 if TYPE_CHECKING:
+    from gevent.hub import Hub
     from greenlet import greenlet
 
     from .errors import ReplyLostError
     from .rules.wire import Line
 
 
+POSTED: Final = b""
+"""In place of a reply that went to the transaction's outlet."""
+
+
+class Outlet(Protocol):
+    """Where a reply can go without a hand of who waits for it: a client's stream."""
+
+    def answer(self, line: Line, waiter: greenlet) -> None:
+        """Post the line, and switch to the waiter when there is something to read, or to do."""
+
+
 class Transaction:
-    """One request on its way to a lond, and the greenlet that waits for its reply."""
+    """One request on its way to a lond, and the greenlet that waits for its reply.
 
-    __slots__ = ("error", "reply", "request", "since", "waiter")
+    With an `outlet` the reply goes there, if it may, and `reply` is POSTED. The waiter then sleeps
+    on until the outlet has something for it: that saves a switch to it and back.
+    """
 
-    def __init__(self, request: Line, waiter: greenlet, since: float) -> None:
+    __slots__ = ("error", "outlet", "reply", "request", "since", "waiter")
+
+    def __init__(
+        self, request: Line, waiter: greenlet, since: float, outlet: Outlet | None = None
+    ) -> None:
         self.request = request
         self.waiter: greenlet | None = waiter
         self.since = since
+        self.outlet = outlet
         self.reply: Line | None = None
         self.error: ReplyLostError | None = None
         """Why the reply will not come, of a request that may have run."""
 
     def __repr__(self) -> str:
-        return f"<Transaction {verb(self.request)} {'done' if self.reply else 'open'}>"
+        return f"<Transaction {verb(self.request)} {'open' if self.reply is None else 'done'}>"
+
+    def wait(self, hub: Hub) -> Line:
+        """Wait, in the greenlet that is its waiter, until it has ended; return its reply.
+
+        POSTED: the outlet had the reply, and has woken the greenlet since.
+        """
+        try:
+            while self.reply is None:
+                hub.switch()
+        finally:
+            self.waiter = None
+        return self.reply
+
+    def post(self) -> None:
+        """Hand the reply to the outlet."""
+        if self.outlet is not None and self.waiter is not None and self.reply is not None:
+            self.outlet.answer(self.reply, self.waiter)
+        # A client that keeps its connection open must not keep its last lines in memory.
+        self.request = self.reply = POSTED
 
     def fields(self, now: float) -> dict[str, object]:
         """Return what a log event tells of it; nothing of what it holds but the verb."""

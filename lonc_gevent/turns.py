@@ -107,6 +107,10 @@ class Poster(Protocol):
         """Hear that it did not all go out at once."""
 
 
+class UnsentError(Exception):
+    """What was posted did not all go out at once: the rest is on the reader."""
+
+
 class UnquietError(Exception):
     """There is something to read where nothing should be: what was posted was not written."""
 

@@ -13,6 +13,7 @@ from hub import in_hub
 from lonc_gevent.conversation import IN_A_ROW, Client
 
 if TYPE_CHECKING:
+    from lonc_gevent.transaction import Transaction
     from lonc_gevent.turns import Turns
 
 LINES = 5 * IN_A_ROW
@@ -23,13 +24,13 @@ def test_many_lines_at_once_give_way(turns: Turns) -> None:
     heard: list[str] = []
     hub = turns.hub
 
-    def transact(_request: bytes) -> bytes:
+    def submit(transaction: Transaction) -> None:
         heard.append("answer")
-        return b"con_lost\n"
+        transaction.reply = b"con_lost\n"
 
     pool: Any = SimpleNamespace(
         host=SimpleNamespace(pool=SimpleNamespace(max_request_bytes=100)),
-        transact=transact,
+        submit=submit,
         draining=False,
     )
     clients: Any = SimpleNamespace(hub=hub, turns=turns, keep=lambda _client: False)

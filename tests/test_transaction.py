@@ -5,11 +5,17 @@ from __future__ import annotations
 
 from itertools import permutations
 from math import inf
+from typing import TYPE_CHECKING
 
 import pytest
 from greenlet import getcurrent
 
-from lonc_gevent.transaction import QueueBudget, Transaction, TransactionQueue
+from lonc_gevent.transaction import POSTED, QueueBudget, Transaction, TransactionQueue
+
+if TYPE_CHECKING:
+    from greenlet import greenlet
+
+    from lonc_gevent.rules.wire import Line
 
 
 def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
@@ -87,3 +93,38 @@ def test_the_budget_is_bytes_over_all_hosts() -> None:
     other.take()
     one.take()
     assert budget.used == 0
+
+
+class Noted:
+    """An outlet that notes what it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes, object]] = []
+
+    def answer(self, line: Line, waiter: greenlet) -> None:
+        """Note it."""
+        self.got.append((bytes(line), waiter))
+
+
+def test_a_reply_goes_to_its_outlet() -> None:
+    """The outlet gets the reply and the waiter; the transaction keeps neither request nor reply."""
+    outlet = Noted()
+    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
+    transaction.reply = b"pong\n"
+
+    transaction.post()
+
+    assert outlet.got == [(b"pong\n", getcurrent())]
+    assert (transaction.request, transaction.reply) == (POSTED, POSTED)
+
+
+def test_a_reply_that_nobody_waits_for_any_more() -> None:
+    """It goes nowhere."""
+    outlet = Noted()
+    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
+    transaction.reply = b"pong\n"
+    transaction.waiter = None
+
+    transaction.post()
+
+    assert outlet.got == []

@@ -14,8 +14,8 @@ from greenlet import greenlet
 from hub import in_hub
 
 from lonc_gevent.hangups import HANG_UPS, SHARE
-from lonc_gevent.stream import Stream, UnsentError
-from lonc_gevent.turns import READ_SIZE, Turns, UnquietError
+from lonc_gevent.stream import Stream
+from lonc_gevent.turns import READ_SIZE, Turns, UnquietError, UnsentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

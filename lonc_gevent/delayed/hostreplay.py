@@ -107,11 +107,7 @@ def carry(pool: Pool, request: bytes) -> Transaction:
     """
     transaction = Transaction(request, getcurrent(), monotonic())
     pool.submit(transaction)
-    try:
-        while transaction.reply is None:
-            pool.hub.switch()
-    finally:
-        transaction.waiter = None
+    transaction.wait(pool.hub)
     return transaction
 
 
