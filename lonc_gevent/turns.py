@@ -40,8 +40,8 @@ A bytes object of this size is one of 512 bytes, the largest that its own alloca
 KB, which the C library has to find and to cut, a request cost 2 to 5 % more.
 """
 
-ROUNDS: Final = 4
-"""How often a turn looks for more, before it lets the loop see to all else."""
+TURN: Final = 64
+"""Readers told, after which a turn looks for no more: the loop sees to all else first."""
 
 BURST: Final = 256
 """Descriptors looked at in one round."""
@@ -129,6 +129,7 @@ class Turns:
         self._hang_ups = HangUps(hub)
         self._watcher = hub.loop.io(self._epoll.fileno(), _LOOP_READ)
         self._watcher.start(self._turn)
+        self._again = hub.loop.timer(0)
         self._at_rest = True
         """Whether no turn is under way, and none is bound to come."""
 
@@ -176,8 +177,9 @@ class Turns:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        self._watcher.stop()
-        self._watcher.close()
+        for watcher in (self._watcher, self._again):
+            watcher.stop()
+            watcher.close()
         self._hang_ups.close()
         self._epoll.close()
 
@@ -194,15 +196,18 @@ class Turns:
             self._rounds()
         except BaseException:  # noqa: BLE001 - out of memory, say: this is not to be the last turn
             self.hub.handle_error(self, *sys.exc_info())
-            self._come()
+            self._at_rest = False
+            self._again.start(self._turn)
 
     def _rounds(self) -> None:
         self._at_rest = False
         self._hang_ups.begin_turn()
         found = self._epoll.poll(0, BURST)
-        for _ in range(ROUNDS):
+        told = 0
+        while told < TURN:
             ready = self._read(found)
             self._try(ready)
+            told += len(ready) + 1
             if not (ready or self._woken or self._posted):
                 self._watch_untried()
                 self._at_rest = True
@@ -212,7 +217,7 @@ class Turns:
                     reader.on_readable()
                 except BaseException:  # noqa: BLE001 - an error of one is not the end of all
                     self.hub.handle_error(reader, *sys.exc_info())
-            while self._woken:
+            for _ in range(len(self._woken)):
                 who = self._woken.popleft()
                 try:
                     who.switch()
@@ -222,10 +227,10 @@ class Turns:
             found = self._epoll.poll(0, BURST)
             if self._posted:
                 self._write(found)
-        # The epoll calls again if anything is left in it.
+        # The epoll calls again if anything is left in it; for what else is left there is a timer.
         self._at_rest = not (self._woken or any(self._untried))
         if not self._at_rest:
-            self._come()
+            self._again.start(self._turn)
 
     def _watch_untried(self) -> None:
         for readers in self._untried:

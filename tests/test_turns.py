@@ -15,7 +15,7 @@ from hub import in_hub
 
 from lonc_gevent.hangups import HANG_UPS, SHARE
 from lonc_gevent.stream import Stream
-from lonc_gevent.turns import READ_SIZE, Turns, UnquietError, UnsentError
+from lonc_gevent.turns import BURST, READ_SIZE, TURN, Turns, UnquietError, UnsentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +163,8 @@ def test_as_many_leave_as_ask(pairs: Pairs) -> None:
         peer.send(b"ping\n")
 
     def one_pass() -> None:
-        pairs.turns._turn()
+        for _ in range(1 + len(pairs.streams) // BURST):
+            pairs.turns._turn()
         pairs.turns._hang_ups._catch_up()
 
     in_hub(pairs.turns.hub, one_pass)
@@ -401,3 +402,28 @@ def test_a_line_longer_than_a_read_comes_at_once(turns: Turns) -> None:
         assert len(gevent.spawn(stream.read).get(timeout=10)) == size
     stream.close()
     theirs.close()
+
+
+def test_the_loop_has_its_turn_between_two_turns(turns: Turns) -> None:
+    """Who wakes others again and again does not keep the loop from all else that it has to do."""
+    played = 0
+
+    def play() -> None:
+        nonlocal played
+        while played < 10 * TURN:
+            played += 1
+            turns.wake(player)
+            turns.hub.switch()
+
+    player = greenlet(play, turns.hub)
+    with mock.patch.object(turns, "_again") as again:
+        turns._woken.append(player)
+        in_hub(turns.hub, turns._turn)
+
+        assert 0 < played <= TURN
+        assert again.start.called
+    in_hub(turns.hub, turns._turn)
+    with gevent.Timeout(10):
+        while not player.dead:
+            gevent.sleep(0.001)
+    assert played == 10 * TURN
