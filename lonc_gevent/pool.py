@@ -134,7 +134,7 @@ class Pool:
         if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._settle(transaction, CON_LOST)
         elif self.queue.put(transaction, self.host.pool.max_queued):
-            if self.dialling is None:
+            if self.dialling is None and len(self.connections) < self.host.pool.max_connections:
                 self.grow(now)
         else:
             self._settle(transaction, CON_LOST)
