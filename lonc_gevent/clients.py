@@ -178,9 +178,10 @@ class Clients:
         self._resume_at = inf
         for listener in self.listeners.values():
             self.turns.unwatch(listener.fd)
+        self.turns.flush()  # or its clients would seem to wait for their replies
         for client in self.clients:
             if client.pool is not None and not client.answering:
-                client.stream.fail(HeldError())
+                client.stream.fail(HeldError(), readers_only=True)
 
     def go_on(self) -> None:
         """Serve all again: the restart is off."""
@@ -230,11 +231,10 @@ class Clients:
     def unfinished(self) -> bool:
         """Whether a client still is to get a reply: it waits, or has asked and nobody read it.
 
-        While they are held nobody reads, so what is asked then does not count.
+        While they are held: whether one is not held yet. What is asked then is for later.
         """
         return any(
-            client.pool is not None
-            and (client.answering or (not self.holding and client.has_input))
+            client.pool is not None and (self.holding or client.answering or client.has_input)
             for client in self.clients
         )
 

@@ -138,8 +138,8 @@ class Client:
             try:
                 self._serve(self.pool)
             except HeldError:
-                held = Held(self.pool, self.stream.release(), self._buffer.contents)
-                clients.held.append(held)
+                unread = self._buffer.contents + (self.stream.data or b"")
+                clients.held.append(Held(self.pool, self.stream.release(), unread))
             except (OSError, DeadlineError):
                 pass  # the client is gone, or does not read: its own loss (contract.md)
             except Exception:  # the top of the greenlet: nothing is above it

@@ -38,7 +38,7 @@ class Listener:
     `accept` is called, with the listener, when somebody connects.
     """
 
-    __slots__ = ("_accept", "data", "fd", "inode", "path", "pool", "reading", "sock")
+    __slots__ = ("_accept", "data", "fd", "inode", "path", "pool", "reading", "sock", "watched")
 
     def __init__(
         self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]
@@ -51,6 +51,7 @@ class Listener:
         self._accept = accept
         self.reading = False  # for the turns: there is nothing to read
         self.data: bytes | None = None
+        self.watched = True
 
     def __repr__(self) -> str:
         return f"<Listener {self.path.name}>"

@@ -54,10 +54,10 @@ class Stream:
     __slots__ = (
         "_error",
         "_may_leave",
+        "_may_write",
         "_poll",
         "_turns",
         "_waiter",
-        "_watched",
         "_write_waiter",
         "cautious",
         "data",
@@ -68,6 +68,7 @@ class Stream:
         "reading",
         "reads_large",
         "sent",
+        "watched",
     )
 
     def __init__(self, turns: Turns, fd: int = -1) -> None:
@@ -77,8 +78,9 @@ class Stream:
         self._waiter: greenlet | None = None
         self._write_waiter: greenlet | None = None
         self._error: Exception | None = None
+        self._may_write = False  # the error is for those who read
         self._may_leave = False  # accepted, and not waited for yet after a line was posted
-        self._watched = False  # the turns watch it, or are to try it
+        self.watched = False  # the turns watch it, or are to try it
         self._poll: select.poll | None = None
         self.reading = False  # a turn is to read for the greenlet that waits; into `data`
         self.data: bytes | None = None
@@ -107,7 +109,7 @@ class Stream:
         self._waiter = reader
         self._may_leave = reader is not None
         if reader is not None:
-            self.reading = self._watched = True
+            self.reading = self.watched = True
             self._turns.expect(self, 0)
 
     # -- reading -----------------------------------------------------------------------------
@@ -119,9 +121,9 @@ class Stream:
         """
         if self._error is not None:
             raise self._error
-        if not self._watched:
-            self._watch()
         self._waiter = getcurrent()
+        if not self.watched:
+            self._watch()
         try:
             self.hub.switch()
         finally:
@@ -139,15 +141,19 @@ class Stream:
             # wait_readable, written out: two calls less in each request's way.
             if self._error is not None:
                 raise self._error
-            if not self._watched:
-                self._watch()
             self._waiter = getcurrent()
             self.reading = not self.reads_large
+            if not self.watched:
+                self._watch()
             try:
                 self.hub.switch()
             finally:
                 self._waiter = None
                 self.reading = False
+            if self._error is not None:
+                raise self._error
+            if self.posted is not None:
+                raise UnsentError  # what was read stays in `data` meanwhile
             data = self.data
             if data is None:
                 data = self._read_now()
@@ -155,11 +161,7 @@ class Stream:
         return data if len(data) < READ_SIZE else self._with_more(data)
 
     def _read_now(self) -> bytes | None:
-        """Do what is left to do when a turn has not read for this stream; None: wait again."""
-        if self._error is not None:
-            raise self._error
-        if self.posted is not None:
-            raise UnsentError
+        """Read what a turn has not read for this stream; None: wait again."""
         try:
             data = os.read(self.fd, LARGE if self.reads_large else READ_SIZE)
         except BlockingIOError:
@@ -174,16 +176,13 @@ class Stream:
             return data
         try:
             more = os.read(self.fd, MORE)
-        except BlockingIOError:
-            return data
-        except OSError as error:
-            self._error = error  # for the next read: this one has something
-            return data
+        except OSError:
+            return data  # no more; if that is an error, the next read meets the end
         self.reads_large = len(more) == MORE
         return data + more
 
     def _watch(self) -> None:
-        self._watched = True
+        self.watched = True
         if self._may_leave and self.posted is not None:
             # Once: a client that has asked again is likely to stay.
             self._may_leave = False
@@ -197,15 +196,15 @@ class Stream:
         if waiter is not None:
             self._waiter = None
             waiter.switch()
-        elif self._watched:
+        else:
             # Nobody wants it now (a client that closed early, a reply before the request was
             # out): without this it would be told again in each turn.
             self._turns.unwatch(self.fd)
-            self._watched = False
+            self.watched = False
 
     def on_unwatched(self) -> None:
         """Note that the turns have ceased to watch. Called by the turns."""
-        self._watched = False
+        self.watched = False
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -228,7 +227,7 @@ class Stream:
         self.post(line)
         self._waiter = waiter
         self.reading = not self.reads_large
-        if not self._watched:
+        if not self.watched:
             self._watch()
 
     def on_unsent(self) -> None:
@@ -280,20 +279,20 @@ class Stream:
 
         Raises DeadlineError; SO_ERROR tells how it went with a connection.
         """
-        # Rare: so there is a new watcher for each wait.
-        if self._error is not None:
+        if self._error is not None and not self._may_write:
             raise self._error
+        # Rare: so there is a new watcher for each wait.
         writer = self.hub.loop.io(self.fd, WRITE)
         self._write_waiter = getcurrent()
         writer.start(self._on_writable)
         try:
-            while self._write_waiter and not self._error:
+            while self._write_waiter and (self._error is None or self._may_write):
                 self.hub.switch()
         finally:
             self._write_waiter = None
             writer.stop()
             writer.close()
-        if self._error is not None:
+        if self._error is not None and not self._may_write:
             raise self._error
 
     def _on_writable(self) -> None:
@@ -317,12 +316,14 @@ class Stream:
         """Make the greenlet that waits here, or waits here next, raise DeadlineError."""
         self.fail(DeadlineError())
 
-    def fail(self, error: Exception) -> None:
-        """Make the greenlet that waits here, or waits here next, raise the error."""
+    def fail(self, error: Exception, *, readers_only: bool = False) -> None:
+        """Let who waits here, or waits here next, raise the error (readers_only: to read)."""
         self._error = error
+        self._may_write = readers_only
         self.reading = False  # what is read now would be lost
-        self.posted = None
         self.deadline = inf
+        if not readers_only:
+            self.posted = None
         # Not `or`: a greenlet that has not begun yet is false.
         waiter = self._write_waiter if self._waiter is None else self._waiter
         if waiter is not None:
@@ -330,21 +331,19 @@ class Stream:
 
     def release(self) -> int:
         """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
-        if self._watched:
-            self._turns.unwatch(self.fd)
+        self._turns.unwatch(self.fd)
         return self._let_go()
 
     def close(self) -> None:
         """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
-        watched = self._watched
         fd = self._let_go()
         if fd >= 0:
             os.close(fd)
-            if watched:
-                self._turns.closed(fd)
+            self._turns.closed(fd)
 
     def _let_go(self) -> int:
         fd, self.fd = self.fd, -1
-        self._watched = False
-        self._poll = self._waiter = self.data = self.posted = None
+        self.watched = False
+        # The error, too: its traceback holds lines.
+        self._error = self._poll = self._waiter = self.data = self.posted = None
         return fd

@@ -75,12 +75,14 @@ class Reader(Protocol):
     reading: bool
     """Whether to read for it, up to READ_SIZE, and to leave that in `data` before it is told."""
     data: bytes | None
+    watched: bool
+    """Whether it is watched, or expected to be tried; `on_unwatched` is to end that."""
 
     def on_readable(self) -> None:
         """Hear that there may be something to read. It is told again until it is read."""
 
     def fail(self, error: Exception) -> None:
-        """Hear that it could not be read."""
+        """Hear that it could not be read. Who waits is woken by this, not by `on_readable`."""
 
     def on_unwatched(self) -> None:
         """Hear that the descriptor is not watched any more; `on_readable` comes all the same."""
@@ -140,9 +142,14 @@ class Turns:
 
     def watch(self, reader: Reader) -> None:
         """Tell the reader whenever its descriptor is readable."""
-        if reader.fd not in self._readers:
-            self._readers[reader.fd] = reader
+        if reader.fd in self._readers:
+            return
+        try:
             self._epoll.register(reader.fd, EPOLLIN)
+        except OSError as error:  # out of memory, or of watches
+            reader.fail(error)
+        else:
+            self._readers[reader.fd] = reader
 
     def expect(self, reader: Reader, rounds: int) -> None:
         """Read for the reader after so many more rounds; watch it if there is nothing yet.
@@ -162,6 +169,11 @@ class Turns:
     def closed(self, fd: int) -> None:
         """Forget a descriptor that is closed now: the kernel has done so, too."""
         self._readers.pop(fd, None)
+
+    def flush(self) -> None:
+        """Write now what is posted."""
+        if self._posted:
+            self._write(self._epoll.poll(0, BURST))
 
     def wake(self, who: greenlet) -> None:
         """Switch to a greenlet in this turn, or in one that comes soon."""
@@ -203,6 +215,8 @@ class Turns:
         self._at_rest = False
         self._hang_ups.begin_turn()
         found = self._epoll.poll(0, BURST)
+        if self._posted:  # between turns: it must be out before anything is read
+            self._write(found)
         told = 0
         while told < TURN:
             ready = self._read(found)
@@ -235,7 +249,7 @@ class Turns:
     def _watch_untried(self) -> None:
         for readers in self._untried:
             for reader in readers:
-                if reader.fd >= 0:
+                if reader.watched:
                     self.watch(reader)
             readers.clear()
 
@@ -264,6 +278,7 @@ class Turns:
                     continue
                 except OSError as error:
                     reader.fail(error)
+                    continue
                 reader.reading = False
             ready.append(reader)
         self._hang_ups.asked(asked)
@@ -275,8 +290,8 @@ class Turns:
         self._untried.append([])
         read = os.read
         for reader in untried:
-            if reader.fd < 0:
-                continue  # closed meanwhile
+            if not reader.watched or reader.fd in self._readers:
+                continue  # closed meanwhile, and maybe somebody else's by now
             if reader.reading:
                 try:
                     reader.data = read(reader.fd, READ_SIZE)
@@ -285,6 +300,8 @@ class Turns:
                     continue
                 except OSError as error:
                     reader.fail(error)
+                    reader.on_unwatched()
+                    continue
                 reader.reading = False
                 reader.on_unwatched()
                 ready.append(reader)

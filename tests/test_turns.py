@@ -15,7 +15,7 @@ from hub import in_hub
 
 from lonc_gevent.hangups import HANG_UPS
 from lonc_gevent.stream import Stream
-from lonc_gevent.turns import BURST, READ_SIZE, TURN, Turns, UnquietError, UnsentError
+from lonc_gevent.turns import BURST, PATIENCE, READ_SIZE, TURN, Turns, UnquietError, UnsentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -429,3 +429,115 @@ def test_the_loop_has_its_turn_between_two_turns(turns: Turns) -> None:
         while not player.dead:
             gevent.sleep(0.001)
     assert played == 10 * TURN
+
+
+def test_who_left_before_its_try_is_not_taken_for_the_next(visitor: Visitor) -> None:
+    """Where a stream is closed and used again before it was tried, the old try is void."""
+    stream, turns = visitor.stream, visitor.turns
+    visitor.peer.send(b"one\n")
+    visitor.peer.close()  # the answer cannot be written: the stream ends, still to be tried
+    busy = mock.patch.object(turns, "_read", return_value=[])
+    with busy, mock.patch("lonc_gevent.turns.TURN", 1):
+        visitor.turn()
+        assert stream.fd == -1
+        assert any(turns._untried)
+        ours, visitor.peer = socket.socketpair()
+        ours.setblocking(False)
+        stream.reopen(ours.detach())  # its greenlet is busy elsewhere: nobody reads
+        for _ in range(PATIENCE + 1):
+            visitor.turn()
+
+    assert stream.fd not in turns._readers
+
+
+def test_what_is_posted_between_turns_goes_out_before_anything_is_read(turns: Turns) -> None:
+    """What came before a request left is not taken for its reply, wherever it was posted."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(0)
+    stream = Stream(turns, ours.detach())
+    stream.cautious = True
+    turns.watch(stream)
+    stream.watched = True
+    theirs.send(b"stray\n")
+
+    def ask() -> bytes:
+        stream.post(b"request\n")
+        return stream.read()
+
+    with pytest.raises(UnquietError):
+        gevent.spawn(ask).get(timeout=10)
+
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    stream.close()
+    theirs.close()
+
+
+def test_what_is_unsent_comes_first(turns: Turns) -> None:
+    """A reader hears that something is still to be written before it gets what it can read."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns, ours.detach())
+    seen: list[str] = []
+
+    def talk() -> None:
+        theirs.send(b"early\n")
+        stream.post(b"x" * 1_000_000)
+        try:
+            seen.append(stream.read().decode())
+        except UnsentError:
+            seen.append("unsent")
+            reading = gevent.get_hub().threadpool.spawn(_receive, theirs, 1_000_000)
+            stream.write_rest()
+            seen.append(f"{len(reading.get(timeout=10) or b'')} written")
+        seen.append(stream.read().decode())
+
+    gevent.spawn(talk).get(timeout=10)
+
+    assert seen == ["unsent", "1000000 written", "early\n"]
+    stream.close()
+    theirs.close()
+
+
+def test_a_closed_stream_keeps_no_line(visitor: Visitor) -> None:
+    """Not even by way of an error's traceback."""
+    visitor.peer.send(b"one\n")
+    visitor.peer.close()
+    visitor.turn()
+
+    assert visitor.trouble
+    assert visitor.stream._error is None
+
+
+def test_a_stream_that_the_kernel_does_not_take(turns: Turns) -> None:
+    """Where no more can be watched, who waits is told; others are served on."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns, ours.detach())
+    full = mock.Mock(closed=False)
+    full.poll.return_value = []
+    full.register.side_effect = OSError(28, "No space left on device")
+    with mock.patch.object(turns, "_epoll", full), pytest.raises(OSError, match="No space"):
+        stream.read()
+
+    assert stream.fd not in turns._readers
+    stream.close()
+    theirs.close()
+
+
+def test_who_is_to_read_no_more_may_write(turns: Turns) -> None:
+    """A client that is to be handed over gets its reply to its end."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns, ours.detach())
+    stream.fail(KeyError("no more"), readers_only=True)
+
+    reading = gevent.get_hub().threadpool.spawn(_receive, theirs, 1_000_000)
+    gevent.spawn(stream.write, b"x" * 1_000_000).get(timeout=10)
+
+    assert len(reading.get(timeout=10) or b"") == 1_000_000
+    with pytest.raises(KeyError):
+        stream.read()
+    stream.close()
+    theirs.close()
