@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The greenlet of a web process's connection: read a line, hand it in, write the reply; again.
 
-A client's greenlet reads a line, hands it to the host's pool, and writes the reply; then it reads
-the next line. Bytes after the line wait in its buffer for the next turn, so several lines in
-one write are answered one by one, in order (protocol.md, section 6, 12).
+A client's greenlet reads a line and hands it to the host's pool, with its stream as the outlet for
+the reply: whoever has the reply posts it there, and the greenlet sleeps on until there is more to
+read. It writes only what nobody else can: replies to lines that came several at once, the rest of
+what a client did not take, and all while clients are let go. Bytes after the line wait in its
+buffer for the next turn, so several lines in one write are answered one by one, in order
+(protocol.md, section 6, 12).
 
 A greenlet that has served its client waits for the next one, with its stream and its buffer:
 CPython 3.11 maps and unmaps a piece of stack for each new greenlet, which costs more than all

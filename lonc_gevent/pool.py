@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A host's pool: a queue of transactions, and the lond connections that take from it.
 
-The rules that this keeps (the shape is one greenlet a lond connection, and two hand-offs a
-transaction: client greenlet -> connection greenlet -> client greenlet):
+The rules that this keeps (the shape is one greenlet a lond connection; a transaction goes from the
+client's greenlet to the connection's, and its reply from there to the client's stream):
 
 1. A transaction ends exactly once: with lond's whole reply, or with con_lost.
 2. A connection left by anything but a whole reply is closed, whatever the reason.

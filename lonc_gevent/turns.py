@@ -43,8 +43,8 @@ KB, which the C library has to find and to cut, a request cost 2 to 5 % more.
 TURN: Final = 64
 """Readers told, after which a turn looks for no more: the loop sees to all else first."""
 
-BURST: Final = 256
-"""Descriptors looked at in one round."""
+BURST: Final = 32
+"""Descriptors looked at in one round: all of them are read and run before the first is written."""
 
 PATIENCE: Final = 4
 """Rounds after which most clients that were answered have hung up, if they are to."""
@@ -126,12 +126,15 @@ class Turns:
         self._readers: dict[int, Reader] = {}
         self._untried: deque[list[Reader]] = deque([] for _ in range(PATIENCE + 1))
         """Whom to try in the next round, in the one after it, and so on."""
+        self._ready: list[Reader] = []
+        """Whom to tell in this round: those that were read for."""
         self._woken: deque[greenlet] = deque()
         self._posted: list[Poster] = []
         self._hang_ups = HangUps(hub)
         self._watcher = hub.loop.io(self._epoll.fileno(), _LOOP_READ)
         self._watcher.start(self._turn)
-        self._again = hub.loop.timer(0)
+        # A timer would come up to 1 ms later: the loop's epoll_wait has no finer one.
+        self._again = hub.loop.idle()
         self._at_rest = True
         """Whether no turn is under way, and none is bound to come."""
 
@@ -204,6 +207,7 @@ class Turns:
     def _turn(self) -> None:
         if self._epoll.closed:
             return
+        self._again.stop()
         try:
             self._rounds()
         except BaseException:  # noqa: BLE001 - out of memory, say: this is not to be the last turn
@@ -218,11 +222,12 @@ class Turns:
         if self._posted:  # between turns: it must be out before anything is read
             self._write(found)
         told = 0
+        ready = self._ready
         while told < TURN:
-            ready = self._read(found)
-            self._try(ready)
+            self._read(found)
+            self._try()
             told += len(ready) + 1
-            if not (ready or self._woken or self._posted):
+            if not (ready or self._woken or self._posted or len(found) == BURST):
                 self._watch_untried()
                 self._at_rest = True
                 return
@@ -231,6 +236,7 @@ class Turns:
                     reader.on_readable()
                 except BaseException:  # noqa: BLE001 - an error of one is not the end of all
                     self.hub.handle_error(reader, *sys.exc_info())
+            ready.clear()
             for _ in range(len(self._woken)):
                 who = self._woken.popleft()
                 try:
@@ -241,7 +247,8 @@ class Turns:
             found = self._epoll.poll(0, BURST)
             if self._posted:
                 self._write(found)
-        # The epoll calls again if anything is left in it; for what else is left there is a timer.
+        # The epoll calls again if anything is left in it; for what else is left the loop does not
+        # wait, but sees to all that it has to do first.
         self._at_rest = not (self._woken or any(self._untried))
         if not self._at_rest:
             self._again.start(self._turn)
@@ -253,11 +260,11 @@ class Turns:
                     self.watch(reader)
             readers.clear()
 
-    def _read(self, found: list[tuple[int, int]]) -> list[Reader]:
-        """Read for all that were found to have something; return whom to tell."""
+    def _read(self, found: list[tuple[int, int]]) -> None:
+        """Read for all that were found to have something; note whom to tell."""
         readers = self._readers
         read = os.read
-        ready = []
+        ready = self._ready
         asked = 0
         for fd, events in found:
             reader = readers.get(fd)
@@ -282,12 +289,10 @@ class Turns:
                 reader.reading = False
             ready.append(reader)
         self._hang_ups.asked(asked)
-        return ready
 
-    def _try(self, ready: list[Reader]) -> None:
-        """Read for those whose time has come to be tried; add whom to tell, watch the others."""
-        untried = self._untried.popleft()
-        self._untried.append([])
+    def _try(self) -> None:
+        """Read for those whose time has come to be tried; note whom to tell, watch the others."""
+        untried = self._untried[0]
         read = os.read
         for reader in untried:
             if not reader.watched or reader.fd in self._readers:
@@ -304,21 +309,22 @@ class Turns:
                     continue
                 reader.reading = False
                 reader.on_unwatched()
-                ready.append(reader)
+                self._ready.append(reader)
             else:
                 self.watch(reader)
+        untried.clear()
+        self._untried.rotate(-1)
 
     def _write(self, found: list[tuple[int, int]]) -> None:
         """Write all that is posted, as far as it goes out at once.
 
         `found`: what the epoll has just found. So whoever is cautious need not ask the kernel.
         """
-        posted, self._posted = self._posted, []
         stirred = dict(found)
         readers = self._readers
         knows_all = len(found) < BURST
         write = os.write
-        for poster in posted:
+        for poster in self._posted:
             line = poster.posted
             if line is None:
                 continue  # closed, or written, meanwhile
@@ -340,3 +346,4 @@ class Turns:
                     poster.posted = None
                 else:
                     poster.on_unsent()
+        self._posted.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import gevent
@@ -220,7 +220,7 @@ def test_a_turn_that_fails_is_not_the_last(pairs: Pairs) -> None:
     told = []
     read = pairs.turns._read
 
-    def fail(_found: object) -> list[Any]:
+    def fail(_found: object) -> None:
         pairs.turns._read = read  # type: ignore[method-assign]
         raise MemoryError
 
@@ -284,7 +284,8 @@ def test_who_asks_and_leaves_is_never_registered(visitor: Visitor) -> None:
     """While others have much to say, the kernel is not told of a client that soon leaves."""
     visitor.peer.send(b"one\n")
     visitor.peer.shutdown(socket.SHUT_WR)
-    busy = mock.patch.object(visitor.turns, "_read", return_value=[mock.Mock()])
+    other, ready = [mock.Mock()], visitor.turns._ready
+    busy = mock.patch.object(visitor.turns, "_read", side_effect=lambda _: ready.extend(other))
     with busy, mock.patch.object(visitor.turns, "watch") as watch:
         visitor.turn()
         visitor.turn()
@@ -436,7 +437,7 @@ def test_who_left_before_its_try_is_not_taken_for_the_next(visitor: Visitor) -> 
     stream, turns = visitor.stream, visitor.turns
     visitor.peer.send(b"one\n")
     visitor.peer.close()  # the answer cannot be written: the stream ends, still to be tried
-    busy = mock.patch.object(turns, "_read", return_value=[])
+    busy = mock.patch.object(turns, "_read")
     with busy, mock.patch("lonc_gevent.turns.TURN", 1):
         visitor.turn()
         assert stream.fd == -1
