@@ -61,7 +61,8 @@ class Listener:
         self._accept(self)
 
     def fail(self, error: Exception) -> None:
-        """Pass over it: nothing is read."""
+        """Raise the error, where it is to be watched: unseen, it would accept nobody."""
+        raise error
 
     def on_unwatched(self) -> None:
         """Pass over it: nobody hangs up on a listening socket."""

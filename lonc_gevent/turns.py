@@ -57,7 +57,7 @@ def give_turn(hub: Hub) -> None:
     """Let every other greenlet that is ready run before this one goes on.
 
     As `gevent.sleep(0)`, which however does not stand a spurious wake-up, and which comes back
-    before the loop has looked for new turns: a timer comes back after that.
+    before the loop has looked for what is readable now: a timer comes back after that.
     """
     timer = hub.loop.timer(0)
     timer.start(getcurrent().switch)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -14,11 +15,13 @@ from greenlet import greenlet
 from hub import in_hub
 
 from lonc_gevent.hangups import HANG_UPS
+from lonc_gevent.listeners import Listener, listen
 from lonc_gevent.stream import Stream
 from lonc_gevent.turns import BURST, PATIENCE, READ_SIZE, TURN, Turns, UnquietError, UnsentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CROWD = 5 * HANG_UPS
 
@@ -382,7 +385,9 @@ def test_who_is_cautious_does_not_talk_into_what_is_said(turns: Turns, burst: in
     asking = gevent.spawn(ask)
     theirs.send(b"hello\n")
     with mock.patch("lonc_gevent.turns.BURST", burst):
-        gevent.sleep(0.01)
+        with gevent.Timeout(10):
+            while not select.select([theirs], [], [], 0)[0]:
+                gevent.sleep(0.001)
         assert theirs.recv(100) == b"first\n"
         theirs.send(b"reply\n")
         asking.join(timeout=10)
@@ -542,3 +547,14 @@ def test_who_is_to_read_no_more_may_write(turns: Turns) -> None:
         stream.read()
     stream.close()
     theirs.close()
+
+
+def test_a_listener_that_the_kernel_does_not_take(turns: Turns, tmp_path: Path) -> None:
+    """Whoever opens it hears of that: it would let nobody in."""
+    path = tmp_path / "msul2"
+    listener = Listener(path, mock.Mock(), listen(path, 0o600), mock.Mock())
+    full = mock.Mock(closed=False)
+    full.register.side_effect = OSError(28, "No space left on device")
+    with mock.patch.object(turns, "_epoll", full), pytest.raises(OSError, match="No space"):
+        turns.watch(listener)
+    listener.close()
