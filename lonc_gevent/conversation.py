@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from greenlet import greenlet
 
+from .participants import UnsentError
 from .peers import peer_of
 from .rules.wire import (
     CLOSE_CONNECTIONS,
@@ -32,7 +33,7 @@ from .rules.wire import (
 )
 from .stream import DeadlineError, Stream
 from .transaction import POSTED, Transaction
-from .turns import UnsentError, give_turn
+from .turns import give_turn
 
 if TYPE_CHECKING:
     from gevent.hub import Hub

@@ -38,7 +38,18 @@ class Listener:
     `accept` is called, with the listener, when somebody connects.
     """
 
-    __slots__ = ("_accept", "data", "fd", "inode", "path", "pool", "reading", "sock", "watched")
+    __slots__ = (
+        "_accept",
+        "asks",
+        "data",
+        "fd",
+        "inode",
+        "path",
+        "pool",
+        "reading",
+        "sock",
+        "watched",
+    )
 
     def __init__(
         self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]
@@ -49,7 +60,7 @@ class Listener:
         self.fd = sock.fileno()
         self.inode = path.stat().st_ino
         self._accept = accept
-        self.reading = False  # for the turns: there is nothing to read
+        self.asks = self.reading = False  # for the turns: there is nothing to read
         self.data: bytes | None = None
         self.watched = True
 
@@ -63,9 +74,6 @@ class Listener:
     def fail(self, error: Exception) -> None:
         """Raise the error, where it is to be watched: unseen, it would accept nobody."""
         raise error
-
-    def on_unwatched(self) -> None:
-        """Pass over it: nobody hangs up on a listening socket."""
 
     def close(self) -> None:
         """Stop to listen, and remove the socket file. It must not be watched any more."""

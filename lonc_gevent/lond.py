@@ -22,6 +22,7 @@ from .errors import (
     StaleConnectionError,
     UnsolicitedBytesError,
 )
+from .participants import UnquietError, UnsentError
 from .rules.cipher import KEY_BYTES, Cipher
 from .rules.dialogues import INLINE_SETHOST
 from .rules.wire import (
@@ -38,7 +39,7 @@ from .rules.wire import (
 )
 from .session import FallBackError, shake_hands
 from .stream import DeadlineError, Stream
-from .turns import UnquietError, UnsentError, give_turn
+from .turns import give_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ class Lond:
         self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
     ) -> None:
         self.stream = stream
-        stream.cautious = True  # what is there before a request leaves is no reply to it
+        stream.asks = True  # so what is there before a request leaves is no reply to it
         self.session = session
         self._cipher = Cipher(session.key)
         self.buffer = LineBuffer(max_reply_bytes)

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
-from .turns import PATIENCE, READ_SIZE, UnsentError
+from .participants import UnsentError
+from .turns import PATIENCE, READ_SIZE
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -59,7 +60,7 @@ class Stream:
         "_turns",
         "_waiter",
         "_write_waiter",
-        "cautious",
+        "asks",
         "data",
         "deadline",
         "fd",
@@ -86,7 +87,7 @@ class Stream:
         self.data: bytes | None = None
         self.posted: Line | None = None
         self.sent = 0
-        self.cautious = False
+        self.asks = False
         self.deadline = inf
         self.reads_large = False
         if fd >= 0:
@@ -202,17 +203,13 @@ class Stream:
             self._turns.unwatch(self.fd)
             self.watched = False
 
-    def on_unwatched(self) -> None:
-        """Note that the turns have ceased to watch. Called by the turns."""
-        self.watched = False
-
     # -- writing -----------------------------------------------------------------------------
 
     def post(self, data: Line) -> None:
         """Have it written at the end of this turn, with what others post. Then `read`.
 
         Whatever comes of it is the reader's to see: OSError, or UnsentError. `sent` tells how far
-        it came. If the stream is `cautious`, UnquietError: there is something to read already, and
+        it came. If the stream `asks`, UnquietError: there is something to read already, and
         nothing was written.
         """
         self.posted = data
@@ -266,11 +263,11 @@ class Stream:
         try:
             with memoryview(self.posted) as view:
                 while self.sent < len(view):
-                    self.wait_writable()
+                    # A try first: who has more to say already is woken before a turn writes.
                     try:
                         self.sent += os.write(self.fd, view[self.sent :])
                     except BlockingIOError:
-                        continue
+                        self.wait_writable()
         finally:
             self.posted = None
 

@@ -15,7 +15,16 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 FLOORS = [
     {"errors", "rules"},
     {"logs"},
-    {"hangups", "turns", "stream", "listeners", "configuration", "permissions", "watchdog"},
+    {
+        "participants",
+        "hangups",
+        "turns",
+        "stream",
+        "listeners",
+        "configuration",
+        "permissions",
+        "watchdog",
+    },
     {"lock", "notify", "control", "handover", "restart"},
     {"transaction", "peers", "tls", "localkey", "dial", "expiry", "client"},
     {"session"},

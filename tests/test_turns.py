@@ -16,8 +16,9 @@ from hub import in_hub
 
 from lonc_gevent.hangups import HANG_UPS
 from lonc_gevent.listeners import Listener, listen
+from lonc_gevent.participants import UnquietError, UnsentError
 from lonc_gevent.stream import Stream
-from lonc_gevent.turns import BURST, PATIENCE, READ_SIZE, TURN, Turns, UnquietError, UnsentError
+from lonc_gevent.turns import BURST, PATIENCE, READ_SIZE, TURN, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +147,9 @@ def test_what_nobody_waits_for_does_not_spin(pairs: Pairs) -> None:
         hear()
 
     pairs.turns._readers[stream.fd] = type(
-        "Counting", (), {"fd": stream.fd, "reading": False, "on_readable": staticmethod(count)}
+        "Counting",
+        (),
+        {"fd": stream.fd, "reading": False, "asks": False, "on_readable": staticmethod(count)},
     )()
     for _ in range(5):
         gevent.sleep(0.001)
@@ -201,8 +204,10 @@ def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
     def fail() -> None:
         raise KeyError("a bug")
 
-    methods = {"on_readable": staticmethod(fail), "on_unwatched": staticmethod(lambda: None)}
-    reader = type("Failing", (), {"fd": mine.fileno(), "reading": False, **methods})()
+    methods = {"on_readable": staticmethod(fail)}
+    reader = type(
+        "Failing", (), {"fd": mine.fileno(), "reading": False, "asks": False, **methods}
+    )()
     pairs.turns.watch(reader)
     with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a)):
         theirs.send(b"x")
@@ -223,12 +228,12 @@ def test_a_turn_that_fails_is_not_the_last(pairs: Pairs) -> None:
     told = []
     read = pairs.turns._read
 
-    def fail(_found: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         pairs.turns._read = read  # type: ignore[method-assign]
         raise MemoryError
 
     with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a[1])):
-        pairs.turns._read = fail  # type: ignore[method-assign,assignment]
+        pairs.turns._read = fail  # type: ignore[method-assign]
         pairs.peers[0].send(b"ping\n")
         pairs.run(1)
 
@@ -288,7 +293,9 @@ def test_who_asks_and_leaves_is_never_registered(visitor: Visitor) -> None:
     visitor.peer.send(b"one\n")
     visitor.peer.shutdown(socket.SHUT_WR)
     other, ready = [mock.Mock()], visitor.turns._ready
-    busy = mock.patch.object(visitor.turns, "_read", side_effect=lambda _: ready.extend(other))
+    busy = mock.patch.object(
+        visitor.turns, "_read", side_effect=lambda *_, **__: ready.extend(other)
+    )
     with busy, mock.patch.object(visitor.turns, "watch") as watch:
         visitor.turn()
         visitor.turn()
@@ -368,7 +375,7 @@ def test_who_is_cautious_does_not_talk_into_what_is_said(turns: Turns, burst: in
     ours.setblocking(False)
     theirs.settimeout(0)
     stream = Stream(turns, ours.detach())
-    stream.cautious = True
+    stream.asks = True
     trouble: list[type[Exception]] = []
 
     def ask() -> None:
@@ -462,7 +469,7 @@ def test_what_is_posted_between_turns_goes_out_before_anything_is_read(turns: Tu
     ours.setblocking(False)
     theirs.settimeout(0)
     stream = Stream(turns, ours.detach())
-    stream.cautious = True
+    stream.asks = True
     turns.watch(stream)
     stream.watched = True
     theirs.send(b"stray\n")
@@ -486,6 +493,7 @@ def test_what_is_unsent_comes_first(turns: Turns) -> None:
     ours.setblocking(False)
     stream = Stream(turns, ours.detach())
     seen: list[str] = []
+    readings = []
 
     def talk() -> None:
         theirs.send(b"early\n")
@@ -494,14 +502,14 @@ def test_what_is_unsent_comes_first(turns: Turns) -> None:
             seen.append(stream.read().decode())
         except UnsentError:
             seen.append("unsent")
-            reading = gevent.get_hub().threadpool.spawn(_receive, theirs, 1_000_000)
+            readings.append(gevent.get_hub().threadpool.spawn(_receive, theirs, 1_000_000))
             stream.write_rest()
-            seen.append(f"{len(reading.get(timeout=10) or b'')} written")
         seen.append(stream.read().decode())
 
     gevent.spawn(talk).get(timeout=10)
 
-    assert seen == ["unsent", "1000000 written", "early\n"]
+    assert [len(reading.get(timeout=10) or b"") for reading in readings] == [1_000_000]
+    assert seen == ["unsent", "early\n"]
     stream.close()
     theirs.close()
 
@@ -558,3 +566,29 @@ def test_a_listener_that_the_kernel_does_not_take(turns: Turns, tmp_path: Path) 
     with mock.patch.object(turns, "_epoll", full), pytest.raises(OSError, match="No space"):
         turns.watch(listener)
     listener.close()
+
+
+def test_who_writes_the_rest_is_not_written_for_again(turns: Turns) -> None:
+    """A line that its own greenlet is at is not begun anew by a turn that comes to it late."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns, ours.detach())
+    line = b"".join(b"%07d " % number for number in range(125_000))
+
+    def write() -> None:
+        stream.post(line)
+        stream.write_rest()
+
+    with mock.patch.object(turns, "_write"):  # as a turn that fails before it comes to that
+        writing = gevent.spawn(write)
+        with gevent.Timeout(10):
+            while not stream.sent:
+                gevent.sleep(0.001)
+    first = theirs.recv(100_000)  # there is room now
+    in_hub(turns.hub, turns._turn)
+    rest = gevent.get_hub().threadpool.spawn(_receive, theirs, len(line) - len(first))
+    writing.join(timeout=10)
+
+    assert first + (rest.get(timeout=10) or b"") == line
+    stream.close()
+    theirs.close()
