@@ -135,12 +135,13 @@ class Lond:
 
     def _prepared(self, request: Line) -> tuple[Line, Line]:
         """Return what goes out for a request, and lond's reply if it does not have that host."""
-        request, refusal = self._set_host(request)
-        if refusal:
-            return request, refusal
-        if changes_key(request):
-            self.is_spent = True
+        if request[:8] == SETHOST or self._host is not self._own_host:
+            request, refusal = self._set_host(request)
+            if refusal:
+                return request, refusal
         start = encrypted_part(request)
+        if changes_key(request, start):
+            self.is_spent = True
         return (self._sealed(request, start) if start else request), b""
 
     def _set_host(self, request: Line) -> tuple[Line, Line]:
@@ -196,16 +197,15 @@ class Lond:
         raise ConnectionLostError("closed by lond before its whole reply")
 
     def _sealed(self, request: Line, start: int) -> bytes:
-        payload = bytes(request[start:-1])
+        payload = request[start:-1]
         if len(payload) <= LARGE:
             sealed = self._cipher.seal(payload) + LINE_END
         else:
             sealed = _in_turns(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
-        prefix = clear_prefix(request, start)
-        return prefix + sealed if prefix else sealed
+        return clear_prefix(request, start) + sealed if request[:8] == SETHOST else sealed
 
     def _opened(self, line: Line) -> bytes:
-        text = bytes(line[:-1])
+        text = line[:-1]
         if len(text) <= LARGE:
             return self._cipher.open(text) + LINE_END
         return _in_turns(self._cipher.open_pieces(text), self.stream.hub) + LINE_END

@@ -145,15 +145,15 @@ def encrypted_part(request: Line) -> int:
     return 0
 
 
-def changes_key(request: Line) -> bool:
+def changes_key(request: Line, start: int) -> bool:
     """Say whether lond has another session after it, with a key that is not ours.
 
     `ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such
     a request is passed on like any other, but what is on that connection then is its client's.
+    `start` is what `encrypted_part` answered.
     """
-    start = encrypted_part(request)
-    text = request[start:] if start else split_sethost(request)[1]
-    return text[:4] in (_EKEY, _INIT)
+    text = request[start : start + 4] if start else split_sethost(request)[1][:4]
+    return text in (_EKEY, _INIT)
 
 
 def split_sethost(request: Line) -> tuple[bytes, Line]:
