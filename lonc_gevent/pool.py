@@ -132,12 +132,12 @@ class Pool:
     def _enqueue(self, transaction: Transaction) -> None:
         now = transaction.since
         if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
-            self._settle(transaction, CON_LOST)
+            self._refuse(transaction)
         elif self.queue.put(transaction, self.host.pool.max_queued):
             if self.dialling is None and len(self.connections) < self.host.pool.max_connections:
                 self.grow(now)
         else:
-            self._settle(transaction, CON_LOST)
+            self._refuse(transaction)
             self._log_refused(now, "queue_full")
 
     def take(self, now: float) -> Transaction | None:
@@ -168,23 +168,25 @@ class Pool:
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
         """End a transaction: its reply goes to its outlet, or whoever waits for it is woken."""
-        self._settle(transaction, reply)
+        transaction.reply = reply
+        stats = self.stats
+        if reply is CON_LOST:
+            stats.con_lost += 1
+        else:
+            stats.ok += 1
+            now = monotonic()
+            stats.duration.observe(now - transaction.since)
+            if self._sample and not stats.ok % self._sample:
+                self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
         if transaction.outlet is not None and not self.draining:
             transaction.post()
         elif transaction.waiter is not None:
             self.wake(transaction.waiter)
 
-    def _settle(self, transaction: Transaction, reply: Line) -> None:
-        transaction.reply = reply
-        stats = self.stats
-        if reply is CON_LOST:
-            stats.con_lost += 1
-            return
-        stats.ok += 1
-        now = monotonic()
-        stats.duration.observe(now - transaction.since)
-        if self._sample and not stats.ok % self._sample:
-            self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
+    def _refuse(self, transaction: Transaction) -> None:
+        """End a transaction whose waiter is not waiting yet."""
+        transaction.reply = CON_LOST
+        self.stats.con_lost += 1
 
     def reply_lost(
         self, connection: Connection, transaction: Transaction, error: ReplyLostError

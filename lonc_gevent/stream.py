@@ -214,7 +214,10 @@ class Stream:
         """
         self.posted = data
         self.sent = 0
-        self._turns.post(self)
+        turns = self._turns
+        (turns.requests if self.asks else turns.replies).append(self)
+        if turns.at_rest:
+            turns.come()
 
     def answer(self, line: Line, waiter: greenlet) -> None:
         """Post a line in another greenlet's place, and let that one wait as if it were in `read`.

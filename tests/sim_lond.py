@@ -232,9 +232,14 @@ class SimPool(Pool):
         self.returned.add(id(transaction))
         super().put_back(transaction)
 
-    def _settle(self, transaction: Transaction, reply: Any) -> None:
+    def finish(self, transaction: Transaction, reply: Any) -> None:
+        """Count its end."""
         self.ends[id(transaction)] += 1
-        super()._settle(transaction, reply)
+        super().finish(transaction, reply)
+
+    def _refuse(self, transaction: Transaction) -> None:
+        self.ends[id(transaction)] += 1
+        super()._refuse(transaction)
 
     @property
     def waiting(self) -> list[Transaction]:
