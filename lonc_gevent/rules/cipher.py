@@ -9,7 +9,6 @@ insecure mode whoever listens can compute the key.
 from __future__ import annotations
 
 import binascii
-import re
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import IDEA
@@ -29,8 +28,9 @@ PIECE = 65536
 KEY_BYTES = 16
 _BLOCK = 8
 _HEX_BLOCK = 2 * _BLOCK
-_SEALED = b"enc:"
-_HEAD = re.compile(rb"enc:(0|[1-9][0-9]{0,9}):")
+_SEALED = b"enc"
+_NEWLINE = 0x0A
+"""As a number: Python looks for that in a sixth of the time that it takes for b"\\n"."""
 _PADDING = tuple(b" " * (_BLOCK - over) for over in range(_BLOCK))
 """What follows a text that is so many bytes longer than a number of blocks."""
 
@@ -130,8 +130,8 @@ class Cipher:
 
         Raises BadSealedReplyError for anything else.
         """
-        length, start = _parse(line)
-        return self._open_digits(line[start:], length)
+        length, digits = _parse(line)
+        return self._open_digits(digits, length)
 
     def open_pieces(self, line: Line) -> Iterator[bytes]:
         """`open` in slices of PIECE bytes, so that the caller can let others run in between.
@@ -139,15 +139,15 @@ class Cipher:
         Raises BadSealedReplyError as `open` does, for a bad LENGTH at once, for a bad digit only
         where it stands: nothing of a line is to be used before the last piece has come.
         """
-        length, start = _parse(line)
-        return self._open_slices(line, start, length)
+        length, digits = _parse(line)
+        return self._open_slices(digits, length)
 
-    def _open_slices(self, line: Line, start: int, length: int) -> Iterator[bytes]:
+    def _open_slices(self, digits: Line, length: int) -> Iterator[bytes]:
         """Do the work of `open_pieces`, once LENGTH is known to fit."""
-        digits = memoryview(line)
+        view = memoryview(digits)
         step = 2 * PIECE
-        for at in range(start, len(line), step):
-            clear = self._open_digits(digits[at : at + step], length)
+        for at in range(0, len(digits), step):
+            clear = self._open_digits(view[at : at + step], length)
             length -= len(clear)
             yield clear
 
@@ -159,21 +159,22 @@ class Cipher:
             # Without the cause: nothing of the line shall get into a log.
             raise BadSealedReplyError("an enc: line with something other than hex digits") from None
         clear = self._decrypt(blocks)[:length]
-        if b"\n" in clear:
+        if _NEWLINE in clear:
             raise BadSealedReplyError("an enc: line that opens to more than one line")
         return clear
 
 
-def _parse(line: Line) -> tuple[int, int]:
-    """LENGTH, and where the hex digits begin; raises BadSealedReplyError unless they can fit."""
-    head = _HEAD.match(line)
-    if head is None:
-        if line[:4] != _SEALED:
-            raise BadSealedReplyError("a line that does not start with enc:")
+def _parse(line: Line) -> tuple[int, Line]:
+    """LENGTH, and the hex digits; raises BadSealedReplyError unless they can fit."""
+    try:
+        mark, number, digits = line.split(b":", 2)
+        length = int(number)
+    except ValueError:
+        mark, number, digits, length = line.partition(b":")[0], b"", b"", 0
+    if mark != _SEALED:
+        raise BadSealedReplyError("a line that does not start with enc:")
+    if number != b"%d" % length:
         raise BadSealedReplyError("an enc: line without a proper LENGTH")
-    length = int(head[1])
-    start = head.end()
-    digits = len(line) - start
-    if digits % _HEX_BLOCK or not 0 <= digits // 2 - length <= _BLOCK:
+    if len(digits) % _HEX_BLOCK or not 0 <= len(digits) // 2 - length <= _BLOCK:
         raise BadSealedReplyError("an enc: line whose LENGTH and hex digits do not fit")
-    return length, start
+    return length, digits
