@@ -106,10 +106,11 @@ class Clients:
         """Accept who waits; return whether there may be more."""
         # A descriptor, not a socket object: it costs a third.
         accept = listener.sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
-        for _ in range(ACCEPT_BURST):
+        for count in range(listener.likely):
             try:
                 fd, _address = accept()
             except BlockingIOError:
+                listener.likely = count or 1
                 return False
             except ConnectionAbortedError:
                 continue
@@ -129,6 +130,7 @@ class Clients:
                 self.clients.add(client)
             client.uid = uid
             client.serve(listener.pool, fd)
+        listener.likely = min(listener.likely + 1, ACCEPT_BURST)
         return True
 
     def _ask_at_the_door(self, fd: int, pool: Pool) -> int | None:
