@@ -14,7 +14,7 @@ import os
 import stat
 from contextlib import suppress
 from socket import AF_UNIX, SOCK_STREAM, socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .errors import AlreadyRunningError, ConfigError
 from .rules.settings import LOCK_NAME
@@ -51,6 +51,8 @@ class Listener:
         "sock",
         "watched",
     )
+
+    accepts: Final = True
 
     def __init__(
         self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]

@@ -21,6 +21,10 @@ class Reader(Protocol):
     asks: bool
     """Whether it asks, and the other side answers, as it is with lond."""
 
+    @property
+    def accepts(self) -> bool:
+        """Whether it accepts clients: it is told at once, and they are tried in the same round."""
+
     def on_readable(self) -> None:
         """Hear that there may be something to read. It is told again until it is read."""
 

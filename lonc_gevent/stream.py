@@ -72,6 +72,8 @@ class Stream:
         "watched",
     )
 
+    accepts: Final = False
+
     def __init__(self, turns: Turns, fd: int = -1) -> None:
         self.hub: Hub = turns.hub
         self.fd = -1
@@ -208,9 +210,8 @@ class Stream:
     def post(self, data: Line) -> None:
         """Have it written at the end of this turn, with what others post. Then `read`.
 
-        Whatever comes of it is the reader's to see: OSError, or UnsentError. `sent` tells how far
-        it came. If the stream `asks`, UnquietError: there is something to read already, and
-        nothing was written.
+        Whatever comes of it is the reader's to see: OSError, or UnsentError (`sent` tells how far
+        it came); if it `asks`, UnquietError: not written, as there is something to read already.
         """
         self.posted = data
         self.sent = 0

@@ -17,8 +17,8 @@ one or two. That saves a tenth of all CPU time with a connection for each reques
 connections that are kept open (scripts/BENCH.md).
 
 While much goes on, a stream may be tried once, some rounds later, before the kernel is told of it.
-By then a client that was accepted has asked, and one that has its reply has hung up: with a
-connection for each request, hardly any is ever registered.
+By then one that has its reply has hung up. A client that is accepted is tried in the same round, as
+most have asked by then. So with a connection for each request hardly any is ever registered.
 """
 
 from __future__ import annotations
@@ -252,8 +252,17 @@ class Turns:
                     reader.fail(error)
                     continue
                 reader.reading = False
+            elif reader.accepts:
+                self._tell(reader)
+                continue
             ready.append(reader)
         self._hang_ups.asked(asked)
+
+    def _tell(self, reader: Reader) -> None:
+        try:
+            reader.on_readable()
+        except BaseException:  # noqa: BLE001 - as in `_run`
+            self.hub.handle_error(reader, *sys.exc_info())
 
     def _try(self) -> None:
         """Read for those whose time has come to be tried; note whom to tell, watch the others."""

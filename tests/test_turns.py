@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import select
 import socket
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import gevent
@@ -21,7 +22,7 @@ from lonc_gevent.stream import Stream
 from lonc_gevent.turns import BURST, PATIENCE, READ_SIZE, TURN, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CROWD = 5 * HANG_UPS
@@ -68,6 +69,13 @@ class Pairs:
         for peer in self.peers:
             peer.close()
         self.turns.close()
+
+
+def fake_reader(fd: int, on_readable: Callable[[], None], *, accepts: bool = False) -> Any:
+    """Make a reader that only hears."""
+    return SimpleNamespace(
+        fd=fd, reading=False, asks=False, accepts=accepts, watched=True, on_readable=on_readable
+    )
 
 
 @pytest.fixture
@@ -146,11 +154,7 @@ def test_what_nobody_waits_for_does_not_spin(pairs: Pairs) -> None:
         told += 1
         hear()
 
-    pairs.turns._readers[stream.fd] = type(
-        "Counting",
-        (),
-        {"fd": stream.fd, "reading": False, "asks": False, "on_readable": staticmethod(count)},
-    )()
+    pairs.turns._readers[stream.fd] = fake_reader(stream.fd, count)
     for _ in range(5):
         gevent.sleep(0.001)
 
@@ -194,7 +198,8 @@ def test_what_was_put_off_ends_in_bounded_time(pairs: Pairs) -> None:
     assert len(pairs.heard) - before >= HANG_UPS + 1
 
 
-def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
+@pytest.mark.parametrize("accepts", [False, True])
+def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs, *, accepts: bool) -> None:
     """What comes out of a reader is told, and all others are heard: also those put off."""
     pairs.add(CROWD)
     told = []
@@ -204,10 +209,7 @@ def test_an_error_of_one_is_not_the_end_of_all(pairs: Pairs) -> None:
     def fail() -> None:
         raise KeyError("a bug")
 
-    methods = {"on_readable": staticmethod(fail)}
-    reader = type(
-        "Failing", (), {"fd": mine.fileno(), "reading": False, "asks": False, **methods}
-    )()
+    reader = fake_reader(mine.fileno(), fail, accepts=accepts)
     pairs.turns.watch(reader)
     with mock.patch.object(pairs.turns.hub, "handle_error", lambda *a: told.append(a)):
         theirs.send(b"x")
@@ -592,3 +594,38 @@ def test_who_writes_the_rest_is_not_written_for_again(turns: Turns) -> None:
     assert first + (rest.get(timeout=10) or b"") == line
     stream.close()
     theirs.close()
+
+
+def test_who_is_accepted_is_read_for_in_the_same_round(visitor: Visitor) -> None:
+    """A client that has asked by then need not wait for the next look at the kernel."""
+    turns = visitor.turns
+    visitor.turn()  # the visitor's own try is over
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    mine, caller = socket.socketpair()
+    looks: list[int] = []
+    guest = Stream(turns)
+
+    def read() -> None:
+        while line := guest.read():
+            looks.append(poll.call_count)
+            guest.post(b"re: " + line)
+
+    def accept() -> None:
+        mine.recv(1)
+        guest.reopen(ours.detach(), greenlet(read, turns.hub))
+        looks.append(poll.call_count)
+
+    turns.watch(fake_reader(mine.fileno(), accept, accepts=True))
+    theirs.send(b"one\n")
+    caller.send(b"x")
+    kernel = turns._epoll
+    with mock.patch.object(turns, "_epoll", mock.Mock(wraps=kernel, closed=False)) as looked:
+        poll = looked.poll
+        visitor.turn()
+
+    assert looks[0] == looks[1]
+    assert theirs.recv(100) == b"re: one\n"
+    guest.close()
+    for end in (mine, caller, theirs):
+        end.close()
