@@ -26,6 +26,9 @@ Samples = dict[str, dict[str, list[dict[str, float]]]]
 MAXIMUM_CLIENTS = 64
 """As many as find out what the highest rate is."""
 
+PACED_TIMES = 2
+"""So many times longer are paced scenarios: of one second the slowest hundredth part are few."""
+
 
 class Spread(NamedTuple):
     """A median, and how far from it a round was."""
@@ -83,7 +86,8 @@ class Rounds:
         if not load.requests:
             load = replace(load, seconds=self._plan.seconds)
         if scenario.pace:
-            load = replace(load, rate=self._pace(scenario, kind))
+            seconds = PACED_TIMES * load.seconds
+            load = replace(load, rate=self._pace(scenario, kind), seconds=seconds)
         # Each client's first request does not count: with kept-open ones that is the connection.
         load = replace(load, warm=load.clients)
         with self._workshop.apart(target) if scenario.pace else nullcontext():
