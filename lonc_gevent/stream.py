@@ -200,8 +200,7 @@ class Stream:
             self._waiter = None
             waiter.switch()
         else:
-            # Nobody wants it now (a client that closed early, a reply before the request was
-            # out): without this it would be told again in each turn.
+            # Nobody wants it now: without this it would be told again in each turn.
             self._turns.unwatch(self.fd)
             self.watched = False
 
@@ -267,11 +266,12 @@ class Stream:
         try:
             with memoryview(self.posted) as view:
                 while self.sent < len(view):
-                    # A try first: who has more to say already is woken before a turn writes.
+                    # First of all a wait: a turn may be about to write it, and to look before.
+                    self.wait_writable()
                     try:
                         self.sent += os.write(self.fd, view[self.sent :])
                     except BlockingIOError:
-                        self.wait_writable()
+                        continue
         finally:
             self.posted = None
 

@@ -629,3 +629,40 @@ def test_who_is_accepted_is_read_for_in_the_same_round(visitor: Visitor) -> None
     guest.close()
     for end in (mine, caller, theirs):
         end.close()
+
+
+def test_who_is_woken_for_no_reason_does_not_write_unseen(turns: Turns) -> None:
+    """A request waits for the turn's look, whoever wakes its greenlet before that."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(0)
+    stream = Stream(turns, ours.detach())
+    stream.asks = True
+    trouble: list[type[Exception]] = []
+
+    def ask() -> None:
+        stream.wait_readable()  # an idle connection that is given a request now
+        stream.post(b"request\n")
+        try:
+            while True:
+                try:
+                    stream.read()
+                    break
+                except UnsentError:
+                    stream.write_rest()
+        except UnquietError as error:
+            trouble.append(type(error))
+
+    asking = gevent.spawn(ask)
+    with gevent.Timeout(10):
+        while not stream.watched:
+            gevent.sleep(0.001)
+        theirs.send(b"stray\n")
+        turns.wake(asking)
+        asking.join()
+
+    assert trouble == [UnquietError]
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    stream.close()
+    theirs.close()
