@@ -236,10 +236,7 @@ class Stream:
             self._turns.wake(self._waiter)
 
     def write(self, data: Line) -> None:
-        """Write all of it.
-
-        Raises OSError, and DeadlineError; `sent` then tells how far it came.
-        """
+        """Write all of it. Raises OSError, and DeadlineError: `sent` tells how far it came."""
         if not self.write_now(data):
             self.write_rest()
 
@@ -257,17 +254,20 @@ class Stream:
         return True
 
     def write_rest(self) -> None:
-        """Write what is left of what was posted, or of the last `write_now`.
-
-        Raises as `write` does.
-        """
+        """Write what is left of what was posted, or of `write_now`. Raises as `write` does."""
         if self.posted is None:
             return
+        # A turn looks before it writes a request: so wait for it. Anything else is tried at once,
+        # as its writer may be here only because it was asked more meanwhile.
+        waits = self.asks
         try:
             with memoryview(self.posted) as view:
                 while self.sent < len(view):
-                    # First of all a wait: a turn may be about to write it, and to look before.
-                    self.wait_writable()
+                    if waits:
+                        self.wait_writable()
+                        if self.sent == len(view):
+                            break  # a turn has written it
+                    waits = True
                     try:
                         self.sent += os.write(self.fd, view[self.sent :])
                     except BlockingIOError:

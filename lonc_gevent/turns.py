@@ -188,8 +188,7 @@ class Turns:
             ran += self._run()
             if not (ran or self.requests or self.replies or len(found) == BURST):
                 self._watch_untried()
-                self.at_rest = True
-                return
+                break
             self._write(self.replies)
             found = self._epoll.poll(0, BURST)
             self._write_requests(found)

@@ -666,3 +666,115 @@ def test_who_is_woken_for_no_reason_does_not_write_unseen(turns: Turns) -> None:
         theirs.recv(100)
     stream.close()
     theirs.close()
+
+
+class Exchange:
+    """A client that asks on while its reply is under way, and a connection to lond."""
+
+    def __init__(self, turns: Turns, reply: bytes) -> None:
+        self.seen: list[bytes | str] = []
+        self._turns = turns
+        self._reply = reply
+        self._lond, self.lond = self._pair()
+        self._client, self.client = self._pair()
+        self._lond.asks = True
+        self._asking = greenlet(self._ask_on, turns.hub)
+        self._connection = gevent.spawn(self._connect)
+
+    def _pair(self) -> tuple[Stream, socket.socket]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        return Stream(self._turns, ours.detach()), theirs
+
+    def _ask_on(self) -> None:
+        self._turns.hub.switch()  # as for a transaction
+        try:
+            while self._client.posted is not None:
+                self._client.write_rest()
+            self.seen.append(self._client.read())
+        except OSError as error:
+            self.seen.append(repr(error))
+
+    def _connect(self) -> None:
+        in_hub(self._turns.hub, self._asking.switch)
+        self._lond.post(b"first\n")
+        self._lond.read()
+        self._client.answer(self._reply, self._asking)
+        self._lond.post(b"next\n")  # so there is a look, which finds what the client asks
+        self._lond.read()
+
+    def run(self) -> None:
+        """Answer the first request after the client's second; wait until that is seen."""
+        with gevent.Timeout(10):
+            while not select.select([self.lond], [], [], 0)[0]:
+                gevent.sleep(0.001)
+            self.lond.recv(100)
+            self.client.send(b"second\n")
+            self.lond.send(b"reply\n")
+            while not self.seen:
+                gevent.sleep(0.001)
+
+    def close(self) -> None:
+        """Close all ends."""
+        self._connection.kill()
+        for stream in (self._lond, self._client):
+            stream.close()
+        for end in (self.lond, self.client):
+            end.close()
+
+
+def test_who_asks_on_and_leaves_is_heard(turns: Turns) -> None:
+    """A client that has its reply and is gone by then has its next request read all the same."""
+    exchange = Exchange(turns, b"reply\n")
+    write = os.write
+
+    def leave(fd: int, data: bytes) -> int:
+        written = write(fd, data)
+        if bytes(data) == b"reply\n":
+            exchange.client.recv(100)
+            exchange.client.close()
+        return written
+
+    with mock.patch("os.write", leave):
+        exchange.run()
+
+    assert exchange.seen == [b"second\n"]
+    exchange.close()
+
+
+def test_who_asks_on_need_not_read_first(turns: Turns) -> None:
+    """A reply that fills most of the client's buffer is out: its next request is read."""
+    exchange = Exchange(turns, b"x" * 100_000 + b"\n")
+
+    exchange.run()
+
+    assert exchange.seen == [b"second\n"]
+    exchange.close()
+
+
+def test_who_cannot_be_watched_hears_of_it_at_once(turns: Turns) -> None:
+    """Though nothing else goes on: with an error that is known nobody waits for an event."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = Stream(turns)
+    trouble: list[type[Exception]] = []
+
+    def serve() -> None:
+        try:
+            while line := stream.read():
+                stream.post(line)
+        except OSError as error:
+            trouble.append(type(error))
+
+    reader = greenlet(serve, turns.hub)
+    full = mock.Mock(wraps=turns._epoll, closed=False)
+    full.register.side_effect = OSError(28, "No space left on device")
+    with mock.patch.object(turns, "_epoll", full), gevent.Timeout(10):
+        theirs.send(b"one\n")
+        stream.reopen(ours.detach(), reader)
+        while not trouble:
+            gevent.sleep(0.001)
+
+    assert trouble == [OSError]
+    stream.close()
+    theirs.close()
