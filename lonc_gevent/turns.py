@@ -192,6 +192,8 @@ class Turns:
             self._write(self.replies)
             found = self._epoll.poll(0, BURST)
             self._write_requests(found)
+            if not (found or self._woken or any(self._untried)):
+                break
             told += ran + 1
         # The epoll calls again if anything is left in it; for what else is left the loop does not
         # wait, but sees to all that it has to do first.
@@ -255,7 +257,8 @@ class Turns:
                 self._tell(reader)
                 continue
             ready.append(reader)
-        self._hang_ups.asked(asked)
+        if asked:
+            self._hang_ups.asked(asked)
 
     def _tell(self, reader: Reader) -> None:
         try:
@@ -292,17 +295,20 @@ class Turns:
 
         `found`: what the epoll has just found. So the kernel need not be asked for each of them.
         """
-        if not self.requests:
+        requests = self.requests
+        if not requests:
             return
-        doubtful = self.requests
-        if len(found) < BURST:
-            stirred = {fd for fd, _ in found}
-            readers = self._readers
-            doubtful = [p for p in doubtful if p.fd in stirred or p.fd not in readers]
-        for poster in doubtful:
-            if poster.posted is not None and not poster.is_quiet():
+        stirred = dict(found)
+        readers = self._readers
+        all_may = len(found) == BURST  # more than were found may have something to read
+        for poster in requests:
+            if (
+                (all_may or poster.fd in stirred or poster.fd not in readers)
+                and poster.posted is not None
+                and not poster.is_quiet()
+            ):
                 poster.fail(UnquietError())
-        self._write(self.requests)
+        self._write(requests)
 
     def _write(self, posters: list[Poster]) -> None:
         """Write all that they have posted, as far as it goes out at once."""
