@@ -62,19 +62,22 @@ def report(chosen: argparse.Namespace, plan: Plan, workshop: Workshop) -> bool:
     """Measure and print; return whether all bounds are kept."""
     began = time.monotonic()
     about = machine.describe()
-    others = workshop.used_seconds() - machine.busy_seconds()
+    others = workshop.others_seconds()
     rounds = Rounds(workshop, plan)
     rounds.run()
     alone = {check.name: solo.run(check.name, workshop, plan) for check in plan.checks}
     verdicts = bounds.judge(rounds.samples, alone)
     wrong = all_right(rounds.samples)
     took = time.monotonic() - began
-    others += machine.busy_seconds() - workshop.used_seconds()
+    others = workshop.others_seconds() - others
     about["run"] = (
         f"{plan.rounds} rounds of {plan.seconds:g} s, {took:.0f} s in all,"
         f" {time.strftime('%Y-%m-%d')}"
     )
     about["others"] = f"used {100 * max(others, 0.0) / took:.0f} % of a core meanwhile"
+    if rounds.comparisons:
+        again = rounds.tries / rounds.comparisons
+        about["disturbed"] = f"{again:.2f} tries for each comparison (1: none was)"
     parts = [tables.machine_table(about)]
     parts += [tables.rounds_table(rounds.samples)] * bool(rounds.samples)
     parts += [tables.solo_table(alone)] * bool(alone)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from bench.machine import busy_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -158,6 +160,10 @@ class Workshop:
         ]
         running = [cpu_seconds(each.pid) for each in self._started if each.poll() is None]
         return sum(each.ru_utime + each.ru_stime for each in ended) + sum(running)
+
+    def others_seconds(self) -> float:
+        """Return the CPU seconds that all others have used, plus a constant."""
+        return busy_seconds() - self.used_seconds()
 
     def wait_for(self, what: str, output: Path, process: subprocess.Popen[bytes]) -> str:
         """Wait until the regular expression is in the output; return all of that."""
