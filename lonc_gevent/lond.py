@@ -97,7 +97,7 @@ class Lond:
 
         Raises NotSentError if not one byte of the request left, ReplyLostError once one did.
         """
-        if request[0] in MARKED or self._host is not self._own_host:
+        if request[:4] in MARKED or self._host is not self._own_host:
             request, refusal = self._prepared(request)
             if refusal:
                 return refusal
@@ -128,7 +128,7 @@ class Lond:
             ) from None
         except LineTooLongError:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
-        if line.startswith(_SEALED):
+        if line[:4] == _SEALED:  # `startswith` takes twice as long
             stream.deadline = inf  # it is here: what follows waits for nobody
             return self._opened(line)
         return line

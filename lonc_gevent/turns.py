@@ -174,8 +174,9 @@ class Turns:
         self.at_rest = False
         self._hang_ups.begin_turn()
         found = self._epoll.poll(0, BURST)
-        self._write_requests(found)  # posted between turns: out before anything is read
-        self._write(self.replies)
+        if self.requests or self.replies:  # posted between turns: out before anything is read
+            self._write_requests(found)
+            self._write(self.replies)
         told = 0
         while told < TURN:
             self._read(found, asks=True)
@@ -189,9 +190,11 @@ class Turns:
             if not (ran or self.requests or self.replies or len(found) == BURST):
                 self._watch_untried()
                 break
-            self._write(self.replies)
+            if self.replies:
+                self._write(self.replies)
             found = self._epoll.poll(0, BURST)
-            self._write_requests(found)
+            if self.requests:
+                self._write_requests(found)
             if not (found or self._woken or any(self._untried)):
                 break
             told += ran + 1
@@ -296,8 +299,6 @@ class Turns:
         `found`: what the epoll has just found. So the kernel need not be asked for each of them.
         """
         requests = self.requests
-        if not requests:
-            return
         stirred = dict(found)
         readers = self._readers
         all_may = len(found) == BURST  # more than were found may have something to read

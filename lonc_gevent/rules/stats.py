@@ -49,7 +49,8 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one observation."""
-        self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        shortest = seconds <= DURATION_BOUNDS[0]  # a wait in the queue is, almost always
+        self.buckets[0 if shortest else bisect_left(DURATION_BOUNDS, seconds)] += 1
         self.sum += seconds
 
 
