@@ -37,6 +37,9 @@ def options() -> argparse.Namespace:
         "--syscalls", action="store_true", help="count system calls a request, nothing else"
     )
     parser.add_argument(
+        "--instructions", action="store_true", help="count them by callgrind, nothing else"
+    )
+    parser.add_argument(
         "--profile", action="store_true", help="show where the time goes, nothing else"
     )
     return parser.parse_args()
@@ -114,6 +117,9 @@ def main() -> int:
         with Workshop() as workshop:
             if chosen.syscalls:
                 inside.print_system_calls(workshop, ALL, as_json=bool(chosen.json))
+                return 0
+            if chosen.instructions:
+                inside.print_instructions(workshop)
                 return 0
             if chosen.profile:
                 inside.print_profile(workshop)
