@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PATIENCE = 15.0
 """Seconds that a test waits for a state; far more than it takes, even on a busy machine."""
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = iter(range(20_000 + 1000 * _WORKER, 21_000 + 1000 * _WORKER))
+
 
 def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
     """Wait until the condition holds; fail with `what` if it does not in time."""
@@ -43,11 +46,16 @@ def readable(file: FileDescriptorLike, timeout: float) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses now, for a lond that is not there (yet)."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a TCP port that nobody uses now, for a lond that is not there (yet).
+
+    Never the same twice, and none that the kernel gives to anybody: the daemon of another test,
+    which runs beside this one, would take that lond for its own.
+    """
+    for port in _ports:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is left")
 
 
 def sockets_in(directory: Path) -> list[str]:
