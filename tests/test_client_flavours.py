@@ -81,7 +81,8 @@ class Gunicorn:
         options = ["--bind", self.url[7:-1], "--chdir", str(HERE), "--worker-class", worker]
         # A sync worker does one thing at a time, a gevent worker all of them.
         options += ["--workers", "4" if worker == "sync" else "1", "--log-level", "warning"]
-        options += ["--no-control-socket"]
+        # A worker that is told to stop while it begins does not hear it, and is killed after this.
+        options += ["--no-control-socket", "--graceful-timeout", "5"]
         self.process = Process("gunicorn", *options, "flavours:application")
         wait_until(self._answers, "gunicorn answers")
 
