@@ -84,6 +84,12 @@ def test_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.samples["keep-16"][OURS][0]["p99_us"] == 4.0
 
 
+def test_wrong_replies_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong in a try that does not count is told all the same."""
+    done, _ = run("keep-16", [0.5, 0.01], monkeypatch)
+    assert done.samples["keep-16"][OURS][0]["errors"] == 2.0
+
+
 def test_always_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least disturbed try counts, where all of them are."""
     done, _ = run("keep-16", [0.5, 0.2, 0.3], monkeypatch)
