@@ -182,7 +182,7 @@ class Clients:
             self.turns.unwatch(listener.fd)
         self.turns.flush()  # or its clients would seem to wait for their replies
         for client in self.clients:
-            if client.pool is not None and not client.answering:
+            if not (client.is_spare or client.answering):
                 client.stream.fail(HeldError(), readers_only=True)
 
     def go_on(self) -> None:
@@ -200,7 +200,7 @@ class Clients:
         if uid is None:
             os.close(fd)
             return
-        client = self._spare.pop() if self._spare else Client(self)
+        client = Client(self)  # a spare one may be waiting for bytes, not for what is unread
         client.uid = uid
         self.clients.add(client)
         client.serve(pool, fd, unread)
@@ -236,12 +236,12 @@ class Clients:
         While they are held: whether one is not held yet. What is asked then is for later.
         """
         return any(
-            client.pool is not None and (self.holding or client.answering or client.has_input)
+            not client.is_spare and (self.holding or client.answering or client.has_input)
             for client in self.clients
         )
 
     def close(self) -> None:
         """Close all that is left."""
         for client in tuple(self.clients):
-            if client.pool is not None:
+            if not client.is_spare:
                 client.stream.expire()

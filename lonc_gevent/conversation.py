@@ -10,7 +10,9 @@ buffer for the next turn, so several lines in one write are answered one by one,
 
 A greenlet that has served its client waits for the next one, with its stream and its buffer:
 CPython 3.11 maps and unmaps a piece of stack for each new greenlet, which costs more than all
-the rest of an accept.
+the rest of an accept. A client that leaves between two requests, as almost all do, is let go
+without it: it sleeps on where it waits for the next request, which may be another client's. That
+saves a switch to it and back, 5 % of a request with a connection of its own (scripts/BENCH.md).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from greenlet import greenlet
 
-from .participants import UnsentError
+from .participants import DeadlineError, UnsentError
 from .peers import peer_of
 from .rules.wire import (
     CLOSE_CONNECTIONS,
@@ -31,7 +33,7 @@ from .rules.wire import (
     LineBuffer,
     LineTooLongError,
 )
-from .stream import DeadlineError, Stream
+from .stream import Stream
 from .transaction import POSTED, Transaction
 from .turns import give_turn
 
@@ -89,6 +91,7 @@ class Client:
         "_in_a_row",
         "_transaction",
         "greenlet",
+        "is_spare",
         "pool",
         "stream",
         "uid",
@@ -98,7 +101,10 @@ class Client:
         self._clients = clients
         self._buffer = LineBuffer(0)
         self.stream = Stream(clients.turns)
-        self.pool: Pool | None = None
+        self.stream.on_end = self._let_go
+        self.pool: Pool
+        """Of the host that the client asks, or the last one asked."""
+        self.is_spare = True
         self.uid = -1
         """For the door; -1: it did not ask."""
         self._in_a_row = 0
@@ -106,7 +112,7 @@ class Client:
         self.greenlet = greenlet(self._run, clients.hub)
 
     def __repr__(self) -> str:
-        state = "spare" if self.pool is None else "answering" if self.answering else "reading"
+        state = "spare" if self.is_spare else "answering" if self.answering else "reading"
         return f"<Client {state} {self.stream!r}>"
 
     @property
@@ -127,6 +133,7 @@ class Client:
         """Serve a client, in this object's own greenlet, from the next turn on."""
         self._buffer.limit = pool.host.pool.max_request_bytes
         self.pool = pool
+        self.is_spare = False
         if unread:
             self.stream.reopen(fd)
             self._buffer.refill(unread)
@@ -137,10 +144,10 @@ class Client:
     def _run(self) -> None:
         clients = self._clients
         while True:
-            while self.pool is None:
+            while self.is_spare:
                 clients.hub.switch()
             try:
-                self._serve(self.pool)
+                self._serve()
             except HeldError:
                 unread = self._buffer.contents + (self.stream.data or b"")
                 clients.held.append(Held(self.pool, self.stream.release(), unread))
@@ -149,23 +156,43 @@ class Client:
             except Exception:  # the top of the greenlet: nothing is above it
                 clients.log.exception("client_failed", host=self.pool.host.id)
             finally:
-                self._transaction = None
-                self.pool = None
-                self._buffer.clear()  # a spare one may wait for its next client for ever
-                self.stream.close()
-                if self.uid >= 0:
-                    clients.door.leave(self.uid)
-                    self.uid = -1
-            if not clients.keep(self):
+                was_spare = self.is_spare  # woken for no reason: then it was taken back already
+                self._end()
+            if not (was_spare or clients.keep(self)):
                 return
 
-    def _serve(self, pool: Pool) -> None:
+    def _let_go(self) -> bool:
+        """Let go a client that has left, in the hub; False: its greenlet is to do it, and to end.
+
+        The stream calls this, while the greenlet waits for a request and no reply is going out.
+        """
+        if not self._clients.keep(self):
+            return False
+        self._end()
+        return True
+
+    def _end(self) -> None:
+        """Close the stream, and forget all that is its client's."""
+        self.is_spare = True
+        self._transaction = None
+        self._buffer.clear()  # a spare one may wait for its next client for ever
+        self.stream.close()
+        if self.uid >= 0:
+            self._clients.door.leave(self.uid)
+            self.uid = -1
+
+    def _serve(self) -> None:
+        """Answer one request after the other, of one client after the other (see `_let_go`).
+
+        Returns when the client is to be closed, or when a spare greenlet was woken for no reason;
+        that may be an OSError, too, as there is no descriptor then.
+        """
         stream = self.stream
-        while True:
+        while not self.is_spare:
             try:
-                reply = self._reply(pool)
+                reply = self._reply()
             except LineTooLongError:
-                self._refuse_too_long(pool, len(self._buffer))
+                self._refuse_too_long(len(self._buffer))
                 return
             if reply is None:
                 return
@@ -173,25 +200,26 @@ class Client:
                 if stream.posted is None:  # it went out some time ago
                     self._transaction = None
                     continue
-                self._write_slowly(pool)
-            elif not (self._buffer.data or pool.draining):
+                self._write_slowly()
+            elif not (self._buffer.data or self.pool.draining):
                 stream.post(reply)
             elif not stream.write_now(reply):
-                self._write_slowly(pool)
+                self._write_slowly()
             # A client that keeps its connection open must not keep its last lines in memory.
             del reply
             self._transaction = None
-            if pool.draining and self._leaves():
+            if self.pool.draining and self._leaves():
                 return
 
-    def _reply(self, pool: Pool) -> Line | None:
+    def _reply(self) -> Line | None:
         """Read the next request, and get its reply; None: the client leaves.
 
         POSTED: the stream has the reply, and more to read or to write. Raises LineTooLongError.
         """
-        request = self._next(pool)
+        request = self._next()
         if request is None:
             return None
+        pool = self.pool  # not before: it may be the next client's request
         if request == RESET_RETRIES:
             pool.gate.open()
             return OK
@@ -206,7 +234,7 @@ class Client:
         pool.submit(transaction)
         return transaction.wait(self._clients.hub)
 
-    def _next(self, pool: Pool) -> Line | None:
+    def _next(self) -> Line | None:
         """Read the next request; None: the client leaves. Raises LineTooLongError."""
         buffer = self._buffer
         request = self._next_of_several() if buffer.data else None
@@ -214,8 +242,8 @@ class Client:
             try:
                 data = self.stream.read()
             except UnsentError:
-                self._write_slowly(pool)
-                if pool.draining and self._leaves():
+                self._write_slowly()
+                if self.pool.draining and self._leaves():
                     return None
                 continue
             if not data:
@@ -237,34 +265,35 @@ class Client:
             raise HeldError
         return not self.has_input
 
-    def _write_slowly(self, pool: Pool) -> None:
+    def _write_slowly(self) -> None:
         """Write what the client did not take at once. It costs this greenlet only."""
+        host = self.pool.host
         slow = self._clients.slow
         size = len(self.stream.posted or b"")
-        self.stream.deadline = monotonic() + pool.host.pool.reply_timeout
+        self.stream.deadline = monotonic() + host.pool.reply_timeout
         slow.add(self)
         self._clients.watch()
         try:
             self.stream.write_rest()
         except DeadlineError:
             self._clients.log.warning(
-                "client_stalled", host=pool.host.id, reply_bytes=size, **self._who()
+                "client_stalled", host=host.id, reply_bytes=size, **self._who()
             )
             raise
         finally:
             slow.discard(self)
             self.stream.deadline = inf
 
-    def _refuse_too_long(self, pool: Pool, size: int) -> None:
+    def _refuse_too_long(self, size: int) -> None:
         self._clients.log.warning(
             "request_too_long",
-            host=pool.host.id,
+            host=self.pool.host.id,
             request_bytes=size,
             error=f"over max_request_bytes = {self._buffer.limit}",
             **self._who(),
         )
         if not self.stream.write_now(CON_LOST):
-            self._write_slowly(pool)
+            self._write_slowly()
 
     def _who(self) -> dict[str, int]:
         try:

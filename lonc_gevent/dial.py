@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gevent import Timeout
 
 from .errors import ConnectTimeoutError, UnreachableError, UnresolvableError
+from .participants import DeadlineError
 from .rules.names import is_loopback
-from .stream import DeadlineError
 
 if TYPE_CHECKING:
     from gevent.hub import Hub

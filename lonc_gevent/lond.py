@@ -22,7 +22,7 @@ from .errors import (
     StaleConnectionError,
     UnsolicitedBytesError,
 )
-from .participants import UnquietError, UnsentError
+from .participants import DeadlineError, UnquietError, UnsentError
 from .rules.cipher import KEY_BYTES, Cipher
 from .rules.dialogues import INLINE_SETHOST
 from .rules.wire import (
@@ -38,7 +38,6 @@ from .rules.wire import (
     split_sethost,
 )
 from .session import FallBackError, shake_hands
-from .stream import DeadlineError, Stream
 from .turns import give_turn
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from .rules.handshake import Session
     from .rules.settings import HostSettings
     from .rules.wire import Line
+    from .stream import Stream
     from .tls import Credentials
 
 LARGE = 64 * 1024

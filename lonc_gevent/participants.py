@@ -53,6 +53,10 @@ class Poster(Protocol):
         """Hear that it did not all go out at once."""
 
 
+class DeadlineError(Exception):
+    """The stream's deadline passed while a greenlet waited on it."""
+
+
 class UnsentError(Exception):
     """What was posted did not all go out at once: the rest is on the reader."""
 

@@ -16,10 +16,10 @@ from .errors import (
     TlsFailedError,
 )
 from .localkey import key_file
+from .participants import DeadlineError
 from .rules.handshake import Handshake
 from .rules.tlsrecords import NotARecordError, Tail
 from .rules.wire import LineBuffer, LineTooLongError
-from .stream import DeadlineError
 from .tls import PeerGoneError, read_key_line
 
 if TYPE_CHECKING:

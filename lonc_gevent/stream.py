@@ -11,7 +11,7 @@ It does what a gevent socket does, for a third of the price (measured when it wa
   package is a loop around a condition: "is there data", "is the reply here";
 - no timer per wait. `deadline` is written down, and the keeper's sweep calls `expire`.
 
-A stream has one greenlet that waits on it at a time.
+One greenlet at a time waits on a stream.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
-from .participants import UnsentError
+from .participants import DeadlineError, UnsentError
 from .turns import PATIENCE, READ_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from greenlet import greenlet
 
@@ -41,15 +43,12 @@ LARGE: Final = 256 * 1024
 """The same, where as many as MORE were there last."""
 
 
-class DeadlineError(Exception):
-    """The stream's deadline passed while a greenlet waited on it."""
-
-
 class Stream:
     """A non-blocking descriptor. Closing the stream closes the descriptor.
 
-    `deadline` (monotonic seconds) is for whoever sweeps; `sent` is how many bytes of the
-    last write the kernel took, and `posted` what it is of, until it is all out.
+    `deadline` (monotonic seconds) is for whoever sweeps; `sent` is how many bytes of the last write
+    the kernel took, `posted` what it is of, until it is all out. `on_end` is called, in the hub, if
+    the other side has ended while nothing was posted: True, and the greenlet that waits sleeps on.
     """
 
     __slots__ = (
@@ -65,6 +64,7 @@ class Stream:
         "deadline",
         "fd",
         "hub",
+        "on_end",
         "posted",
         "reading",
         "reads_large",
@@ -89,6 +89,7 @@ class Stream:
         self.data: bytes | None = None
         self.posted: Line | None = None
         self.sent = 0
+        self.on_end: Callable[[], bool] = bool  # bool() says no
         self.asks = False
         self.deadline = inf
         self.reads_large = False
@@ -196,13 +197,13 @@ class Stream:
     def on_readable(self) -> None:
         """Wake the greenlet that waits to read. Called by the turns, in the hub."""
         waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            waiter.switch()
-        else:
+        if waiter is None:
             # Nobody wants it now: without this it would be told again in each turn.
             self._turns.unwatch(self.fd)
             self.watched = False
+        elif self.data != b"" or self.posted is not None or not self.on_end():
+            self._waiter = None
+            waiter.switch()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -304,11 +305,8 @@ class Stream:
     # -- both --------------------------------------------------------------------------------
 
     def is_quiet(self) -> bool:
-        """Whether there is nothing to read: no byte, no end, no error. Never waits.
-
-        `select.poll`, as `select.select` fails at descriptor 1024.
-        """
-        if self._poll is None:
+        """Whether there is nothing to read: no byte, no end, no error. Never waits."""
+        if self._poll is None:  # `select.select` fails at descriptor 1024
             self._poll = select.poll()
             self._poll.register(self.fd, select.POLLIN)
         return not self._poll.poll(0)

@@ -18,17 +18,18 @@ import gevent
 from lonc_gevent.connection import Connection
 from lonc_gevent.errors import ConnectTimeoutError, UnreachableError
 from lonc_gevent.lond import Lond
+from lonc_gevent.participants import DeadlineError
 from lonc_gevent.pool import Pool
 from lonc_gevent.rules.handshake import Session
 from lonc_gevent.rules.settings import HostSettings
 from lonc_gevent.rules.settings import Pool as PoolSettings
-from lonc_gevent.stream import DeadlineError, Stream
 from lonc_gevent.transaction import QueueBudget
 from lonc_gevent.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lonc_gevent.stream import Stream
     from lonc_gevent.transaction import Transaction
 
 MADE = b"+"

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import pytest
+from greenlet import getcurrent
 from hub import in_hub
 
+from lonc_gevent.clients import Clients
 from lonc_gevent.conversation import IN_A_ROW, Client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gevent.hub import Hub
+
     from lonc_gevent.transaction import Transaction
     from lonc_gevent.turns import Turns
 
@@ -138,4 +146,166 @@ def test_a_line_that_was_read_goes_with_its_client(turns: Turns) -> None:
         unread += left.recv(100)
     assert unread == b"second\n"
     left.close()
+    theirs.close()
+
+
+def pool_that_answers(host: bytes, hub: Hub) -> Any:
+    """Make a pool whose answer is the host's name and the request."""
+
+    def answer(transaction: Transaction) -> None:
+        transaction.reply = host + b" " + transaction.request
+        transaction.post()
+
+    return SimpleNamespace(
+        host=SimpleNamespace(id=host.decode(), pool=SimpleNamespace(max_request_bytes=100)),
+        submit=lambda transaction: hub.loop.run_callback(answer, transaction),
+        draining=False,
+    )
+
+
+def ask(peer: socket.socket, request: bytes = b"") -> bytes:
+    """Send a request and return the reply."""
+    peer.setblocking(False)
+    peer.send(request)
+    with gevent.Timeout(10):
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return peer.recv(1000)
+            gevent.sleep(0.001)
+
+
+class Visits:
+    """Clients, one after the other, in one greenlet: each of another host."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.kept_in: list[object] = []
+        """Where the greenlet was taken back: in the hub, or in itself."""
+        self.left: list[int] = []
+        clients: Any = SimpleNamespace(
+            hub=turns.hub,
+            turns=turns,
+            keep=self._keep,
+            door=SimpleNamespace(leave=self.left.append),
+        )
+        self.client = Client(clients)
+        self._peers: list[socket.socket] = []
+
+    def _keep(self, _client: Client) -> bool:
+        self.kept_in.append(getcurrent())
+        return True
+
+    def begin(self, host: bytes) -> socket.socket:
+        """Let another client come, to a host whose answer is its name and the request."""
+        pool = pool_that_answers(host, self.turns.hub)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._peers.append(theirs)
+        in_hub(self.turns.hub, lambda: self.client.serve(pool, ours.detach()))
+        return theirs
+
+    def end(self, peer: socket.socket) -> None:
+        """Let the client leave, and wait until it is let go."""
+        peer.close()
+        with gevent.Timeout(10):
+            while not self.client.is_spare:
+                gevent.sleep(0.001)
+
+    def close(self) -> None:
+        """Let all leave."""
+        for peer in self._peers:
+            peer.close()
+        self.client.stream.close()
+
+
+@pytest.fixture
+def visits(turns: Turns) -> Iterator[Visits]:
+    """Give one that nobody has visited."""
+    visits = Visits(turns)
+    yield visits
+    visits.close()
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2])
+def test_who_leaves_is_let_go_without_its_greenlet(visits: Visits, requests: int) -> None:
+    """The greenlet sleeps on, and the next client's request goes to that one's host."""
+    hub = visits.turns.hub
+    for uid, host in enumerate((b"msul1", b"msul2", b"msul3")):
+        peer = visits.begin(host)
+        visits.client.uid = uid
+        for number in range(requests):
+            request = b"ping %d\n" % number
+            assert ask(peer, request) == host + b" " + request
+        fd = visits.client.stream.fd
+        visits.end(peer)
+        assert visits.kept_in.pop() is hub
+        assert not visits.kept_in
+        assert visits.left == list(range(uid + 1))
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+    assert not visits.client.answering
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2])
+def test_who_leaves_in_the_middle_of_a_line(visits: Visits, requests: int) -> None:
+    """What it did not say to the end is forgotten, and not the next client's."""
+    for host in (b"msul1", b"msul2"):
+        peer = visits.begin(host)
+        for _ in range(requests):
+            assert ask(peer, b"ping\n") == host + b" ping\n"
+        peer.send(b"put:half")
+        gevent.sleep(0.01)
+        visits.end(peer)
+    assert ask(visits.begin(b"msul3"), b"ping\n") == b"msul3 ping\n"
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2])
+def test_a_spare_one_that_is_woken_for_no_reason(visits: Visits, requests: int) -> None:
+    """It is not taken back twice, which would give it two clients at once; it serves the next."""
+    for wakes in (1, 2, 3):
+        peer = visits.begin(b"msul1")
+        for _ in range(requests):
+            assert ask(peer, b"ping\n") == b"msul1 ping\n"
+        visits.end(peer)
+        for _ in range(wakes):
+            visits.turns.wake(visits.client.greenlet)
+            gevent.sleep(0.001)
+        assert len(visits.kept_in) == wakes
+        assert not visits.client.greenlet.dead
+    assert ask(visits.begin(b"msul2"), b"ping\n") == b"msul2 ping\n"
+
+
+def test_who_is_woken_for_no_reason_before_it_asks(visits: Visits) -> None:
+    """A greenlet that was meant to be woken for a client that has left has another one by then."""
+    visits.end(visits.begin(b"msul1"))
+    for requests in (1, 2):
+        peer = visits.begin(b"msul2")
+        visits.turns.wake(visits.client.greenlet)
+        for _ in range(requests):
+            assert ask(peer, b"ping\n") == b"msul2 ping\n"
+        visits.end(peer)
+    assert len(visits.kept_in) == 3
+
+
+def test_who_is_taken_back_is_answered_what_was_read_before(turns: Turns) -> None:
+    """When a restart is off, a client may have been read from already; others have left by then."""
+    door: Any = SimpleNamespace(is_open=True)
+    logger: Any = SimpleNamespace()
+    clients = Clients(turns, logger, door=door, watch=lambda: None)
+    pool = pool_that_answers(b"msul1", turns.hub)
+    ours, early = socket.socketpair()
+    ours.setblocking(False)
+    clients.adopt(pool, ours.detach(), b"")
+    early.send(b"pi")
+    gevent.sleep(0.01)
+    early.close()
+    with gevent.Timeout(10):
+        while clients.count:
+            gevent.sleep(0.001)
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    clients.adopt(pool, ours.detach(), b"ping\n")
+
+    assert ask(theirs) == b"msul1 ping\n"
     theirs.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -343,6 +344,31 @@ def _receive(peer: socket.socket, size: int) -> bytes:
     while len(data) < size:
         data += peer.recv(65536)
     return data
+
+
+def test_the_end_is_not_all_while_a_line_is_on_its_way(visitor: Visitor) -> None:
+    """One that says no more but reads on gets all of its reply before it is let go."""
+
+    def let_go() -> bool:
+        visitor.stream.close()
+        return True
+
+    visitor.stream.on_end = let_go
+    visitor.peer.setblocking(False)
+    visitor.peer.send(b"one\n")
+    visitor.turn()
+    assert visitor.watched
+    assert visitor.peer.recv(100) == b"re: one\n"
+    visitor.answer = b"x" * 1_000_000
+    visitor.peer.send(b"two\n")
+    visitor.peer.shutdown(socket.SHUT_WR)
+    got = 0
+    with gevent.Timeout(10):
+        while got < 1_000_004:
+            gevent.sleep(0)
+            with contextlib.suppress(BlockingIOError):
+                got += len(visitor.peer.recv(65536))
+    assert got == 1_000_004
 
 
 @pytest.mark.parametrize("watched", [True, False])
