@@ -175,7 +175,8 @@ class Client:
         """Close the stream, and forget all that is its client's."""
         self.is_spare = True
         self._transaction = None
-        self._buffer.clear()  # a spare one may wait for its next client for ever
+        if self._buffer.data:
+            self._buffer.clear()  # a spare one may wait for its next client for ever
         self.stream.close()
         if self.uid >= 0:
             self._clients.door.leave(self.uid)

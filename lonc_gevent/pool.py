@@ -123,15 +123,11 @@ class Pool:
         if not self.watched:
             self.watched = True
             self._watch(self)
+        now = transaction.since
         if self.idle:
             self.stats.queue_wait.buckets[0] += 1
-            self.idle.pop().assign(transaction, transaction.since)
-        else:
-            self._enqueue(transaction)
-
-    def _enqueue(self, transaction: Transaction) -> None:
-        now = transaction.since
-        if self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
+            self.idle.pop().assign(transaction, now)
+        elif self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
             self._refuse(transaction)
         elif self.queue.put(transaction, self.host.pool.max_queued):
             if self.dialling is None and len(self.connections) < self.host.pool.max_connections:

@@ -338,7 +338,7 @@ class Stream:
         fd = self._let_go()
         if fd >= 0:
             os.close(fd)
-            self._turns.closed(fd)
+            self._turns.readers.pop(fd, None)  # the kernel has forgotten it, too
 
     def _let_go(self) -> int:
         fd, self.fd = self.fd, -1

@@ -81,7 +81,8 @@ class Turns:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._epoll = epoll()
-        self._readers: dict[int, Reader] = {}
+        self.readers: dict[int, Reader] = {}
+        """Whom the kernel watches, by descriptor. Who closes one removes itself."""
         self._untried: deque[list[Reader]] = deque([] for _ in range(PATIENCE + 1))
         """Whom to try in the next round, in the one after it, and so on."""
         self._ready: list[Reader] = []
@@ -100,20 +101,20 @@ class Turns:
         """Whether no turn is under way, and none is bound to come."""
 
     def __repr__(self) -> str:
-        return f"<Turns of {len(self._readers)}, {len(self._hang_ups)} put off>"
+        return f"<Turns of {len(self.readers)}, {len(self._hang_ups)} put off>"
 
     # -- what is asked of it -----------------------------------------------------------------
 
     def watch(self, reader: Reader) -> None:
         """Tell the reader whenever its descriptor is readable."""
-        if reader.fd in self._readers:
+        if reader.fd in self.readers:
             return
         try:
             self._epoll.register(reader.fd, EPOLLIN)
         except OSError as error:  # out of memory, or of watches
             reader.fail(error)
         else:
-            self._readers[reader.fd] = reader
+            self.readers[reader.fd] = reader
 
     def expect(self, reader: Reader, rounds: int) -> None:
         """Read for the reader after so many more rounds; watch it if there is nothing yet.
@@ -126,12 +127,8 @@ class Turns:
 
     def unwatch(self, fd: int) -> None:
         """Watch a descriptor no more that stays open."""
-        if self._readers.pop(fd, None):
+        if self.readers.pop(fd, None):
             self._epoll.unregister(fd)
-
-    def closed(self, fd: int) -> None:
-        """Forget a descriptor that is closed now: the kernel has done so, too."""
-        self._readers.pop(fd, None)
 
     def flush(self) -> None:
         """Write now what is posted."""
@@ -231,7 +228,7 @@ class Turns:
 
     def _read(self, found: list[tuple[int, int]], *, asks: bool) -> None:
         """Read for those who ask, or the others, that were found to have something; note them."""
-        readers = self._readers
+        readers = self.readers
         read = os.read
         ready = self._ready
         asked = 0
@@ -274,7 +271,7 @@ class Turns:
         untried = self._untried[0]
         read = os.read
         for reader in untried:
-            if not reader.watched or reader.fd in self._readers:
+            if not reader.watched or reader.fd in self.readers:
                 continue  # closed meanwhile, and maybe somebody else's by now
             if reader.reading:
                 try:
@@ -300,7 +297,7 @@ class Turns:
         """
         requests = self.requests
         stirred = dict(found)
-        readers = self._readers
+        readers = self.readers
         all_may = len(found) == BURST  # more than were found may have something to read
         for poster in requests:
             if (

@@ -155,7 +155,7 @@ def test_what_nobody_waits_for_does_not_spin(pairs: Pairs) -> None:
         told += 1
         hear()
 
-    pairs.turns._readers[stream.fd] = fake_reader(stream.fd, count)
+    pairs.turns.readers[stream.fd] = fake_reader(stream.fd, count)
     for _ in range(5):
         gevent.sleep(0.001)
 
@@ -261,7 +261,7 @@ class Visitor:
     @property
     def watched(self) -> bool:
         """Whether the kernel was told of it."""
-        return self.fd in self.turns._readers
+        return self.fd in self.turns.readers
 
     def _serve(self) -> None:
         try:
@@ -488,7 +488,7 @@ def test_who_left_before_its_try_is_not_taken_for_the_next(visitor: Visitor) -> 
         for _ in range(PATIENCE + 1):
             visitor.turn()
 
-    assert stream.fd not in turns._readers
+    assert stream.fd not in turns.readers
 
 
 def test_what_is_posted_between_turns_goes_out_before_anything_is_read(turns: Turns) -> None:
@@ -563,7 +563,7 @@ def test_a_stream_that_the_kernel_does_not_take(turns: Turns) -> None:
     with mock.patch.object(turns, "_epoll", full), pytest.raises(OSError, match="No space"):
         stream.read()
 
-    assert stream.fd not in turns._readers
+    assert stream.fd not in turns.readers
     stream.close()
     theirs.close()
 
