@@ -5,29 +5,32 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import chain, count, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "lib"))
 
 from bench.processes import BARE, HAPROXY, OURS
-from bench.rounds import PACED_PIECES, TRIES, Rounds, middle
-from bench.scenarios import SCENARIOS, Plan
+from bench.rounds import PIECES, TRIES, Rounds, compare, middle
+from bench.scenarios import ENCRYPTED, SCENARIOS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
     from bench.processes import Load, Workshop
 
 
 class FakeWorkshop:
-    """Measures nothing, and tells of others what it is told to tell."""
+    """Measures nothing, and tells of others what it is told to tell; after that, of nobody."""
 
     def __init__(self, disturbances: list[float]) -> None:
         self.measured: list[str] = []
-        self._disturbances = iter(disturbances)
+        self.loads: list[Load] = []
+        self._disturbances = chain(disturbances, repeat(0.0))
         self._others = 0.0
         self._reads = 0
 
@@ -51,17 +54,17 @@ class FakeWorkshop:
 
     def measure(self, target: str, load: Load) -> dict[str, float]:
         """Note who was measured; the p99 is how many were."""
-        del load
         self.measured.append(target)
-        count = float(len(self.measured))
-        return {"p99_us": count, "errors": 1.0, "con_lost": 0.0, "mismatches": 0.0}
+        self.loads.append(load)
+        number = float(len(self.measured))
+        return {"p99_us": number, "errors": 1.0, "con_lost": 0.0, "mismatches": 0.0}
 
 
 def run(
     name: str, disturbances: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Rounds, FakeWorkshop]:
     """Run one round of one scenario; each of its tries takes one second."""
-    clock = iter(range(1000))
+    clock = count()
     monkeypatch.setattr("bench.rounds.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     monkeypatch.setattr(Rounds, "_highest_rate", lambda *_: 1000.0)
     workshop = FakeWorkshop(disturbances)
@@ -70,39 +73,64 @@ def run(
     return done, workshop
 
 
+LARGE = "keep-16-1m"
+"""Is measured in one piece."""
+
+
 def test_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody disturbed is measured once."""
-    done, workshop = run("keep-16", [0.0], monkeypatch)
+    done, workshop = run(LARGE, [], monkeypatch)
     assert workshop.measured == [OURS, HAPROXY, BARE]
     assert (done.tries, done.comparisons) == (1, 1)
 
 
 def test_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What others disturbed is measured again, all of it, until they do not."""
-    done, workshop = run("keep-16", [0.5, 0.01], monkeypatch)
+    done, workshop = run(LARGE, [0.5, 0.01], monkeypatch)
     assert workshop.measured == [OURS, HAPROXY, BARE] * 2
-    assert done.samples["keep-16"][OURS][0]["p99_us"] == 4.0
+    assert done.samples[LARGE][OURS][0]["p99_us"] == 4.0
 
 
 def test_wrong_replies_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong in a try that does not count is told all the same."""
-    done, _ = run("keep-16", [0.5, 0.01], monkeypatch)
-    assert done.samples["keep-16"][OURS][0]["errors"] == 2.0
+    done, _ = run(LARGE, [0.5, 0.01], monkeypatch)
+    assert done.samples[LARGE][OURS][0]["errors"] == 2.0
 
 
 def test_always_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least disturbed try counts, where all of them are."""
-    done, _ = run("keep-16", [0.5, 0.2, 0.3], monkeypatch)
+    done, _ = run(LARGE, [0.5, 0.2, 0.3], monkeypatch)
     assert (done.tries, done.comparisons) == (TRIES, 1)
-    assert done.samples["keep-16"][OURS][0]["p99_us"] == 4.0
+    assert done.samples[LARGE][OURS][0]["p99_us"] == 4.0
 
 
-def test_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round of a paced scenario is the median of its pieces; each has another one first."""
-    done, workshop = run("half-keep-own", [0.0] * PACED_PIECES, monkeypatch)
+@pytest.mark.parametrize("name", ["keep-16", "half-keep-own"])
+def test_pieces(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A round is the median of its pieces; each of them has another one first."""
+    done, workshop = run(name, [], monkeypatch)
     assert workshop.measured[:6] == [OURS, HAPROXY, BARE, HAPROXY, BARE, OURS]
-    (sample,) = done.samples["half-keep-own"][OURS]
-    assert sample["errors"] == PACED_PIECES
+    assert done.comparisons == PIECES
+    (sample,) = done.samples[name][OURS]
+    assert sample["errors"] == PIECES
+    seconds = sum(load.seconds for load in workshop.loads) / len(done.samples[name])
+    assert seconds == pytest.approx(2.0 if name.startswith("half") else 1.0)
+
+
+def test_only_the_disturbed_piece_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others count as they are."""
+    done, workshop = run("keep-16", [0.0, 0.5, 0.0], monkeypatch)
+    assert (done.tries, done.comparisons) == (PIECES + 1, PIECES)
+    assert len(workshop.measured) == 3 * (PIECES + 1)
+
+
+def test_what_is_beside_another_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It and the other one take turns, so that both are disturbed alike."""
+    done, workshop = run("keep-16-encrypted", [], monkeypatch)
+    assert workshop.measured == [OURS, OURS] * PIECES
+    prefixes = [load.prefix for load in workshop.loads]
+    assert prefixes[:4] == [ENCRYPTED, "echo:", "echo:", ENCRYPTED]
+    # The numbers of the measurements of each: 1, 4, 5, 8, 9 and 2, 3, 6, 7, 10.
+    assert compare(done.samples, "p99_us", "keep-16-encrypted", "keep-16") == (5 / 6, 5 / 6, 5 / 6)
 
 
 def test_middle() -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rounds: in each, every scenario on every target, one directly after the other.
 
-What is compared is compared within a round. Whatever else the machine does then, it does to all;
-and where that was much, they are measured again.
+What is compared is compared within a round, in short pieces that take turns. Whatever else the
+machine does then, it does to all; and where that was much, the piece is measured again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from math import inf
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.processes import OURS, TARGETS
+from bench.processes import OURS
+from bench.scenarios import MEGA, SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from bench.scenarios import Plan, Scenario
 
 Samples = dict[str, dict[str, list[dict[str, float]]]]
-"""By scenario and target: what each round gave."""
+"""By scenario and target: what each round gave. What a scenario is beside, another one on our own
+target, is measured in its pieces, too, and has a place like a target's."""
 
 WRONG = ("errors", "con_lost", "mismatches")
 """Counts of what must not be."""
@@ -32,9 +34,12 @@ WRONG = ("errors", "con_lost", "mismatches")
 MAXIMUM_CLIENTS = 64
 """As many as find out what the highest rate is."""
 
-PACED_PIECES, PACED_TIMES = 5, 2
-"""Paced scenarios are so many times longer, in so many pieces, and a round's figures are the
-medians of these: one hiccup of the machine, of a few ms, is most of a whole second's p99."""
+PIECES = 5
+"""A round's figures are the medians of so many pieces. A machine that is busy with others for some
+seconds is so to all who are compared; and one hiccup, of a few ms, is most of a second's p99."""
+
+PACED_TIMES = 2
+"""Paced scenarios are so many times longer."""
 
 DISTURBED, TRIES = 0.05, 3
 """Where others took more than this share of a core, all targets are measured again, up to so many
@@ -69,10 +74,7 @@ def middle(pieces: Iterable[dict[str, float]]) -> dict[str, float]:
 def compare(samples: Samples, figure: str, name: str, other: str) -> Spread | None:
     """Return ours over another target's, or over our own in another scenario, round by round."""
     ours = samples.get(name, {}).get(OURS)
-    if other in TARGETS:
-        theirs = samples.get(name, {}).get(other)
-    else:
-        theirs = samples.get(other, {}).get(OURS)
+    theirs = samples.get(name, {}).get(other)
     if not ours or not theirs:
         return None
     pairs = list(zip(ours, theirs, strict=False))
@@ -97,17 +99,21 @@ class Rounds:
             self._highest.clear()
             for scenario in self._plan.scenarios:
                 progress(f"round {number + 1} of {self._plan.rounds}: {scenario.name}")
-                pieces = PACED_PIECES if scenario.pace else 1
-                found = [self._compare(scenario, number + piece) for piece in range(pieces)]
+                found = [
+                    self._compare(scenario, number + piece) for piece in range(_pieces(scenario))
+                ]
                 samples = self.samples.setdefault(scenario.name, {})
-                for kind in scenario.targets:
-                    samples.setdefault(kind, []).append(middle(each[kind] for each in found))
+                for what in found[0]:
+                    samples.setdefault(what, []).append(middle(each[what] for each in found))
         progress("")
 
     def _compare(self, scenario: Scenario, first: int) -> dict[str, dict[str, float]]:
         """Measure all targets, each time with another one first; again if that was disturbed."""
-        count = len(scenario.targets)
-        order = [scenario.targets[(turn + first) % count] for turn in range(count)]
+        runs = [(kind, kind, scenario) for kind in scenario.targets]
+        if scenario.beside:
+            runs.append((scenario.beside, OURS, SCENARIOS[scenario.beside]))
+        first %= len(runs)
+        runs = runs[first:] + runs[:first]
         self.comparisons += 1
         tries: list[dict[str, dict[str, float]]] = []
         best: dict[str, dict[str, float]] = {}
@@ -115,9 +121,9 @@ class Rounds:
         for _ in range(TRIES):
             self.tries += 1
             # Starting them, and finding out what they reach, is not part of it.
-            loads = {kind: self._load(scenario, kind) for kind in order}
+            loads = {what: self._load(each, kind) for what, kind, each in runs}
             began, others = time.monotonic(), self._workshop.others_seconds()
-            found = {kind: self._measure(scenario, kind, loads[kind]) for kind in order}
+            found = {what: self._measure(each, kind, loads[what]) for what, kind, each in runs}
             others = self._workshop.others_seconds() - others
             share = others / (time.monotonic() - began)
             tries.append(found)
@@ -127,17 +133,17 @@ class Rounds:
                 break
         # What went wrong in a try that does not count went wrong all the same.
         return {
-            kind: best[kind] | {what: sum(each[kind][what] for each in tries) for what in WRONG}
-            for kind in order
+            what: figures | {count: sum(each[what][count] for each in tries) for count in WRONG}
+            for what, figures in best.items()
         }
 
     def _load(self, scenario: Scenario, kind: str) -> Load:
         self._workshop.target(kind, scenario.hosts, scenario.delay)
         load = scenario.load
         if not load.requests:
-            load = replace(load, seconds=self._plan.seconds)
+            load = replace(load, seconds=self._plan.seconds / _pieces(scenario))
         if scenario.pace:
-            seconds = PACED_TIMES * load.seconds / PACED_PIECES
+            seconds = PACED_TIMES * load.seconds
             load = replace(load, rate=self._pace(scenario, kind), seconds=seconds)
         # Each client's first request does not count: with kept-open ones that is the connection.
         return replace(load, warm=load.clients)
@@ -160,6 +166,11 @@ class Rounds:
             with self._workshop.apart(target):
                 self._highest[key] = self._workshop.load(target.sockets, full)["rate"]
         return self._highest[key]
+
+
+def _pieces(scenario: Scenario) -> int:
+    """Return in how many pieces a scenario is measured: where there are enough requests for it."""
+    return 1 if scenario.load.requests or scenario.load.bytes >= MEGA else PIECES
 
 
 def progress(text: str) -> None:

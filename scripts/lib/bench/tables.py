@@ -29,7 +29,7 @@ def rounds_table(samples: Samples) -> list[Row]:
     """Return a row for each scenario and target: medians, and ours over the others' (spread)."""
     rows: list[Row] = [HEAD]
     for name, targets in samples.items():
-        for kind in sorted(targets, key=TARGETS.index):
+        for kind in sorted(targets.keys() & TARGETS, key=TARGETS.index):
             found = targets[kind]
             figures = [
                 f"{median(sample[figure] for sample in found):,.{digits}f}"
@@ -41,7 +41,7 @@ def rounds_table(samples: Samples) -> list[Row]:
                 for figure in ("cpu_us", "rate", "p99_us")
             ]
             of = TARGET_NAMES[kind]
-            if kind == OURS and beside in samples:
+            if kind == OURS and beside:
                 of += f", beside {beside}"
             rows.append((name, of, *figures, *ratios))
     return rows
