@@ -8,20 +8,22 @@ from contextlib import contextmanager
 from itertools import chain, count, repeat
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "lib"))
 
 from bench.processes import BARE, HAPROXY, OURS
-from bench.rounds import PIECES, TRIES, Rounds, compare, middle
+from bench.quiet import Quiet
+from bench.rounds import PIECES, Rounds, compare, middle
 from bench.scenarios import ENCRYPTED, SCENARIOS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.processes import Load, Workshop
+    from bench.rounds import Samples
 
 
 class FakeWorkshop:
@@ -60,17 +62,25 @@ class FakeWorkshop:
         return {"p99_us": number, "errors": 1.0, "con_lost": 0.0, "mismatches": 0.0}
 
 
-def run(
-    name: str, disturbances: list[float], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Rounds, FakeWorkshop]:
+class Done(NamedTuple):
+    """A round, and what was done for it."""
+
+    samples: Samples
+    quiet: Quiet
+    workshop: FakeWorkshop
+
+
+def run(name: str, disturbances: list[float], monkeypatch: pytest.MonkeyPatch) -> Done:
     """Run one round of one scenario; each of its tries takes one second."""
     clock = count()
-    monkeypatch.setattr("bench.rounds.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    fake = SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None)
+    monkeypatch.setattr("bench.quiet.time", fake)
     monkeypatch.setattr(Rounds, "_highest_rate", lambda *_: 1000.0)
     workshop = FakeWorkshop(disturbances)
-    done = Rounds(cast("Workshop", workshop), Plan([SCENARIOS[name]], rounds=1))
-    done.run()
-    return done, workshop
+    quiet = Quiet(workshop.others_seconds, patience=0.0)
+    rounds = Rounds(cast("Workshop", workshop), Plan([SCENARIOS[name]], rounds=1), quiet)
+    rounds.run()
+    return Done(rounds.samples, quiet, workshop)
 
 
 LARGE = "keep-16-1m"
@@ -79,55 +89,47 @@ LARGE = "keep-16-1m"
 
 def test_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody disturbed is measured once."""
-    done, workshop = run(LARGE, [], monkeypatch)
-    assert workshop.measured == [OURS, HAPROXY, BARE]
-    assert (done.tries, done.comparisons) == (1, 1)
+    done = run(LARGE, [], monkeypatch)
+    assert done.workshop.measured == [OURS, HAPROXY, BARE]
 
 
 def test_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What others disturbed is measured again, all of it, until they do not."""
-    done, workshop = run(LARGE, [0.5, 0.01], monkeypatch)
-    assert workshop.measured == [OURS, HAPROXY, BARE] * 2
+    """What others disturbed is measured again, all of it."""
+    done = run(LARGE, [0.5, 0.01], monkeypatch)
+    assert done.workshop.measured == [OURS, HAPROXY, BARE] * 2
     assert done.samples[LARGE][OURS][0]["p99_us"] == 4.0
 
 
 def test_wrong_replies_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong in a try that does not count is told all the same."""
-    done, _ = run(LARGE, [0.5, 0.01], monkeypatch)
+    done = run(LARGE, [0.5, 0.01], monkeypatch)
     assert done.samples[LARGE][OURS][0]["errors"] == 2.0
-
-
-def test_always_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The least disturbed try counts, where all of them are."""
-    done, _ = run(LARGE, [0.5, 0.2, 0.3], monkeypatch)
-    assert (done.tries, done.comparisons) == (TRIES, 1)
-    assert done.samples[LARGE][OURS][0]["p99_us"] == 4.0
 
 
 @pytest.mark.parametrize("name", ["keep-16", "half-keep-own"])
 def test_pieces(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A round is the median of its pieces; each of them has another one first."""
-    done, workshop = run(name, [], monkeypatch)
-    assert workshop.measured[:6] == [OURS, HAPROXY, BARE, HAPROXY, BARE, OURS]
-    assert done.comparisons == PIECES
+    done = run(name, [], monkeypatch)
+    assert done.workshop.measured[:6] == [OURS, HAPROXY, BARE, HAPROXY, BARE, OURS]
+    assert done.quiet.measured == PIECES
     (sample,) = done.samples[name][OURS]
     assert sample["errors"] == PIECES
-    seconds = sum(load.seconds for load in workshop.loads) / len(done.samples[name])
+    seconds = sum(load.seconds for load in done.workshop.loads) / len(done.samples[name])
     assert seconds == pytest.approx(2.0 if name.startswith("half") else 1.0)
 
 
 def test_only_the_disturbed_piece_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others count as they are."""
-    done, workshop = run("keep-16", [0.0, 0.5, 0.0], monkeypatch)
-    assert (done.tries, done.comparisons) == (PIECES + 1, PIECES)
-    assert len(workshop.measured) == 3 * (PIECES + 1)
+    done = run("keep-16", [0.0, 0.5, 0.0], monkeypatch)
+    assert (done.quiet.tries, done.quiet.measured) == (PIECES + 1, PIECES)
+    assert len(done.workshop.measured) == 3 * (PIECES + 1)
 
 
 def test_what_is_beside_another_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
     """It and the other one take turns, so that both are disturbed alike."""
-    done, workshop = run("keep-16-encrypted", [], monkeypatch)
-    assert workshop.measured == [OURS, OURS] * PIECES
-    prefixes = [load.prefix for load in workshop.loads]
+    done = run("keep-16-encrypted", [], monkeypatch)
+    assert done.workshop.measured == [OURS, OURS] * PIECES
+    prefixes = [load.prefix for load in done.workshop.loads]
     assert prefixes[:4] == [ENCRYPTED, "echo:", "echo:", ENCRYPTED]
     # The numbers of the measurements of each: 1, 4, 5, 8, 9 and 2, 3, 6, 7, 10.
     assert compare(done.samples, "p99_us", "keep-16-encrypted", "keep-16") == (5 / 6, 5 / 6, 5 / 6)

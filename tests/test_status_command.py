@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -237,7 +238,7 @@ def test_watch_redraws_in_place(net: Network, terminal: Terminal) -> None:
     net.ask("msul2", b"ping")
     terminal.wait_for("● up")
 
-    terminal.process.send_signal(2)
+    terminal.process.send_signal(signal.SIGINT)
 
     assert terminal.process.wait(PATIENCE) == 0
     terminal.wait_for("\x1b[?1049l")
@@ -252,3 +253,25 @@ def test_watch_waits_for_a_daemon_that_went_away(net: Network, terminal: Termina
     net.daemon.close()
     net.start()
     terminal.wait_for("● up")
+
+
+def test_watch_ends_while_the_daemon_hangs(net: Network, terminal: Terminal) -> None:
+    """A daemon that does not answer is shown as one, and does not keep Ctrl-C from being heard."""
+    terminal.wait_for("● up")
+    assert net.daemon
+    net.daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        terminal.wait_for("no daemon answers here (timed out)")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(PATIENCE) == 0
+    finally:
+        net.daemon.process.send_signal(signal.SIGCONT)
+
+
+def test_watch_hears_an_impatient_user(terminal: Terminal) -> None:
+    """A second Ctrl-C while the first one is under way changes nothing: exit 0, no traceback."""
+    terminal.wait_for("● up")
+    for _ in range(3):
+        terminal.process.send_signal(signal.SIGINT)
+    assert terminal.process.wait(PATIENCE) == 0
+    assert "Traceback" not in terminal.wait_for("\x1b[?1049l")

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing, suppress
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
+from signal import SIG_BLOCK, SIGINT, pthread_sigmask, sigtimedwait
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,8 @@ from .table import render
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import Group
+
 EXIT_NO_DAEMON: Final = 5
 
 TIMEOUT: Final = 10.0
@@ -30,6 +32,9 @@ TIMEOUT: Final = 10.0
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks with --watch."""
+
+WATCH_TIMEOUT: Final = 2.0
+"""Seconds to wait for the daemon's answer with --watch, and so at most for Ctrl-C to be heard."""
 
 WIDTH: Final = 80
 """Columns where the output is no terminal."""
@@ -62,8 +67,7 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
         if not watch:
             console.print(render(status))
             return
-        with suppress(KeyboardInterrupt):
-            _watch(path, console, status)
+        _watch(path, console, status)
     except (OSError, HTTPException, msgspec.DecodeError) as error:
         click.echo(_nobody(path, error), err=True)
         raise SystemExit(EXIT_NO_DAEMON) from None
@@ -75,20 +79,22 @@ def _nobody(path: str, error: Exception) -> str:
 
 
 def _watch(path: str, console: Console, status: Status) -> None:
-    """Redraw in place. A daemon that goes away is waited for."""
+    """Redraw in place until Ctrl-C. A daemon that goes away is waited for.
+
+    Ctrl-C is waited for where nothing is half done: a KeyboardInterrupt may come anywhere, and be
+    lost there. Nothing is to be interrupted after this.
+    """
+    pthread_sigmask(SIG_BLOCK, {SIGINT})
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        shown: Group | Text = render(status, console.height)
         while True:
-            live.update(render(status, console.height), refresh=True)
-            time.sleep(WATCH_INTERVAL)
+            live.update(shown, refresh=True)
+            if sigtimedwait({SIGINT}, WATCH_INTERVAL):
+                return
             try:
-                status = read(fetch(path))
+                shown = render(read(fetch(path, WATCH_TIMEOUT)), console.height)
             except (OSError, HTTPException, msgspec.DecodeError) as error:
-                live.update(Text(_nobody(path, error), style="red"), refresh=True)
-                while True:
-                    time.sleep(WATCH_INTERVAL)
-                    with suppress(OSError, HTTPException, msgspec.DecodeError):
-                        status = read(fetch(path))
-                        break
+                shown = Text(_nobody(path, error), style="red")
 
 
 def read(document: bytes) -> Status:
@@ -99,19 +105,19 @@ def read(document: bytes) -> Status:
 class _UnixConnection(HTTPConnection):
     """HTTP to a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket(AF_UNIX, SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
-def fetch(path: str) -> bytes:
+def fetch(path: str, timeout: float = TIMEOUT) -> bytes:
     """Ask the daemon for its status document. Raises OSError and HTTPException."""
-    with closing(_UnixConnection(path)) as connection:
+    with closing(_UnixConnection(path, timeout)) as connection:
         connection.request("GET", "/status")
         response = connection.getresponse()
         body = response.read()

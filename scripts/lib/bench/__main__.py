@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench import bounds, inside, machine, solo, tables
 from bench.processes import BenchError, Workshop
+from bench.quiet import Quiet
 from bench.rounds import Rounds, all_right, progress
 from bench.scenarios import ALL, CHECKS, QUICK, QUICK_CHECKS, SCENARIOS, Plan, describe
 
@@ -30,6 +31,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--idle-seconds", type=float, default=60.0)
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=600.0,
+        help="seconds to wait, in all, for others to leave the machine alone",
+    )
     parser.add_argument("--quick", action="store_true", help="a look of a minute")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--markdown", action="store_true", help="tables as BENCH.md has them")
@@ -52,10 +59,10 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
         raise BenchError(f"there is no {unknown[0]}: scripts/bench --list says what there is")
     names = chosen.names or [*SCENARIOS, *CHECKS]
     plan = Plan([], rounds=chosen.rounds, seconds=chosen.seconds)
-    plan.idle_seconds = chosen.idle_seconds
+    plan.idle_seconds, plan.patience = chosen.idle_seconds, chosen.patience
     if chosen.quick:
         names = chosen.names or [*QUICK, *QUICK_CHECKS]
-        plan.rounds, plan.seconds, plan.idle_seconds = 3, 0.7, 20.0
+        plan.rounds, plan.seconds, plan.idle_seconds, plan.patience = 3, 0.7, 20.0, 0.0
     plan.scenarios = [SCENARIOS[name] for name in SCENARIOS if name in names]
     plan.checks = [CHECKS[name] for name in CHECKS if name in names]
     return plan
@@ -66,9 +73,10 @@ def report(chosen: argparse.Namespace, plan: Plan, workshop: Workshop) -> bool:
     began = time.monotonic()
     about = machine.describe()
     others = workshop.others_seconds()
-    rounds = Rounds(workshop, plan)
+    quiet = Quiet(workshop.others_seconds, plan.patience)
+    rounds = Rounds(workshop, plan, quiet)
     rounds.run()
-    alone = {check.name: solo.run(check.name, workshop, plan) for check in plan.checks}
+    alone = {check.name: solo.run(check.name, workshop, plan, quiet) for check in plan.checks}
     verdicts = bounds.judge(rounds.samples, alone)
     wrong = all_right(rounds.samples)
     took = time.monotonic() - began
@@ -78,9 +86,12 @@ def report(chosen: argparse.Namespace, plan: Plan, workshop: Workshop) -> bool:
         f" {time.strftime('%Y-%m-%d')}"
     )
     about["others"] = f"used {100 * max(others, 0.0) / took:.0f} % of a core meanwhile"
-    if rounds.comparisons:
-        again = rounds.tries / rounds.comparisons
-        about["disturbed"] = f"{again:.2f} tries for each comparison (1: none was)"
+    if quiet.measured:
+        again = quiet.tries / quiet.measured
+        about["disturbed"] = (
+            f"{again:.2f} tries for each comparison (1: none was),"
+            f" {quiet.waited:.0f} s spent on waiting for quiet"
+        )
     parts = [tables.machine_table(about)]
     parts += [tables.rounds_table(rounds.samples)] * bool(rounds.samples)
     parts += [tables.solo_table(alone)] * bool(alone)

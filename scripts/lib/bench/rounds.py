@@ -2,16 +2,14 @@
 """Rounds: in each, every scenario on every target, one directly after the other.
 
 What is compared is compared within a round, in short pieces that take turns. Whatever else the
-machine does then, it does to all; and where that was much, the piece is measured again.
+machine does then, it does to all; and where that was much, the piece is measured again (quiet.py).
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import replace
-from math import inf
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bench.processes import Load, Workshop
+    from bench.quiet import Quiet
     from bench.scenarios import Plan, Scenario
 
 Samples = dict[str, dict[str, list[dict[str, float]]]]
@@ -40,10 +39,6 @@ seconds is so to all who are compared; and one hiccup, of a few ms, is most of a
 
 PACED_TIMES = 2
 """Paced scenarios are so many times longer."""
-
-DISTURBED, TRIES = 0.05, 3
-"""Where others took more than this share of a core, all targets are measured again, up to so many
-times in all. The least disturbed try counts."""
 
 
 class Spread(NamedTuple):
@@ -86,9 +81,9 @@ def compare(samples: Samples, figure: str, name: str, other: str) -> Spread | No
 class Rounds:
     """Measures the scenarios of a plan; `samples` fills up."""
 
-    def __init__(self, workshop: Workshop, plan: Plan) -> None:
+    def __init__(self, workshop: Workshop, plan: Plan, quiet: Quiet) -> None:
         self.samples: Samples = {}
-        self.tries = self.comparisons = 0
+        self._quiet = quiet
         self._workshop = workshop
         self._plan = plan
         self._highest: dict[tuple[str, str], float] = {}
@@ -114,23 +109,11 @@ class Rounds:
             runs.append((scenario.beside, OURS, SCENARIOS[scenario.beside]))
         first %= len(runs)
         runs = runs[first:] + runs[:first]
-        self.comparisons += 1
-        tries: list[dict[str, dict[str, float]]] = []
-        best: dict[str, dict[str, float]] = {}
-        least = inf
-        for _ in range(TRIES):
-            self.tries += 1
-            # Starting them, and finding out what they reach, is not part of it.
-            loads = {what: self._load(each, kind) for what, kind, each in runs}
-            began, others = time.monotonic(), self._workshop.others_seconds()
-            found = {what: self._measure(each, kind, loads[what]) for what, kind, each in runs}
-            others = self._workshop.others_seconds() - others
-            share = others / (time.monotonic() - began)
-            tries.append(found)
-            if share < least:
-                best, least = found, share
-            if share <= DISTURBED:
-                break
+        # Starting them, and finding out what they reach, is not part of it.
+        loads = {what: self._load(each, kind) for what, kind, each in runs}
+        best, tries = self._quiet.measure(
+            lambda: {what: self._measure(each, kind, loads[what]) for what, kind, each in runs}
+        )
         # What went wrong in a try that does not count went wrong all the same.
         return {
             what: figures | {count: sum(each[what][count] for each in tries) for count in WRONG}
@@ -164,7 +147,8 @@ class Rounds:
             target = self._workshop.target(kind)
             full = replace(load, clients=MAXIMUM_CLIENTS, seconds=self._plan.seconds / 2)
             with self._workshop.apart(target):
-                self._highest[key] = self._workshop.load(target.sockets, full)["rate"]
+                best, _ = self._quiet.measure(lambda: self._workshop.load(target.sockets, full))
+            self._highest[key] = best["rate"]
         return self._highest[key]
 
 

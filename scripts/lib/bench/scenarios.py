@@ -54,6 +54,7 @@ class Plan:
     rounds: int = 5
     seconds: float = 1.0
     idle_seconds: float = 60.0
+    patience: float = 600.0
 
 
 def _all() -> list[Scenario]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.processes import Target, Workshop
+    from bench.quiet import Quiet
     from bench.scenarios import Plan
 
 IDLE_HOSTS, START_HOSTS, SILENT_CLIENTS = 1000, 2000, 5000
@@ -33,18 +34,21 @@ SMALL_RATE = 200.0
 Result = dict[str, float]
 
 
-def held(workshop: Workshop, plan: Plan) -> Result:
+def held(workshop: Workshop, plan: Plan, quiet: Quiet) -> Result:
     """Watch small requests to one host, while another host's clients send 1 MB, encrypted."""
     target = workshop.target(OURS, hosts=10)
     small = Load(64, "keep", rate=SMALL_RATE, seconds=plan.seconds + 1)
     large = Load(LARGE_CLIENTS, "keep", MEGA, ENCRYPTED, seconds=plan.seconds + 2)
-    found: list[dict[str, float]] = []
-    alone: list[dict[str, float]] = []
-    for _ in range(plan.rounds):
-        alone.append(workshop.load(target.sockets[1:2], small))
+
+    def both() -> tuple[dict[str, float], dict[str, float]]:
+        by_itself = workshop.load(target.sockets[1:2], small)
         busy = workshop.begin_load(target.sockets[:1], large)
-        found.append(workshop.load(target.sockets[1:2], small))
+        beside = workshop.load(target.sockets[1:2], small)
         workshop.end_load(busy)
+        return by_itself, beside
+
+    pairs = [quiet.measure(both)[0] for _ in range(plan.rounds)]
+    alone, found = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return {
         "alone_max_ms": median(each["max_us"] for each in alone) / 1000,
         "p50_ms": median(each["p50_us"] for each in found) / 1000,
@@ -54,16 +58,18 @@ def held(workshop: Workshop, plan: Plan) -> Result:
     }
 
 
-def cipher(workshop: Workshop, plan: Plan) -> Result:
+def cipher(workshop: Workshop, plan: Plan, quiet: Quiet) -> Result:
     """Compare 1 MB requests, sealed and opened, with the cipher by itself."""
     target = workshop.target(OURS)
     load = Load(LARGE_CLIENTS, "keep", MEGA, ENCRYPTED, seconds=plan.seconds, warm=LARGE_CLIENTS)
-    ours = [workshop.measure(target, load) for _ in range(plan.rounds)]
-    bare = [_cipher_seconds() for _ in range(plan.rounds)]
-    pairs = list(zip(ours, bare, strict=True))
+
+    def both() -> tuple[dict[str, float], float]:
+        return workshop.measure(target, load), _cipher_seconds()
+
+    pairs = [quiet.measure(both)[0] for _ in range(plan.rounds)]
     return {
-        "cipher_mb_s": median(MEGA / seconds / 1e6 for seconds in bare),
-        "ours_mb_s": median(each["rate"] * MEGA / 1e6 for each in ours),
+        "cipher_mb_s": median(MEGA / seconds / 1e6 for _, seconds in pairs),
+        "ours_mb_s": median(each["rate"] * MEGA / 1e6 for each, _ in pairs),
         "cpu_over_cipher": median(each["cpu_us"] / 1e6 / seconds for each, seconds in pairs),
     }
 
@@ -78,7 +84,7 @@ def _cipher_seconds() -> float:
     return (time.process_time() - began) / 4
 
 
-def idle(workshop: Workshop, plan: Plan) -> Result:
+def idle(workshop: Workshop, plan: Plan, _quiet: Quiet) -> Result:
     """Let 1,000 hosts rest, a connection to each made and used."""
     target = _started(workshop, IDLE_HOSTS)
     try:
@@ -99,7 +105,7 @@ def idle(workshop: Workshop, plan: Plan) -> Result:
         stop(target.process)
 
 
-def silent(workshop: Workshop, _plan: Plan) -> Result:
+def silent(workshop: Workshop, _plan: Plan, _quiet: Quiet) -> Result:
     """Connect 5,000 clients that say nothing, and see what each takes."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -124,7 +130,7 @@ def silent(workshop: Workshop, _plan: Plan) -> Result:
     return {"bytes_a_client": grown / SILENT_CLIENTS, "cpu_us_a_client": cpu * 1e6 / SILENT_CLIENTS}
 
 
-def start(workshop: Workshop, _plan: Plan) -> Result:
+def start(workshop: Workshop, _plan: Plan, _quiet: Quiet) -> Result:
     """Start the daemon with 2,000 hosts, some times; from the exec to `ready`."""
     found = []
     for _ in range(STARTS):
@@ -164,7 +170,7 @@ def _wait(reached: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-RUNS: dict[str, Callable[[Workshop, Plan], Result]] = {
+RUNS: dict[str, Callable[[Workshop, Plan, Quiet], Result]] = {
     "held": held,
     "cipher": cipher,
     "idle": idle,
@@ -173,9 +179,9 @@ RUNS: dict[str, Callable[[Workshop, Plan], Result]] = {
 }
 
 
-def run(name: str, workshop: Workshop, plan: Plan) -> Result:
+def run(name: str, workshop: Workshop, plan: Plan, quiet: Quiet) -> Result:
     """Run the check of this name."""
     progress(f"check: {name}")
-    result = RUNS[name](workshop, plan)
+    result = RUNS[name](workshop, plan, quiet)
     progress("")
     return result
