@@ -26,16 +26,17 @@ from .participants import DeadlineError, UnquietError, UnsentError
 from .rules.cipher import KEY_BYTES, Cipher
 from .rules.dialogues import INLINE_SETHOST
 from .rules.wire import (
+    ENCRYPT,
+    KEY_CHANGES,
     LINE_END,
     MARKED,
     OK,
     SETHOST,
     LineBuffer,
     LineTooLongError,
-    changes_key,
     clear_prefix,
-    encrypted_part,
     split_sethost,
+    text_part,
 )
 from .session import FallBackError, shake_hands
 from .turns import give_turn
@@ -130,19 +131,25 @@ class Lond:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         if line[:4] == _SEALED:  # `startswith` takes twice as long
             stream.deadline = inf  # it is here: what follows waits for nobody
-            return self._opened(line)
+            if len(line) <= LARGE:
+                return self._cipher.open(line[:-1]) + LINE_END
+            return _in_turns(self._cipher.open_pieces(line[:-1]), stream.hub) + LINE_END
         return line
 
     def _prepared(self, request: Line) -> tuple[Line, Line]:
         """Return what goes out for a request, and lond's reply if it does not have that host."""
-        if request[:8] == SETHOST or self._host is not self._own_host:
-            request, refusal = self._set_host(request)
-            if refusal:
-                return request, refusal
-        start = encrypted_part(request)
-        if changes_key(request, start):
+        head = request[:8]
+        if head == ENCRYPT and self._host is self._own_host:
+            start, sealed = len(head), True  # as `text_part` says; most come here
+        else:
+            if head == SETHOST or self._host is not self._own_host:
+                request, refusal = self._set_host(request)
+                if refusal:
+                    return request, refusal
+            start, sealed = text_part(request)
+        if request[start : start + 4] in KEY_CHANGES:
             self.is_spent = True
-        return (self._sealed(request, start) if start else request), b""
+        return (self._sealed(request, start) if sealed else request), b""
 
     def _set_host(self, request: Line) -> tuple[Line, Line]:
         """See to it that lond takes the request for the right id (protocol.md, 3e).
@@ -203,12 +210,6 @@ class Lond:
         else:
             sealed = _in_turns(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
         return clear_prefix(request, start) + sealed if request[:8] == SETHOST else sealed
-
-    def _opened(self, line: Line) -> bytes:
-        text = line[:-1]
-        if len(text) <= LARGE:
-            return self._cipher.open(text) + LINE_END
-        return _in_turns(self._cipher.open_pieces(text), self.stream.hub) + LINE_END
 
 
 def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:

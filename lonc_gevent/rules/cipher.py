@@ -29,10 +29,11 @@ KEY_BYTES = 16
 _BLOCK = 8
 _HEX_BLOCK = 2 * _BLOCK
 _SEALED = b"enc"
-_MOST_HEAD = len(b"enc:1234567890:")
-"""Bytes up to the second colon, at most."""
+_MOST_LENGTH = len(b"1234567890")
+"""Digits of LENGTH, at most."""
 _NEWLINE = 0x0A
 """As a number: Python looks for that in a sixth of the time that it takes for b"\\n"."""
+_ZERO = ord("0")
 _PADDING = tuple(b" " * (_BLOCK - over) for over in range(_BLOCK))
 """What follows a text that is so many bytes longer than a number of blocks."""
 
@@ -132,8 +133,8 @@ class Cipher:
 
         Raises BadSealedReplyError for anything else.
         """
-        length, start = _parse(line)
-        return self._open_digits(line[start:], length)
+        length, digits = _parse(line)
+        return self._open_digits(digits, length)
 
     def open_pieces(self, line: Line) -> Iterator[bytes]:
         """`open` in slices of PIECE bytes, so that the caller can let others run in between.
@@ -141,14 +142,13 @@ class Cipher:
         Raises BadSealedReplyError as `open` does, for a bad LENGTH at once, for a bad digit only
         where it stands: nothing of a line is to be used before the last piece has come.
         """
-        length, start = _parse(line)
-        return self._open_slices(line, start, length)
+        length, digits = _parse(line)
+        return self._open_slices(memoryview(digits), length)
 
-    def _open_slices(self, line: Line, start: int, length: int) -> Iterator[bytes]:
+    def _open_slices(self, digits: memoryview, length: int) -> Iterator[bytes]:
         """Do the work of `open_pieces`, once LENGTH is known to fit."""
-        digits = memoryview(line)
         step = 2 * PIECE
-        for at in range(start, len(line), step):
+        for at in range(0, len(digits), step):
             clear = self._open_digits(digits[at : at + step], length)
             length -= len(clear)
             yield clear
@@ -166,19 +166,22 @@ class Cipher:
         return clear
 
 
-def _parse(line: Line) -> tuple[int, int]:
-    """LENGTH, and where the hex digits begin; raises BadSealedReplyError unless they can fit."""
+def _parse(line: Line) -> tuple[int, Line]:
+    """LENGTH, and the hex digits; raises BadSealedReplyError unless they can fit."""
     try:
-        mark, number, _ = line[:_MOST_HEAD].split(b":", 2)
-        length = int(number)
+        mark, number, digits = line.split(b":", 2)
     except ValueError:
-        mark, number, length = line[:_MOST_HEAD].partition(b":")[0], b"", 0
+        mark, number, digits = line.partition(b":")[0], b"", b""
     if mark != _SEALED:
         raise BadSealedReplyError("a line that does not start with enc:")
-    if number != b"%d" % length or length < 0:
+    if (
+        not number.isdigit()
+        or len(number) > _MOST_LENGTH
+        or (number[0] == _ZERO and number != b"0")
+    ):
         raise BadSealedReplyError("an enc: line without a proper LENGTH")
-    start = len(_SEALED) + len(number) + 2
-    digits = len(line) - start
-    if digits % _HEX_BLOCK or not 0 <= digits // 2 - length <= _BLOCK:
+    length = int(number)
+    size = len(digits)
+    if size % _HEX_BLOCK or not 0 <= size // 2 - length <= _BLOCK:
         raise BadSealedReplyError("an enc: line whose LENGTH and hex digits do not fit")
-    return length, start
+    return length, digits

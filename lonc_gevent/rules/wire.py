@@ -35,11 +35,16 @@ Line: TypeAlias = bytes | bytearray
 """A whole line with its LF; a bytearray where a copy of something large was saved."""
 
 SETHOST = b"sethost:"
-_ENCRYPT = b"encrypt:"
-_EKEY = b"ekey"
-_INIT = b"init"
+ENCRYPT = b"encrypt:"
 
-MARKED = (b"seth", b"encr", b"ekey", b"init")
+KEY_CHANGES = (b"ekey", b"init")
+"""First four bytes of a text after which lond has another session, with a key that is not ours.
+
+`ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such a
+request is passed on like any other, but what is on that connection then is its client's.
+"""
+
+MARKED = (b"encr", b"seth", *KEY_CHANGES)
 """First four bytes of requests that mean more to the daemon than to pass them on: all that begin
 with `sethost:`, `encrypt:`, `ekey` or `init`, and hardly any others. The rest need no second look,
 which would be four calls in each request's way."""
@@ -130,31 +135,27 @@ class LineBuffer:
         self._searched = 0
 
 
-def encrypted_part(request: Line) -> int:
-    """Return where the text to seal begins, or 0 if the request goes out in clear.
+def text_part(request: Line) -> tuple[int, bool]:
+    """Return where the text begins that is lond's to read, and whether it is to be sealed.
 
-    `encrypt:` counts at the start, or right after one `sethost:ID:` prefix (protocol.md,
-    section 3e). The `encrypt:` itself is not sent; what stands before it is.
+    Before it stand one `sethost:ID:`, or nothing, and `encrypt:` if it is to be sealed; anywhere
+    else that is only text (protocol.md, section 3e). The `encrypt:` itself is not sent.
     """
     head = request[:8]
-    if head == _ENCRYPT:
-        return len(_ENCRYPT)
+    if head == ENCRYPT:
+        return len(ENCRYPT), True
     if head == SETHOST:
         start = request.find(b":", len(SETHOST)) + 1
-        if start and request.startswith(_ENCRYPT, start):
-            return start + len(_ENCRYPT)
-    return 0
+        if start and request.startswith(ENCRYPT, start):
+            return start + len(ENCRYPT), True
+        return start, False
+    return 0, False
 
 
-def changes_key(request: Line, start: int) -> bool:
-    """Say whether lond has another session after it, with a key that is not ours.
-
-    `ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such
-    a request is passed on like any other, but what is on that connection then is its client's.
-    `start` is what `encrypted_part` answered.
-    """
-    text = request[start : start + 4] if start else split_sethost(request)[1][:4]
-    return text in (_EKEY, _INIT)
+def encrypted_part(request: Line) -> int:
+    """Return where the text to seal begins, or 0 if the request goes out in clear."""
+    start, sealed = text_part(request)
+    return start if sealed else 0
 
 
 def split_sethost(request: Line) -> tuple[bytes, Line]:
@@ -168,8 +169,8 @@ def split_sethost(request: Line) -> tuple[bytes, Line]:
 
 
 def clear_prefix(request: Line, start: int) -> bytes:
-    """Return what stands before `encrypt:` when `encrypted_part` answered `start`."""
-    return bytes(request[: start - len(_ENCRYPT)])
+    """Return what stands before `encrypt:` where the text to seal begins at `start`."""
+    return bytes(request[: start - len(ENCRYPT)])
 
 
 def verb(request: Line) -> str:

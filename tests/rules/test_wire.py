@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lonc_gevent.rules.wire import (
+    KEY_CHANGES,
     MARKED,
     LineBuffer,
     LineTooLongError,
-    changes_key,
     clear_prefix,
     encrypted_part,
     split_sethost,
+    text_part,
     verb,
 )
 
@@ -130,6 +131,7 @@ def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes)
     """`encrypt:` counts at the start, or behind one sethost prefix."""
     start = encrypted_part(request_line)
 
+    assert text_part(request_line) == (start, True)
     assert request_line[start:] == sealed
     assert clear_prefix(request_line, start) == prefix
 
@@ -150,6 +152,9 @@ def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes)
 def test_what_goes_out_in_clear(request_line: bytes) -> None:
     """Anywhere else, `encrypt:` is only text."""
     assert encrypted_part(request_line) == 0
+    start, sealed = text_part(request_line)
+    assert not sealed
+    assert request_line[start:] == split_sethost(request_line)[1]
 
 
 @pytest.mark.parametrize(
@@ -252,5 +257,6 @@ def test_contents_that_move_to_another_buffer() -> None:
 )
 def test_requests_that_change_the_key(request_line: bytes, changes: bool) -> None:
     """A new key, or a new session; all of these begin with a byte that is marked."""
-    assert changes_key(request_line, encrypted_part(request_line)) is changes
+    start, _ = text_part(request_line)
+    assert (request_line[start : start + 4] in KEY_CHANGES) is changes
     assert not changes or request_line[:4] in MARKED
