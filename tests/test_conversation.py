@@ -174,6 +174,13 @@ def ask(peer: socket.socket, request: bytes = b"") -> bytes:
             gevent.sleep(0.001)
 
 
+def wait_until_half_is_read(client: Client) -> None:
+    """Wait until the client's greenlet has bytes that are no whole line yet."""
+    with gevent.Timeout(10):
+        while not client._buffer:
+            gevent.sleep(0.001)
+
+
 class Visits:
     """Clients, one after the other, in one greenlet: each of another host."""
 
@@ -254,7 +261,7 @@ def test_who_leaves_in_the_middle_of_a_line(visits: Visits, requests: int) -> No
         for _ in range(requests):
             assert ask(peer, b"ping\n") == host + b" ping\n"
         peer.send(b"put:half")
-        gevent.sleep(0.01)
+        wait_until_half_is_read(visits.client)
         visits.end(peer)
     assert ask(visits.begin(b"msul3"), b"ping\n") == b"msul3 ping\n"
 
@@ -297,7 +304,8 @@ def test_who_is_taken_back_is_answered_what_was_read_before(turns: Turns) -> Non
     ours.setblocking(False)
     clients.adopt(pool, ours.detach(), b"")
     early.send(b"pi")
-    gevent.sleep(0.01)
+    (client,) = clients.clients
+    wait_until_half_is_read(client)
     early.close()
     with gevent.Timeout(10):
         while clients.count:
