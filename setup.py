@@ -43,6 +43,7 @@ setup(
             "gunicorn[gevent]>=23,<28",  # real web processes for the client library
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",
+            "import-linter>=2.6,<3",
             "mypy>=1.14,<3",
             "py-spy>=0.4,<1",  # scripts/bench --profile
             "playwright>=1.48,<2",  # drives Debian's chromium; its own browsers are not needed

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m lonc_gevent` is `lonc-gevent`."""
 
-from .cli import main
+from lonc_gevent.cli import main
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from lonc_gevent.turns import Turns
+    from lonc_gevent.eventloop.turns import Turns
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def turns() -> Iterator[Turns]:
     """Give one of this process's hub, closed at the end."""
     from gevent import get_hub  # noqa: PLC0415 - tests of the pure modules need no gevent
 
-    from lonc_gevent.turns import Turns  # noqa: PLC0415 - nor this
+    from lonc_gevent.eventloop.turns import Turns  # noqa: PLC0415 - nor this
 
     made = Turns(get_hub())
     yield made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lonc_gevent.pool import Pool
+    from lonc_gevent.backend.pool import Pool
 
 
 def pause(pool: Pool) -> None:

@@ -1,76 +1,153 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The greenlet that reads all hosts' counters every ten seconds (rules/history.py keeps them)."""
+"""The last 15 minutes of a host in steps of ten seconds: what the charts and p50/p99 come from.
+
+Only the steps in which something happened are kept, packed: a host at rest takes no room, and the
+busiest one some 22 KB. Counts are differences between two readings of the plain counters of
+backend/stats.py, so nothing is counted twice and a request pays nothing.
+"""
 
 from __future__ import annotations
 
-from time import monotonic
-from typing import TYPE_CHECKING
+from operator import add, sub
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import gevent
-
-from lonc_gevent.rules.history import INTERVAL, Reading, Series
-
-from .slices import in_slices
+from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
 
-    from structlog.typing import FilteringBoundLogger
+INTERVAL: Final = 10.0
+"""Seconds in a step."""
 
-    from lonc_gevent.pool import Pool
+LENGTH: Final = 90
+"""Steps kept: 15 minutes."""
 
+RECENT: Final = 30
+"""Steps that p50, p99 and the lost requests of "the last minutes" are taken from: 5 minutes."""
 
-class History:
-    """The series of each host that did something, and of all together. `run` is its greenlet.
+MINUTE: Final = 6
+"""Steps that the rate of now is taken from."""
 
-    number   of the last step that is complete; 0 before the first one is
-    read_at  when that was (monotonic seconds)
-    """
-
-    def __init__(self, pools: Mapping[str, Pool], logger: FilteringBoundLogger) -> None:
-        self.pools = pools
-        self.log = logger
-        self.hosts: dict[str, Series] = {}
-        self.total = Series()
-        self.number = 0
-        self.read_at = self.started = monotonic()
-
-    def __repr__(self) -> str:
-        return f"<History step {self.number}, {len(self.hosts)} of {len(self.pools)} hosts>"
-
-    def run(self) -> None:
-        """Read for ever."""
-        while True:
-            gevent.sleep(max(self.read_at + INTERVAL - monotonic(), 0.0))
-            try:
-                self.read()
-            except Exception:  # the top of the greenlet: charts may have a gap, no more
-                self.log.exception("history_failed")
-
-    def read(self) -> None:
-        """Take the counters of all hosts: the end of a step."""
-        number = self.number + 1
-        self.read_at = monotonic()
-        for pool in in_slices(tuple(self.pools.values())):
-            series = self.hosts.get(pool.host.id)
-            now = reading(pool)
-            if series is None:
-                if not (now.ok or now.con_lost or len(pool.queue)):
-                    continue
-                series = self.hosts[pool.host.id] = Series()
-            step = series.read(number, now, len(pool.queue))
-            if step is not None:
-                self.total.add(step)
-        for host_id in self.hosts.keys() - self.pools.keys():
-            del self.hosts[host_id]
-        self.total.forget(number)
-        self.number = number
-
-    def series(self, host_id: str) -> Series:
-        """Return the host's series; an empty one if it never did anything."""
-        return self.hosts.get(host_id) or Series()
+_BUCKETS: Final = Struct(f"{len(DURATION_BOUNDS) + 1}I")
+_NONE: Final = (0,) * (len(DURATION_BOUNDS) + 1)
 
 
-def reading(pool: Pool) -> Reading:
-    """Return the host's counters as they are now; the buckets are not copied."""
-    return Reading(pool.stats.ok, pool.stats.con_lost, pool.stats.duration.buckets)
+class Step(NamedTuple):
+    """What happened in one step; `queue` is the length at its end."""
+
+    number: int
+    ok: int
+    con_lost: int
+    queue: int
+    buckets: bytes
+
+
+class Reading(NamedTuple):
+    """The counters of a host at one moment."""
+
+    ok: int = 0
+    con_lost: int = 0
+    buckets: Sequence[int] = _NONE
+
+
+class Series:
+    """The steps of one host, or of all together. Steps are numbered; numbers only grow."""
+
+    __slots__ = ("_recent", "_recent_at", "last", "steps")
+
+    def __init__(self) -> None:
+        self.last = Reading()
+        self.steps: list[Step] = []
+        self._recent = (0, _NONE)
+        self._recent_at = -1
+
+    def read(self, number: int, now: Reading, queue: int) -> Step | None:
+        """Take the counters at the end of step `number`; return the step if it was not quiet."""
+        last = self.last
+        self.forget(number)
+        if now.ok == last.ok and now.con_lost == last.con_lost and not queue:
+            return None
+        buckets = tuple(now.buckets)
+        step = Step(
+            number,
+            now.ok - last.ok,
+            now.con_lost - last.con_lost,
+            queue,
+            _BUCKETS.pack(*map(sub, buckets, last.buckets)),
+        )
+        self.last = Reading(now.ok, now.con_lost, buckets)
+        self._recent_at = -1
+        self.steps.append(step)
+        return step
+
+    def add(self, step: Step) -> None:
+        """Add the step of one host to this series of all hosts."""
+        self.forget(step.number)
+        if self.steps and self.steps[-1].number == step.number:
+            other = self.steps.pop()
+            step = Step(
+                step.number,
+                step.ok + other.ok,
+                step.con_lost + other.con_lost,
+                step.queue + other.queue,
+                _BUCKETS.pack(*map(add, unpack(step), unpack(other))),
+            )
+        self.steps.append(step)
+
+    def forget(self, number: int) -> None:
+        """Drop the steps that are older than LENGTH."""
+        steps = self.steps
+        while steps and steps[0].number <= number - LENGTH:
+            del steps[0]
+
+    def recent(self, number: int, now: Reading) -> Reading:
+        """Return the con_lost and the buckets of the last RECENT steps and since (`ok`: none)."""
+        if self._recent_at != number:
+            self._recent_at = number
+            lost, buckets = 0, _NONE
+            for step in self.steps:
+                if step.number > number - RECENT:
+                    lost += step.con_lost
+                    buckets = tuple(map(add, buckets, unpack(step)))
+            self._recent = (lost, buckets)
+        lost, buckets = self._recent
+        since = map(sub, now.buckets, self.last.buckets)
+        return Reading(0, lost + now.con_lost - self.last.con_lost, tuple(map(add, buckets, since)))
+
+    def done(self, number: int, now: Reading) -> int:
+        """Return the requests that ended in the last MINUTE steps and since."""
+        ended = now.ok + now.con_lost - self.last.ok - self.last.con_lost
+        for step in reversed(self.steps):
+            if step.number <= number - MINUTE:
+                break
+            ended += step.ok + step.con_lost
+        return ended
+
+    def line(self, number: int, value: Callable[[Step], float], every: int = 1) -> list[float]:
+        """Return a chart's values up to step `number`, oldest first; each is of `every` steps."""
+        found: list[float] = [0] * (LENGTH // every)
+        first = number - LENGTH + 1
+        for step in self.steps:
+            if first <= step.number <= number:
+                found[(step.number - first) // every] += value(step)
+        return found
+
+    def quantiles(self, number: int, share: float) -> list[float | None]:
+        """Return a chart's latencies in milliseconds; None where nothing was answered."""
+        found: list[float | None] = [None] * LENGTH
+        first = number - LENGTH + 1
+        for step in self.steps:
+            if first <= step.number <= number:
+                found[step.number - first] = milliseconds(estimate(unpack(step), share))
+        return found
+
+
+def unpack(step: Step) -> tuple[int, ...]:
+    """Return the counts of a step's latency buckets."""
+    return _BUCKETS.unpack(step.buckets)
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """Return milliseconds, with as many digits as mean something."""
+    return None if seconds is None else float(f"{seconds * 1000:.3g}")

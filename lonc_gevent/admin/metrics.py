@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The metrics of contract.md in Prometheus' text format, read when they are scraped.
 
-A request pays nothing for them: it adds to plain integers (rules/stats.py). With 1,000 hosts the
+A request pays nothing for them: it adds to plain integers (backend/stats.py). With 1,000 hosts the
 text has some 60,000 lines, so it is made in pieces of a few hosts, and other greenlets run in
 between; a host's histogram is read in one go, so its buckets fit each other.
 """
@@ -18,20 +18,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lonc_gevent import __version__
-from lonc_gevent.rules.stats import DURATION_BOUNDS, HostState
+from lonc_gevent.backend.stats import DURATION_BOUNDS, HostState
+from lonc_gevent.eventloop.slices import in_slices
 
-from .slices import in_slices
-from .status import oldest_wait
+from .reporter import oldest_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.core import Metric
 
-    from lonc_gevent.pool import Pool
-    from lonc_gevent.rules.stats import Histogram
+    from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.backend.stats import Histogram
 
-    from .status import Reporter
+    from .reporter import Reporter
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

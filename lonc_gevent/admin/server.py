@@ -2,7 +2,7 @@
 """HTTP over the admin socket: status, metrics, the page, and commands.
 
   GET  /                    the status page
-  GET  /status              rules/status.py as JSON
+  GET  /status              admin/status.py as JSON
   GET  /hosts/ID            one host of it, with its charts
   GET  /metrics             Prometheus' text format
   GET  /healthz, /readyz    200, or 503 with the reason
@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 import gevent
 import msgspec
 
+from lonc_gevent.configuration.names import is_loopback, split_address
 from lonc_gevent.errors import ConfigError
-from lonc_gevent.listeners import listen, remove
-from lonc_gevent.peers import peer_of
-from lonc_gevent.rules.names import is_loopback, split_address
+from lonc_gevent.frontend.access_control import peer_of
+from lonc_gevent.frontend.listeners import listen, remove
 
 from .controls import COMMANDS
-from .httpd import SOCKET_KEY, HttpServer
+from .http_server import SOCKET_KEY, HttpServer
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.peers import Peer
-    from lonc_gevent.rules.settings import Admin as AdminSettings
+    from lonc_gevent.configuration.settings import Admin as AdminSettings
+    from lonc_gevent.frontend.access_control import Peer
 
-    from .status import Reporter
+    from .reporter import Reporter
 
 MODE: Final = 0o600
 

@@ -15,7 +15,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from lonc_gevent.rules.wire import LINE_END, RESET_RETRIES
+from lonc_gevent.protocol.lines import LINE_END, RESET_RETRIES
 
 from .critical_request import RECONNECT_PAUSE, RECONNECT_SECONDS, save, signal_daemon
 from .errors import (

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from lonc_gevent.rules.wire import LINE_END
+from lonc_gevent.protocol.lines import LINE_END
 
 from .errors import ClientError, ConLost, HungUpError, NoDaemonError, TimedOutError
 from .lines import BACKLOG_FULL_PAUSE, CHUNK, CON_LOST, TIMEOUT, OnConLost, check_timeout, to_line

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lonc_gevent.rules.wire import RESET_RETRIES, verb
+from lonc_gevent.protocol.lines import RESET_RETRIES, verb
 
 from .blocking import reply
 from .delayed import delay, is_saved

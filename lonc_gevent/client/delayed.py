@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from lonc_gevent.rules.delayed import UNFINISHED_PREFIX, file_name
-from lonc_gevent.rules.names import is_host_id
-from lonc_gevent.rules.wire import LINE_END
+from lonc_gevent.configuration.names import is_host_id
+from lonc_gevent.delayed.requests import UNFINISHED_PREFIX, file_name
+from lonc_gevent.protocol.lines import LINE_END
 
 MAX_TRIES = 1000
 """Names tried, a microsecond apart, before giving up: other threads write in the same instant."""

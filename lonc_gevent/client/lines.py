@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from lonc_gevent.rules import wire
+from lonc_gevent.protocol import lines as wire
 
 OnConLost: TypeAlias = Literal["raise", "return"]
 """What to do about con_lost: raise ConLost, or return CON_LOST as lonnet does."""

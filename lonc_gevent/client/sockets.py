@@ -13,15 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from lonc_gevent.configuration.names import is_host_id
 from lonc_gevent.errors import ConfigError
-from lonc_gevent.rules.names import is_host_id
 
 from .errors import UnknownHostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lonc_gevent.rules.settings import Configuration
+    from lonc_gevent.configuration.settings import Configuration
 
 CONFIG_VARIABLE = "LONC_CONFIG"
 """The environment variable that names the TOML file."""
@@ -75,7 +75,7 @@ class Sockets:
     def read(cls, config: str | os.PathLike[str]) -> Sockets:
         """Return the sockets that the daemon's TOML file names. Raises ConfigError."""
         # Not on top: only who has a TOML file read needs msgspec.
-        from lonc_gevent.configuration import load  # noqa: PLC0415
+        from lonc_gevent.configuration.files import load  # noqa: PLC0415
 
         return cls.of(load(Path(config)))
 
@@ -132,7 +132,7 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=8)
 def _hosts_tab(config: str, _stamp: tuple[int, int, int]) -> str:
-    from lonc_gevent.configuration import load  # noqa: PLC0415 - see Sockets.read
+    from lonc_gevent.configuration.files import load  # noqa: PLC0415 - see Sockets.read
 
     return load(Path(config)).settings.network.hosts_tab
 

@@ -21,9 +21,8 @@ from itertools import count
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
+from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.rules.delayed import QUARANTINE, UNFINISHED_PREFIX, Note
-from lonc_gevent.rules.settings import LOCK_NAME
 
 from .files import (
     DIRECTORY,
@@ -37,6 +36,7 @@ from .files import (
     reason_of,
     take_lock,
 )
+from .requests import QUARANTINE, UNFINISHED_PREFIX, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,10 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from lonc_gevent.errors import UnsealError
-from lonc_gevent.rules.delayed import QUARANTINE, Verdict, host_of, is_housekeeping
-from lonc_gevent.rules.seal import is_sealed, sealed_size
-from lonc_gevent.rules.wire import encrypted_part, verb
+from lonc_gevent.protocol.lines import encrypted_part, verb
+
+from .requests import QUARANTINE, Verdict, host_of, is_housekeeping
+from .seal import is_sealed, sealed_size
 
 if TYPE_CHECKING:
     import os

@@ -18,13 +18,13 @@ import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
+from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import ConfigError, SpoolError
-from lonc_gevent.rules.delayed import HIDDEN, shown_name
-from lonc_gevent.rules.settings import LOCK_NAME
 
 from .directory import prepare
-from .hostreplay import HostReplay
-from .keyfile import read_key
+from .host_replay import HostReplay
+from .key_file import read_key
+from .requests import HIDDEN, shown_name
 from .scan import Scanner
 from .spool import Spool
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.pool import Pool
-    from lonc_gevent.rules.settings import Settings
+    from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.configuration.settings import Settings
 
     from .scan import Scan
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.rules.delayed import (
+
+from .requests import (
     QUARANTINE,
     UNFINISHED_AGE,
     UNFINISHED_PREFIX,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from .look import Found
+    from .inspection import Found
     from .spool import Spool
 
 SLICE: Final = 0.0005

@@ -19,22 +19,21 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.rules.delayed import QUARANTINE, Note, Verdict, is_housekeeping, name_before
-from lonc_gevent.rules.seal import NONCE_BYTES
-from lonc_gevent.rules.settings import LOCK_NAME
-from lonc_gevent.rules.wire import encrypted_part
+from lonc_gevent.protocol.lines import encrypted_part
 
 from .directory import SpoolDirectory
 from .files import exists
-from .look import Looker
+from .inspection import Looker
+from .requests import QUARANTINE, Note, Verdict, is_housekeeping, name_before
+from .seal import NONCE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lonc_gevent.rules.seal import SealKey
-
-    from .look import Found
+    from .inspection import Found
+    from .seal import SealKey
 
 
 class Claim(NamedTuple):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
 
-from lonc_gevent.logs.line import console_line, ecs_line, error_fields, json_line
-from lonc_gevent.logs.writer import MAX_BYTES, MAX_LINES, LogWriter
+from .line import console_line, ecs_line, error_fields, json_line
+from .writer import MAX_BYTES, MAX_LINES, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

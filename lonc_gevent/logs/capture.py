@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from lonc_gevent.logs.line import error_fields
+from .line import error_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.logs import Logs
+    from . import Logs
 
 MAX_FOREIGN_TEXT: Final = 512  # characters
 LAST_WORDS: Final = 1.0  # seconds for the line about the error that ends the process

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from lonc_gevent.errors import LoncError
-from lonc_gevent.rules import ecs
+
+from . import ecs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

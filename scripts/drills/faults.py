@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fault suite as one table: each fault, what clients saw, what was logged, the recovery.
 
-It runs tests/test_faults.py and prints what the tests have written down. Options go to pytest.
+It runs tests/system/test_faults.py and prints what the tests wrote. Options go to pytest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree.ElementTree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITE = ROOT / "tests" / "test_faults.py"
+SUITE = ROOT / "tests" / "system" / "test_faults.py"
 COLUMNS = ("fault", "clients saw", "logged", "recovery")
 
 

@@ -22,14 +22,14 @@ import gevent
 import msgspec
 from certificates import Authority
 
+from lonc_gevent.backend.lond import connect
+from lonc_gevent.backend.tls import Credentials
+from lonc_gevent.configuration.settings import HostSettings, Network, Pool, Security
 from lonc_gevent.errors import LondError, TlsFailedError
-from lonc_gevent.lond import connect
-from lonc_gevent.rules.settings import HostSettings, Network, Pool, Security
-from lonc_gevent.standin import Manner, StandinLond
-from lonc_gevent.standin.tls import TlsManner
-from lonc_gevent.stream import Stream
-from lonc_gevent.tls import Credentials
-from lonc_gevent.turns import Turns
+from lonc_gevent.eventloop.stream import Stream
+from lonc_gevent.eventloop.turns import Turns
+from lonc_gevent.fake_lond import Manner, StandinLond
+from lonc_gevent.fake_lond.tls import TlsManner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

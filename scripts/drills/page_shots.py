@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from playwright.sync_api import sync_playwright
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 
 from harness import free_port, network
 
-from lonc_gevent.rules.history import LENGTH, RECENT, Series, Step, milliseconds, unpack
-from lonc_gevent.rules.stats import DURATION_BOUNDS, estimate
-from lonc_gevent.rules.status import Charts, HostDetail, HostStatus, Status, Totals, badness
+from lonc_gevent.admin.history import LENGTH, RECENT, Series, Step, milliseconds, unpack
+from lonc_gevent.admin.status import Charts, HostDetail, HostStatus, Status, Totals, badness
+from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route

@@ -14,7 +14,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lonc_gevent.configuration import load
+from lonc_gevent.configuration.files import load
 from lonc_gevent.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lonc_gevent.errors import UnsealError
-from lonc_gevent.rules.delayed import (
+from lonc_gevent.delayed.requests import (
     Verdict,
     completed_line,
     file_name,
@@ -15,7 +14,8 @@ from lonc_gevent.rules.delayed import (
     judge,
     shown_name,
 )
-from lonc_gevent.rules.seal import SealKey, is_sealed, sealed_size
+from lonc_gevent.delayed.seal import SealKey, is_sealed, sealed_size
+from lonc_gevent.errors import UnsealError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

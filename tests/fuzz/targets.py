@@ -3,7 +3,7 @@
 
 A target raises if what must hold does not: an error that is not of the tree, a byte lost, two
 ways to the same result that differ. `scripts/fuzz` runs them under atheris, which looks for new
-paths; tests/test_fuzz.py runs them over their corpora and random changes of these.
+paths; tests/tools/test_fuzz.py runs them over their corpora and random changes of these.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import delayed_targets
 
+from lonc_gevent.configuration import hosts_tab, loncapa_conf
+from lonc_gevent.configuration.certificates import check_dates, check_together, expires
+from lonc_gevent.configuration.check import check
+from lonc_gevent.configuration.problems import Sheet
+from lonc_gevent.doctor.diagnosis import masked, reply_in_words
 from lonc_gevent.errors import BadSealedReplyError, LondError
-from lonc_gevent.rules import hosts_tab, loncapa_conf
-from lonc_gevent.rules.certificates import check_dates, check_together, expires
-from lonc_gevent.rules.check import check
-from lonc_gevent.rules.cipher import Cipher
-from lonc_gevent.rules.diagnosis import masked, reply_in_words
-from lonc_gevent.rules.dialogues import TABLES
-from lonc_gevent.rules.handshake import Handshake, LocalKey
-from lonc_gevent.rules.problems import Sheet
-from lonc_gevent.rules.tlsrecords import MAX_TAIL, NotARecordError, Tail
-from lonc_gevent.rules.wire import (
+from lonc_gevent.protocol.cipher import Cipher
+from lonc_gevent.protocol.handshake import Handshake, LocalKey
+from lonc_gevent.protocol.handshake_tables import TABLES
+from lonc_gevent.protocol.lines import (
     LineBuffer,
     LineTooLongError,
     clear_prefix,
@@ -30,6 +29,7 @@ from lonc_gevent.rules.wire import (
     split_sethost,
     verb,
 )
+from lonc_gevent.protocol.tls_records import MAX_TAIL, NotARecordError, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

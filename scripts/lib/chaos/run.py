@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import lonc_gevent.daemon
+import lonc_gevent
 
 from .people import Askers, Victim
 from .scene import HOSTS, POOL, Scene
@@ -96,7 +96,7 @@ class Writer(threading.Thread):
 
 def has_delayed() -> bool:
     """Say whether this daemon knows delayed requests."""
-    return (Path(lonc_gevent.daemon.__file__).parent / "client" / "delayed.py").exists()
+    return (Path(lonc_gevent.__file__).parent / "client" / "delayed.py").exists()
 
 
 def recover(askers: Askers, step: int) -> float:

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The status document (admin/status.py), filled in from the pools when somebody asks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from operator import add
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+
+from lonc_gevent import __version__
+from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
+from lonc_gevent.eventloop.slices import in_slices
+
+from .history import INTERVAL, MINUTE, Series, milliseconds
+from .recorder import History, reading
+from .status import Charts, HostDetail, HostStatus, Status, Totals, badness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from lonc_gevent.backend.pool import Pool
+
+Phase = Literal["starting", "ready", "stopping"]
+
+SPARK_STEPS: Final = 3
+"""History steps in one value of a host's `recent`."""
+
+
+class HubHolds(Protocol):
+    """How long others had to wait for the hub (see watchdog.py), in milliseconds."""
+
+    longest_ms: float
+    holds: int
+
+    @property
+    def last_minute_ms(self) -> float:
+        """The longest of the last minute."""
+
+
+class Vitals(NamedTuple):
+    """What there is to ask of the whole process.
+
+    clients  the number of clients connected now
+    dropped  the log lines lost since the start
+    hub      how long the hub was held
+    certificate_expires  when our certificate does, in seconds since 1970; None: there is none
+    """
+
+    clients: Callable[[], int]
+    dropped: Callable[[], int]
+    hub: HubHolds
+    certificate_expires: Callable[[], float | None]
+
+
+class Reporter:
+    """Knows where everything is counted. Making a document costs its reader's greenlet only.
+
+    pools    host id -> pool, the daemon's own
+    shard    which part of the hosts is ours, such as "0/4"; "": all
+    """
+
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        logger: FilteringBoundLogger,
+        vitals: Vitals,
+        *,
+        host_id: str,
+        shard: str = "",
+    ) -> None:
+        self.pools = pools
+        self.host_id = host_id
+        self.vitals = vitals
+        self.shard = shard
+        self.phase: Phase = "starting"
+        self.history = History(pools, logger)
+
+    def status(self) -> Status:
+        """Return the whole document. It gives turns: others run while it is made."""
+        history = self.history
+        hosts = []
+        connections = ended = 0
+        oldest_wait = 0.0
+        buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        for pool in in_slices(tuple(self.pools.values())):
+            host = self._host(pool)
+            hosts.append(host)
+            connections += host.connecting + host.idle + host.busy
+            oldest_wait = max(oldest_wait, host.oldest_wait_s)
+            if host.requests:
+                series, now = history.series(host.host), reading(pool)
+                ended += series.done(history.number, now)
+                buckets = list(map(add, buckets, series.recent(history.number, now).buckets))
+        hosts.sort(key=badness)
+        vitals = self.vitals
+        expires = vitals.certificate_expires()
+        totals = Totals(
+            hosts=len(hosts),
+            states=dict(Counter(host.state for host in hosts)),
+            connections=connections,
+            busy=sum(host.busy for host in hosts),
+            queue=sum(host.queue for host in hosts),
+            oldest_wait_s=oldest_wait,
+            requests=sum(host.requests for host in hosts),
+            con_lost=sum(host.con_lost for host in hosts),
+            lost_lately=sum(host.lost_lately for host in hosts),
+            rate=self._rate(ended),
+            p50_ms=milliseconds(estimate(buckets, 0.5)),
+            p99_ms=milliseconds(estimate(buckets, 0.99)),
+            delayed_waiting=sum(host.delayed_waiting for host in hosts),
+            delayed_quarantined=sum(host.delayed_quarantined for host in hosts),
+            delayed_replayed=sum(host.delayed_replayed for host in hosts),
+        )
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            host_id=self.host_id,
+            shard=self.shard or None,
+            phase=self.phase,
+            timestamp=timestamp(time.time()),
+            uptime_s=round(monotonic() - history.started, 1),
+            clients=vitals.clients(),
+            log_lines_dropped=vitals.dropped(),
+            hub_longest_hold_ms=round(vitals.hub.longest_ms, 3),
+            hub_longest_hold_last_minute_ms=round(vitals.hub.last_minute_ms, 3),
+            hub_holds=vitals.hub.holds,
+            certificate_expires=None if expires is None else timestamp(expires),
+            totals=totals,
+            charts=self._charts(history.total),
+            hosts=hosts,
+        )
+
+    def host(self, host_id: str) -> HostDetail | None:
+        """Return one host with its charts, None if there is no such one."""
+        pool = self.pools.get(host_id)
+        if pool is None:
+            return None
+        charts = self._charts(self.history.series(host_id))
+        return HostDetail(host=self._host(pool), charts=charts)
+
+    def _host(self, pool: Pool) -> HostStatus:
+        host, stats, history = pool.host, pool.stats, self.history
+        states = [connection.state for connection in pool.connections]
+        wait = pool.gate.opens_at - monotonic() if pool.is_down else 0.0
+        requests = stats.ok + stats.con_lost
+        recent: list[int] = []
+        lost_lately, rate, p50, p99 = 0, 0.0, None, None
+        if requests:
+            series, now = history.series(host.id), reading(pool)
+            lately = series.recent(history.number, now)
+            lost_lately = lately.con_lost
+            p50, p99 = estimate(lately.buckets, 0.5), estimate(lately.buckets, 0.99)
+            rate = self._rate(series.done(history.number, now))
+            if series.steps:
+                line = series.line(history.number, lambda s: s.ok + s.con_lost, SPARK_STEPS)
+                recent = list(map(int, line))
+        return HostStatus(
+            host=host.id,
+            domain=host.domain,
+            role=host.role,
+            address=host.address or host.dns_name,
+            port=host.port,
+            state=pool.state.value,
+            error=pool.last_error or None,
+            next_attempt=timestamp(time.time() + wait) if wait > 0 else None,
+            next_attempt_in_s=round(wait, 1) if wait > 0 else None,
+            connecting=states.count("connecting"),
+            idle=states.count("idle"),
+            busy=states.count("busy"),
+            queue=len(pool.queue),
+            oldest_wait_s=round(oldest_wait(pool), 3),
+            requests=requests,
+            ok=stats.ok,
+            con_lost=stats.con_lost,
+            lost_lately=lost_lately,
+            rate=rate,
+            p50_ms=milliseconds(p50),
+            p99_ms=milliseconds(p99),
+            delayed_waiting=stats.delayed_waiting,
+            delayed_quarantined=stats.delayed_quarantined,
+            delayed_replayed=stats.delayed_replayed,
+            recent=recent,
+        )
+
+    def _rate(self, ended: int) -> float:
+        """Return requests per second from a count over the last minute and since."""
+        history = self.history
+        whole = min(history.number, MINUTE) * INTERVAL
+        return float(f"{ended / max(whole + monotonic() - history.read_at, 1.0):.3g}")
+
+    def _charts(self, series: Series) -> Charts:
+        number = self.history.number
+        return Charts(
+            step_s=INTERVAL,
+            rate=[n / INTERVAL for n in series.line(number, lambda s: s.ok + s.con_lost)],
+            con_lost=series.line(number, lambda s: s.con_lost),
+            queue=series.line(number, lambda s: s.queue),
+            p50_ms=series.quantiles(number, 0.5),
+            p99_ms=series.quantiles(number, 0.99),
+        )
+
+
+def timestamp(seconds: float) -> str:
+    """Return an RFC 3339 time, in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def oldest_wait(pool: Pool) -> float:
+    """Return for how many seconds the oldest request in the queue has waited; 0 if none does."""
+    return max(monotonic() - pool.queue.oldest_since, 0.0)

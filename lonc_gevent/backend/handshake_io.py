@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The handshake on the wire: protocol/handshake.py says what, this room sends and reads it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from lonc_gevent.errors import (
+    HandshakeGarbageError,
+    HandshakeTimeoutError,
+    LondError,
+    NotSentError,
+    TlsFailedError,
+)
+from lonc_gevent.eventloop.participants import DeadlineError
+from lonc_gevent.protocol.handshake import Handshake
+from lonc_gevent.protocol.lines import LineBuffer, LineTooLongError
+from lonc_gevent.protocol.tls_records import NotARecordError, Tail
+
+from .local_key import key_file
+from .tls import PeerGoneError, read_key_line
+
+if TYPE_CHECKING:
+    from lonc_gevent.configuration.settings import HostSettings
+    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.protocol.handshake import Session
+
+    from .tls import Credentials
+
+MAX_HANDSHAKE_LINE = 4096
+"""Bytes; the longest real one, lond's version line, has some 30."""
+
+
+class FallBackError(Exception):
+    """ssl failed, and this host may do without: dial again, then shake hands as insecure."""
+
+
+def shake_hands(
+    host: HostSettings, stream: Stream, credentials: Credentials, fell_back: str = ""
+) -> Session:
+    """Shake hands on a connected stream, within `handshake_timeout`.
+
+    `fell_back`: why this is the second try, without ssl. Raises a NotSentError, or FallBackError
+    with the words for that.
+    """
+    stream.deadline = monotonic() + host.pool.handshake_timeout
+    security = "insecure" if fell_back else host.security
+    local = key_file(credentials.key_directory) if security == "local" else nullcontext()
+    with local as key:
+        handshake = Handshake(
+            server_id=host.server_id,
+            client_id=host.client_id,
+            negotiation=host.negotiation,
+            security=security,
+            local=key,
+            init_version=host.init_version,
+            fell_back=fell_back,
+        )
+        error: LondError
+        try:
+            _Talk(handshake, stream, credentials, host.dns_name).run()
+        except DeadlineError:
+            # No second try: it has had its time.
+            raise HandshakeTimeoutError(f"no answer in state {handshake.state.name}") from None
+        except (OSError, PeerGoneError):
+            error = handshake.lost()
+        except LineTooLongError:
+            reason = f"a line over {MAX_HANDSHAKE_LINE} bytes"
+            error = handshake.failed(HandshakeGarbageError, reason)
+        except TlsFailedError as failure:
+            error = handshake.failed(TlsFailedError, str(failure))
+        except NotSentError as failure:
+            error = failure
+        else:
+            stream.deadline = inf
+            return handshake.session
+        if handshake.may_fall_back:
+            raise FallBackError(f"{error.kind}: {error}")
+        raise error
+
+
+class _Talk:
+    """One handshake's lines on their way."""
+
+    def __init__(
+        self, handshake: Handshake, stream: Stream, credentials: Credentials, name: str
+    ) -> None:
+        self._handshake = handshake
+        self._stream = stream
+        self._credentials = credentials
+        self._name = name
+        self._buffer = LineBuffer(MAX_HANDSHAKE_LINE)
+        self._tail: Tail | None = None
+
+    def run(self) -> None:
+        """Say and hear all lines, up to the end."""
+        handshake = self._handshake
+        self._stream.write(handshake.start())
+        while not handshake.complete:
+            line = self._tls_line() if handshake.wants_tls else self._line()
+            answer = handshake.receive(line)
+            if answer:
+                self._stream.write(answer)
+        if self._buffer:
+            raise HandshakeGarbageError("more bytes than the handshake has")
+
+    def _line(self) -> bytes:
+        """Read a line in plain text."""
+        line = self._buffer.take()
+        while line is None:
+            data = self._stream.read()
+            if not data:
+                raise PeerGoneError
+            data = self._plain(data)
+            if data:
+                line = self._buffer.add(data)
+        return bytes(line)
+
+    def _plain(self, data: bytes) -> bytes:
+        """Leave out what still belongs to TLS."""
+        if self._tail is None:
+            return data
+        try:
+            return self._tail.plain(data)
+        except NotARecordError as error:
+            raise TlsFailedError(str(error)) from None
+
+    def _tls_line(self) -> bytes:
+        """Read a line inside TLS; what comes after TLS goes to the buffer."""
+        credentials = self._credentials
+        if credentials.context is None:
+            raise TlsFailedError("no certificates were read")
+        line, rest = read_key_line(
+            self._stream,
+            credentials.context,
+            self._name,
+            self._buffer.rest(),
+            close_notify=credentials.close_notify,
+        )
+        self._tail = Tail()
+        rest = self._plain(rest)
+        if rest:
+            # lond speaks only when it was asked, and nobody has asked yet.
+            raise HandshakeGarbageError("plain text at the end of TLS that nobody asked for")
+        return line

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TLS with a lond, for as long as it takes to hand over one line: the session key.
+
+lond drops TLS after that line and goes on in plain text on the same TCP connection (protocol.md,
+3d). So this is TLS in memory: the bytes are ours to move, one record at a time, and what TLS did
+not take is plain. The traps, and what is done about them:
+
+- lond closes TLS with or without a close_notify, soon or late. protocol/tls_records.py leaves out
+  what comes after the key and is a TLS record. We send none ourselves, as a lond that has gone
+  back to plain text would read it as a line; `network.tls_close_notify` asks for one both ways.
+- TLS 1.3 sends session tickets after the handshake. Those before the key are eaten by TLS while
+  it looks for the key, those after it by the same rule as a late close_notify.
+- A lond of 2004 may know TLS 1.0 at most: `network.tls_minimum`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from lonc_gevent.configuration.certificates import expires
+from lonc_gevent.errors import ConfigError, TlsFailedError
+from lonc_gevent.protocol.tls_records import NotARecordError, Records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lonc_gevent.configuration.settings import Configuration, Network
+    from lonc_gevent.eventloop.stream import Stream
+
+MAX_KEY_LINE: Final = 64
+"""Bytes; the line that we want has 33."""
+
+_VERSIONS: Final = {
+    "1.0": ssl.TLSVersion.MINIMUM_SUPPORTED,  # its own name is deprecated, and warns
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+_T = TypeVar("_T")
+
+
+class PeerGoneError(Exception):
+    """lond closed the connection in the middle of TLS."""
+
+
+class Credentials:
+    """What we prove ourselves with: certificate, key and CA, and where key files are made.
+
+    `certificate_expires` is when our certificate does (seconds since 1970), None without one;
+    `origin` what ssl was made of: as long as that is the same, sessions are as good as new ones.
+    """
+
+    def __init__(self, *, key_directory: str = "") -> None:
+        self.key_directory = key_directory
+        self.context: ssl.SSLContext | None = None
+        self.certificate_expires: float | None = None
+        self.close_notify = False
+        self.origin: tuple[object, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Credentials ssl={self.context is not None}>"
+
+    def load(self, network: Network) -> None:
+        """Read the files of ssl. Raises ConfigError."""
+        self.context = client_context(network)
+        self.close_notify = network.tls_close_notify
+        try:
+            certificate = Path(network.certificate).read_bytes()
+            ca_certificate = Path(network.ca_certificate).read_bytes()
+        except OSError as error:
+            raise ConfigError([f"network.certificate: {_reason(error)}"]) from None
+        self.certificate_expires = expires(certificate)
+        self.origin = (
+            network.check_certificate_name,
+            network.tls_minimum,
+            network.tls_close_notify,
+            certificate,
+            ca_certificate,
+        )
+
+
+def credentials_for(configuration: Configuration) -> Credentials:
+    """Read what the hosts of a configuration need. Raises ConfigError."""
+    network = configuration.settings.network
+    credentials = Credentials(key_directory=network.key_directory)
+    if any(host.security.startswith("ssl") for host in configuration.hosts):
+        credentials.load(network)
+    return credentials
+
+
+def client_context(network: Network) -> ssl.SSLContext:
+    """Make our end of TLS from the files of `[network]`. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = network.check_certificate_name
+    if network.tls_minimum == "1.0":
+        # OpenSSL 3 speaks it at its lowest security level only.
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = _VERSIONS[network.tls_minimum]
+    try:
+        context.load_verify_locations(network.ca_certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"network.ca_certificate: {_reason(error)}"]) from None
+    try:
+        # `str` gives an empty pass phrase, where OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(network.certificate, network.private_key, password=str)
+    except (OSError, ssl.SSLError) as error:
+        found = f"network.certificate, network.private_key: {_reason(error)}"
+        raise ConfigError([found]) from None
+    return context
+
+
+def read_key_line(
+    stream: Stream, context: ssl.SSLContext, name: str, early: bytes, *, close_notify: bool
+) -> tuple[bytes, bytes]:
+    """Go through TLS as the client and read one line; return it, and the bytes after TLS.
+
+    name   what lond's certificate must be for
+    early  bytes that came with the line before TLS
+
+    Raises TlsFailedError, PeerGoneError if lond closes; OSError and DeadlineError as `stream`
+    does.
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    except ValueError:
+        raise TlsFailedError("the host has no name that a certificate can be for") from None
+    talk = _Talk(stream, incoming, outgoing, Records(early))
+    talk.through(tls.do_handshake)
+    line = b""
+    while not line.endswith(b"\n"):
+        wanted = MAX_KEY_LINE - len(line)
+        part = talk.through(partial(tls.read, wanted)) if wanted else b""
+        if not part:
+            raise TlsFailedError("no whole line inside TLS")
+        line += part
+    if close_notify:
+        talk.through(tls.unwrap)
+    return line, talk.records.rest()
+
+
+class _Talk:
+    """Carries TLS records between a TLS object in memory and a stream."""
+
+    def __init__(
+        self, stream: Stream, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, records: Records
+    ) -> None:
+        self.records = records
+        self._stream = stream
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    def through(self, step: Callable[[], _T]) -> _T:
+        """Repeat a step of TLS until it needs no more bytes; return what it gave."""
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._incoming.write(self._record())
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                raise TlsFailedError("lond ended TLS before its key") from None
+            except ssl.SSLError as error:
+                self._flush()  # the alert that tells lond why
+                raise TlsFailedError(_reason(error)) from None
+            else:
+                self._flush()
+                return result
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._stream.write(data)
+
+    def _record(self) -> bytes:
+        """Wait for the next whole record."""
+        try:
+            record = self.records.take()
+            while record is None:
+                data = self._stream.read()
+                if not data:
+                    raise PeerGoneError
+                self.records.add(data)
+                record = self.records.take()
+        except NotARecordError as error:
+            raise TlsFailedError(str(error)) from None
+        return record
+
+
+def _reason(error: OSError) -> str:
+    """Tell why in OpenSSL's own fixed words, or the system's: never bytes that came in."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"lond's certificate: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "TLS failed").lower().replace("_", " ")
+    return error.strerror or type(error).__name__

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands, one a module; each has a click command named `command`.
+
+Exit codes are those of the table in the README: a bad configuration is 2 everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from lonc_gevent.configuration.files import load
+from lonc_gevent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lonc_gevent.configuration.settings import Configuration
+
+EXIT_BAD_CONFIG = 2
+
+config_option = click.option(
+    "--config",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The TOML file.",
+)
+
+
+def load_or_exit(path: Path, *, to_run: bool = False) -> Configuration:
+    """Return the configuration; if it does not pass, say all that is wrong, and exit with 2.
+
+    `to_run`: what only the daemon needs is checked too (directories, group, certificates).
+    """
+    try:
+        return load(path, to_run=to_run)
+    except ConfigError as error:
+        exit_bad_config(error)
+
+
+def exit_bad_config(error: ConfigError) -> NoReturn:
+    """Print each problem as one line on stderr, and exit with 2."""
+    for problem in error.problems:
+        click.echo(problem, err=True)
+    raise SystemExit(EXIT_BAD_CONFIG)

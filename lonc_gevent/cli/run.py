@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`lonc-gevent run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import faulthandler
+from typing import TYPE_CHECKING
+
+import click
+import gevent
+
+from lonc_gevent.configuration import shard
+from lonc_gevent.daemon import handover
+from lonc_gevent.daemon.life_cycle import Daemon
+from lonc_gevent.errors import AlreadyRunningError, ConfigError
+from lonc_gevent.logs import open_logs
+from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
+
+from .common import config_option, exit_bad_config, load_or_exit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lonc_gevent.configuration.shard import Shard
+
+EXIT_ALREADY_RUNNING = 3
+
+LAST_LINES = 2.0
+"""Seconds that a slow log reader has to take the last lines."""
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg]
+    """`I/N` on the command line."""
+
+    name = "shard"
+
+    def convert(
+        self, value: str | Shard, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        """Read it; bad usage if it is none."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("run")
+@config_option
+@click.option(
+    "--shard",
+    "part",
+    type=ShardType(),
+    metavar="I/N",
+    help="Serve only the hosts of process I (from 0) of N that share the socket directory.",
+)
+def command(config: Path, part: Shard | None) -> None:
+    """Run the daemon in the foreground, one JSON line per event on stdout.
+
+    It is ready when it logs the event `ready`; TERM or INT stops it. Exit codes: 0 stopped
+    cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
+    anything else.
+    """
+    configuration = load_or_exit(config, to_run=True)
+    faulthandler.enable()
+    logs = open_logs(configuration.settings.log)
+    release_foreign = capture_foreign(logs)
+    release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
+    try:
+        Daemon(configuration, logs, config, shard=part, inherited=handover.take()).run()
+    except ConfigError as error:
+        exit_bad_config(error)
+    except AlreadyRunningError as error:
+        click.echo(error, err=True)
+        raise SystemExit(EXIT_ALREADY_RUNNING) from None
+    finally:
+        logs.close(LAST_LINES)
+        release_hub()
+        release_foreign()

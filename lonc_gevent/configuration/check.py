@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The texts of lonc.toml, loncapa.conf and hosts.tab made into a `Configuration`, or into problems.
+
+Everything is looked at before anything is said, so that a person mends all in one go. A check
+that needs a value which was itself no good is left out: it would only tell a second problem for
+the same fault. Files are read through a function that is handed in, since which file is next
+stands in the one before.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from . import cross_checks as crosschecks
+from . import hosts_tab, loncapa_conf, tables
+from .problems import Problem, Report, dotted, show
+from .settings import Configuration, HostOverrides, HostSettings, Settings
+
+Read = Callable[[str], bytes | str]
+"""Given an absolute path: the bytes of the file, or in words why it cannot be read."""
+
+LONCAPA_CONF_MAX = 1024 * 1024
+"""Bytes; a real one has some thousand."""
+
+_FILLS: tuple[tuple[str, str, str, str], ...] = (
+    # variable of loncapa.conf, what is appended to it, table and key that it fills
+    ("lonHostID", "", "network", "host_id"),
+    ("lonTabDir", "/hosts.tab", "network", "hosts_tab"),
+    ("lonSockDir", "", "sockets", "directory"),
+    ("londPort", "", "network", "lond_port"),
+    ("lonDaemons", "/logs/lonc.pid", "daemon", "pid_file"),
+    ("lonDaemons", "/logs/lonnet.perm.log", "delayed", "perm_log"),
+)
+_BELOW_SOCKETS = (
+    # table, key, and the name that it has below sockets.directory when it is left out
+    ("delayed", "directory", "delayed"),
+    ("admin", "socket", "lonc-admin"),
+    ("network", "key_directory", ""),
+)
+_NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
+
+
+class Checked(Struct, frozen=True):
+    """What came of it: a configuration and no problems, or None and at least one.
+
+    settings: what there is of them even if there are problems, defaults in place of what is no
+    good; None if the TOML file is no TOML. `bad` names the keys and tables that are no good.
+    """
+
+    configuration: Configuration | None
+    problems: tuple[Problem, ...]
+    settings: Settings | None
+    bad: AbstractSet[str]
+
+    def is_good(self, key: str) -> bool:
+        """Say whether the value of a key such as `pool.max_queued` is what the user meant."""
+        return not {key, key.partition(".")[0]} & self.bad
+
+
+def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
+    """Check a whole configuration. Never raises, whatever the files hold.
+
+    toml    the TOML file
+    file    what its problems call it
+    folder  absolute path that relative ones count from
+    read    gives the other files, see `Read`
+    """
+    report = Report(file)
+    document = tables.parse(toml, report.toml)
+    if document is None:
+        return Checked(None, report.problems(), None, frozenset())
+    draft = tables.read(document, report.toml)
+    _fill_from_loncapa_conf(draft, folder, read, report)
+    settings = _settings(draft, folder)
+    _check_needed(settings, draft, report)
+    own_path = posixpath.join(folder, posixpath.basename(file))
+    crosschecks.check_settings(settings, draft.bad, own_path, report)
+    configuration = _with_hosts(settings, draft, read, report)
+    problems = report.problems()
+    return Checked(None if problems else configuration, problems, settings, draft.bad)
+
+
+def _with_hosts(
+    settings: Settings, draft: tables.Draft, read: Read, report: Report
+) -> Configuration | None:
+    """Read hosts.tab and make the hosts of it; None if there is nothing to read."""
+    path = settings.network.hosts_tab
+    content = _content(path, "network.hosts_tab", read, report)
+    if content is None:
+        return None
+    sheet = report.sheet(path)
+    tab = hosts_tab.parse(content, sheet)
+    crosschecks.check_ids(settings, tab.ids, report)
+    wanted = frozenset(settings.network.hosts)
+    served = tuple(line for line in tab.hosts if not wanted or line.id in wanted)
+    sockets = crosschecks.socket_names(settings.sockets.name, served)
+    if not {"sockets", "sockets.name"} & draft.bad:
+        crosschecks.check_sockets(served, sockets, settings, sheet)
+        if "sockets.directory" not in draft.bad:
+            crosschecks.check_path_lengths(sockets, settings, report)
+    hosts = tuple(_host_settings(line, settings) for line in served)
+    return Configuration(settings=settings, hosts=hosts, sockets=sockets, known=tab.ids)
+
+
+def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:
+    """Read the file that `key` names, if it names one; that it cannot be read is a problem."""
+    content = read(path) if path else None
+    if isinstance(content, str):
+        report.fault(key, f"{show(path)} {content}", "expected a file that can be read")
+        return None
+    return content
+
+
+def _absolute(folder: str, path: str) -> str:
+    return posixpath.join(folder, path) if path else ""
+
+
+def _fill_from_loncapa_conf(draft: tables.Draft, folder: str, read: Read, report: Report) -> None:
+    """Give the keys that the TOML file leaves out the values of loncapa.conf."""
+    path = _absolute(folder, draft.tables["network"].get("loncapa_conf", ""))
+    content = _content(path, "network.loncapa_conf", read, report)
+    if content is None:
+        return
+    sheet = report.sheet(path)
+    if len(content) > LONCAPA_CONF_MAX:
+        sheet.add("", f"is larger than {LONCAPA_CONF_MAX} bytes", "expected a loncapa.conf")
+        return
+    variables = loncapa_conf.parse(content)
+    told = set()
+    for name, suffix, table, key_name in _FILLS:
+        where = dotted(table, key_name)
+        values = draft.tables[table]
+        if name not in variables or key_name in values or {where, table} & draft.bad:
+            continue
+        variable = variables[name]
+        place = f"line {variable.line} ({name})"
+        key = tables.keys_of(tables.known_tables()[table])[key_name]
+        try:
+            values[key_name] = tables.convert(variable.value + suffix, key, strict=False)
+        except msgspec.ValidationError:
+            good = False
+        else:
+            good = variable.value.strip("\"'") == variable.value != ""
+        report.came_from(where, sheet, place)
+        if not good:
+            values.pop(key_name, None)
+            draft.bad.add(where)
+            if name not in told:
+                told.add(name)
+                quoted = variable.value[:1] in ("'", '"')
+                expected = f"expected {key.expected}" + quoted * ", without quotes around it"
+                sheet.add(place, f"found {show(variable.value)}", expected)
+
+
+def _settings(draft: tables.Draft, folder: str) -> Settings:
+    """Build the structs: defaults for what is left out or no good, paths made absolute."""
+    directory = draft.tables["sockets"].get("directory")
+    if directory is not None:
+        for table, key_name, name in _BELOW_SOCKETS:
+            draft.tables[table].setdefault(key_name, posixpath.join(directory, name))
+    built: dict[str, Any] = {}
+    for table, struct in tables.known_tables().items():
+        values = draft.tables[table]
+        for key_name, key in tables.keys_of(struct).items():
+            if key.is_path:
+                values[key_name] = _absolute(folder, values.get(key_name, key.default))
+        built[table] = struct(**values)
+    overrides = {host_id: HostOverrides(**values) for host_id, values in draft.hosts.items()}
+    return Settings(**built, hosts=overrides)
+
+
+def _check_needed(settings: Settings, draft: tables.Draft, report: Report) -> None:
+    """See that what has no default is given, here or in loncapa.conf."""
+    for key_name, variable in _NEEDED:
+        where = dotted("network", key_name)
+        if not getattr(settings.network, key_name) and not {where, "network"} & draft.bad:
+            hint = f"expected here, or as {variable} in network.loncapa_conf"
+            report.toml.add(where, "missing", hint)
+
+
+def _host_settings(line: hosts_tab.HostLine, settings: Settings) -> HostSettings:
+    """Put together all that holds for one host."""
+    network = settings.network
+    own = settings.hosts.get(line.id) or HostOverrides()
+    return HostSettings(
+        id=line.id,
+        domain=line.domain,
+        role=line.role,
+        dns_name=line.dns_name,
+        address=own.address or "",
+        port=own.port or network.lond_port,
+        security=own.security or network.security,
+        negotiation=own.negotiation or network.negotiation,
+        init_version=network.init_version if own.init_version is None else own.init_version,
+        client_id=own.client_id or network.host_id,
+        server_id=line.id,
+        pool=crosschecks.pool_of(own, settings.pool),
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hosts.tab: one host a line, `id:domain:role:dns-name[:more]` (protocol.md, section 1).
+
+Lines that start with `#` are comments, those with `^` name the DNS servers of a cluster; both and
+blank lines are skipped. Fields after the fourth are kept aside and mean nothing to us: an IP
+address in old files, a protocol and a domain in newer ones. A comment may be in any encoding,
+a host's line is UTF-8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from . import names
+from .problems import show
+
+if TYPE_CHECKING:
+    from .problems import Sheet
+
+MAX_LINES = 200_000
+"""More than any network has: a file beyond this is something else."""
+
+_FIELDS = 4
+_SPLITS = 64  # beyond them, colons are part of the last extra field
+_SHAPE = "expected id:domain:role:dns-name[:more]"
+
+
+class HostLine(Struct, frozen=True):
+    """One host of hosts.tab; `line` counts from 1."""
+
+    id: str
+    domain: str
+    role: str
+    dns_name: str
+    extra: tuple[str, ...]
+    line: int
+
+
+class HostsTab(Struct, frozen=True):
+    """What a hosts.tab says.
+
+    hosts  the good lines, in order
+    ids    every id that has a line, be the line good or not
+    """
+
+    hosts: tuple[HostLine, ...]
+    ids: frozenset[str]
+
+
+def parse(data: bytes, sheet: Sheet) -> HostsTab:
+    """Read a hosts.tab; bad lines and ids that come twice go to `sheet`. Never raises."""
+    if data.count(b"\n") > MAX_LINES:
+        sheet.add("", f"more than {MAX_LINES} lines", "expected a hosts.tab")
+        return HostsTab((), frozenset())
+    hosts: list[HostLine] = []
+    lines_of_ids: dict[str, int] = {}
+    bad = False
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        line = raw.strip()
+        if not line or line.startswith((b"#", b"^")):
+            continue
+        fields, fault = _fields(line)
+        first = lines_of_ids.setdefault(fields[0], number)
+        if fault is None and first != number:
+            found = f"id {show(fields[0])} is already on line {first}"
+            fault = found, "expected each id once"
+        if fault is None:
+            name, domain, role, dns_name, *extra = fields
+            hosts.append(HostLine(name, domain, role, dns_name, tuple(extra), number))
+        else:
+            bad = True
+            sheet.add(f"line {number}", *fault)
+    if not hosts and not bad:
+        sheet.add("", "no host in it", f"{_SHAPE}, one a line")
+    return HostsTab(tuple(hosts), frozenset(lines_of_ids))
+
+
+def _fields(line: bytes) -> tuple[list[str], tuple[str, str] | None]:
+    """Split a line; say what is wrong with it, if it is: what was found, what was expected."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{line[error.start]:02x} is not UTF-8: {show(line)}"
+        return [line.decode("utf-8", "replace").partition(":")[0].strip()], (found, _SHAPE)
+    fields = [field.strip() for field in text.split(":", _SPLITS)]
+    return fields, _fault(text, fields)
+
+
+def _fault(text: str, fields: list[str]) -> tuple[str, str] | None:
+    """Find what is wrong with a line: what was found, what was expected."""
+    if len(fields) < _FIELDS:
+        return f"{len(fields)} of {_FIELDS} fields: {show(text)}", _SHAPE
+    if not all(field.isprintable() for field in fields):
+        return f"control characters: {show(text)}", _SHAPE
+    if not names.is_host_id(fields[0]):
+        return f"host id {show(fields[0])}", f"expected {names.HOST_ID_EXPECTED}"
+    if not names.is_dns_name(fields[3]):
+        return f"dns name {show(fields[3])}", f"expected {names.DNS_NAME_EXPECTED}"
+    return None

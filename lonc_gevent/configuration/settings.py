@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The settings as structs: one for each table of the TOML file, and the view the daemon uses.
+
+Names and defaults are those of contract.md, "Configuration". Times are seconds, sizes are bytes.
+The constraint of each key is in its type, with the words that a person reads when it is broken;
+what concerns several keys at once is checked in check.py. `config/lonc.toml` says the same for
+administrators (a test compares the two).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .names import HOST_ID, HOST_ID_EXPECTED
+
+LOCK_NAME = ".lonc.lock"
+"""The file in `sockets.directory` whose lock says that a daemon is at work there."""
+
+_PATH = r"\A[^\x00-\x1f\x7f\ud800-\udfff]"
+_IS_PATH = {"path": True}
+
+Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds above 0")]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds, 0 or more")]
+Bytes = Annotated[int, Meta(ge=64, le=2**40, description="a whole number of bytes, 64 to 2**40")]
+Connections = Annotated[int, Meta(ge=1, le=10_000, description="a whole number, 1 to 10000")]
+Count = Annotated[int, Meta(ge=1, le=10**9, description="a whole number, 1 to 10**9")]
+CountOrZero = Annotated[int, Meta(ge=0, le=10**9, description="a whole number, 0 to 10**9")]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
+Mode = Annotated[
+    str, Meta(pattern=r"\A0?[0-7]{3}\Z", description='octal digits as text, such as "0660"')
+]
+Path = Annotated[
+    str,
+    Meta(pattern=_PATH + r"+\Z", description="a path without control characters", extra=_IS_PATH),
+]
+PathOrEmpty = Annotated[
+    str,
+    Meta(
+        pattern=_PATH + r"*\Z",
+        description='a path without control characters, or ""',
+        extra=_IS_PATH,
+    ),
+]
+Id = Annotated[str, Meta(pattern=r"\A" + HOST_ID, description=f"a host id: {HOST_ID_EXPECTED}")]
+IdOrEmpty = Annotated[
+    str,
+    Meta(pattern=rf"\A(?:\Z|{HOST_ID})", description=f'a host id ({HOST_ID_EXPECTED}), or ""'),
+]
+Ids = Annotated[
+    tuple[Id, ...], Meta(description=f"an array of host ids, each of {HOST_ID_EXPECTED}")
+]
+Group = Annotated[
+    str, Meta(pattern=r"\A[^\x00-\x20\x7f:,/]*\Z", description='the name of a group, or ""')
+]
+Uids = Annotated[
+    tuple[Annotated[int, Meta(ge=0, le=2**32 - 2)], ...],
+    Meta(description="an array of numeric ids"),
+]
+Text = Annotated[str, Meta(max_length=300, description="text of at most 300 characters")]
+Security = Annotated[
+    Literal["insecure", "ssl", "ssl-or-insecure", "local"],
+    Meta(description='"insecure", "ssl", "ssl-or-insecure" or "local"'),
+]
+Negotiation = Annotated[
+    Literal["auto", "legacy", "modern"], Meta(description='"auto", "legacy" or "modern"')
+]
+TlsVersion = Annotated[Literal["1.0", "1.2", "1.3"], Meta(description='"1.0", "1.2" or "1.3"')]
+Switch = Annotated[bool, Meta(description="true or false")]
+InitVersion = Annotated[
+    str,
+    Meta(pattern=r"\A[!-9;-~]{0,60}\Z", description='a version without blanks and colons, or ""'),
+]
+SocketName = Annotated[Literal["id", "dns", "both"], Meta(description='"id", "dns" or "both"')]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    Meta(description='"debug", "info", "warning", "error" or "critical"'),
+]
+Format = Annotated[Literal["json", "console"], Meta(description='"json" or "console"')]
+Schema = Annotated[Literal["plain", "ecs"], Meta(description='"plain" or "ecs"')]
+
+
+class Network(Struct, frozen=True, kw_only=True):
+    """`[network]`: who we are and whom we speak to.
+
+    host_id         our own id in hosts.tab (PerlSetVar lonHostID); has no default
+    hosts_tab       the file of hosts (lonTabDir/hosts.tab); has no default
+    loncapa_conf    its PerlSetVar lines fill what the TOML file leaves out; "": none
+    hosts           the ids to serve; empty: every host of hosts.tab
+    lond_port       TCP port of each lond that has no `port` of its own (londPort)
+    security        how connections are secured (protocol.md, section 3)
+    negotiation     which dialogue a lond speaks (protocol.md, sections 3a and 3b)
+    init_version    a version that the first line to lond names; "": it names none
+    certificate     PEM file of our certificate, for ssl
+    private_key     PEM file of its key
+    ca_certificate  PEM file of the CA that signs the londs' certificates
+    check_certificate_name  whether lond's certificate must be for its host's dns name
+    tls_minimum     least version of TLS that is spoken
+    tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
+    key_directory   where the key files of security local are made; left out: sockets.directory
+    """
+
+    host_id: Id = ""
+    hosts_tab: Path = ""
+    loncapa_conf: PathOrEmpty = ""
+    hosts: Ids = ()
+    lond_port: Port = 5663
+    security: Security = "insecure"
+    negotiation: Negotiation = "auto"
+    init_version: InitVersion = ""
+    certificate: PathOrEmpty = ""
+    private_key: PathOrEmpty = ""
+    ca_certificate: PathOrEmpty = ""
+    check_certificate_name: Switch = True
+    tls_minimum: TlsVersion = "1.2"
+    tls_close_notify: Switch = False
+    key_directory: Path = "sockets"
+
+
+class Sockets(Struct, frozen=True, kw_only=True):
+    """`[sockets]`: the Unix sockets that web processes connect to.
+
+    directory   where they are (lonSockDir)
+    name        "id": one named by each host id; "dns": by each dns name; "both". Where several
+                ids share a dns name, its socket belongs to the first of them in hosts.tab
+    mode        permission bits of each socket, octal digits as text
+    group       the group that owns the sockets; "": the daemon's own
+    allow_uids  user ids that may connect; empty: whoever the mode lets in
+    allow_gids  group ids whose processes may connect besides; empty: none beyond allow_uids
+    max_clients          clients connected at a time; 0: as many as there are descriptors
+    max_clients_per_uid  of one user id; 0: as many as of all together
+    """
+
+    directory: Path = "sockets"
+    name: SocketName = "id"
+    mode: Mode = "0660"
+    group: Group = ""
+    allow_uids: Uids = ()
+    allow_gids: Uids = ()
+    max_clients: CountOrZero = 0
+    max_clients_per_uid: CountOrZero = 0
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """`[pool]`: the lond connections of a host and the requests that wait for one.
+
+    max_connections    lond connections per host
+    max_queued         requests waiting per host
+    max_queued_bytes   bytes of waiting requests, over all hosts together
+    max_request_bytes  longest request line
+    max_reply_bytes    longest reply line
+    connect_timeout    seconds for the TCP connection
+    handshake_timeout  seconds for the whole handshake
+    reply_timeout      seconds from a request's first byte to its whole reply
+    queue_timeout      seconds after which a request that no connection took gets con_lost
+    idle_timeout       seconds after which an unused connection is closed
+    retry_backoff_min  seconds, the first delay between attempts to reach a host
+    retry_backoff_max  seconds, the longest such delay
+    """
+
+    max_connections: Connections = 5
+    max_queued: Count = 10_000
+    max_queued_bytes: Bytes = 268_435_456
+    max_request_bytes: Bytes = 16_777_216
+    max_reply_bytes: Bytes = 67_108_864
+    connect_timeout: Seconds = 5.0
+    handshake_timeout: Seconds = 10.0
+    reply_timeout: Seconds = 300.0
+    queue_timeout: Seconds = 60.0
+    idle_timeout: Seconds = 3600.0
+    retry_backoff_min: Seconds = 0.5
+    retry_backoff_max: Seconds = 60.0
+
+
+class Delayed(Struct, frozen=True, kw_only=True):
+    """`[delayed]`: requests that wait in files for their host to come back.
+
+    directory      where they are; left out: `delayed` below sockets.directory
+    settle         seconds; a file younger than this is left alone
+    scan_interval  seconds between two looks into the directory
+    max_attempts   connections a file may cost before it goes to quarantine
+    perm_log       file for the S lines of completed ones (lonnet.perm.log); "": none
+    key_file       key that seals `encrypt:` requests at rest; "": they are not sealed
+    """
+
+    directory: Path = "sockets/delayed"
+    settle: SecondsOrZero = 5.0
+    scan_interval: Seconds = 10.0
+    max_attempts: Count = 5
+    perm_log: PathOrEmpty = ""
+    key_file: PathOrEmpty = ""
+
+
+class Admin(Struct, frozen=True, kw_only=True):
+    """`[admin]`: status and metrics, and how long a stop may take.
+
+    socket        Unix socket that speaks HTTP; left out: `lonc-admin` below sockets.directory
+    listen        loopback `address:port` to serve the same over TCP, read-only; "": not
+    stop_timeout  seconds that a stop or a restart waits for transactions under way
+    """
+
+    socket: Path = "sockets/lonc-admin"
+    listen: Text = ""
+    stop_timeout: SecondsOrZero = 5.0
+
+
+class Daemon(Struct, frozen=True, kw_only=True):
+    """`[daemon]`: files for the programs around us.
+
+    pid_file     where our pid is written (reconlonc reads it); "": nowhere
+    report_file  the text report that USR1 writes; "": none
+    core_dumps   whether the kernel may write a core file, with all keys and requests in it
+    """
+
+    pid_file: PathOrEmpty = ""
+    report_file: PathOrEmpty = ""
+    core_dumps: Switch = False
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """`[log]`: what goes to stdout.
+
+    level   the least level that is logged
+    format  "json", or "console" for people
+    schema  names of the fields in JSON: "plain", or "ecs" for the Elastic Common Schema
+    sample  log every Nth completed transaction at info; 0: none
+    """
+
+    level: Level = "info"
+    format: Format = "json"
+    schema: Schema = "plain"
+    sample: CountOrZero = 0
+
+
+class HostOverrides(Struct, frozen=True, kw_only=True):
+    """`[hosts.ID]`: what is different for one host; None: nothing is.
+
+    address    IP address or name to connect to in place of the dns name of hosts.tab
+    port       TCP port of this lond
+    client_id  the id that this lond takes us for, where it is not network.host_id
+    others     as in `[network]` and `[pool]`; max_queued_bytes is over all hosts, so not in here
+    """
+
+    address: Text | None = None
+    port: Port | None = None
+    client_id: IdOrEmpty | None = None
+    security: Security | None = None
+    negotiation: Negotiation | None = None
+    init_version: InitVersion | None = None
+    max_connections: Connections | None = None
+    max_queued: Count | None = None
+    max_request_bytes: Bytes | None = None
+    max_reply_bytes: Bytes | None = None
+    connect_timeout: Seconds | None = None
+    handshake_timeout: Seconds | None = None
+    reply_timeout: Seconds | None = None
+    queue_timeout: Seconds | None = None
+    idle_timeout: Seconds | None = None
+    retry_backoff_min: Seconds | None = None
+    retry_backoff_max: Seconds | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole TOML file, what it leaves out filled in; `hosts` is keyed by host id."""
+
+    network: Network = Network()
+    sockets: Sockets = Sockets()
+    pool: Pool = Pool()
+    delayed: Delayed = Delayed()
+    admin: Admin = Admin()
+    daemon: Daemon = Daemon()
+    log: Log = Log()
+    hosts: dict[str, HostOverrides] = {}
+
+
+class HostSettings(Struct, frozen=True, kw_only=True):
+    """One served host with all that holds for it.
+
+    address    where to connect; "": resolve dns_name
+    client_id  what we are called in the session key, never ""
+    server_id  what the host is called there
+    pool       `[pool]` with the host's own values in it
+    """
+
+    id: str
+    domain: str
+    role: str
+    dns_name: str
+    address: str
+    port: int
+    security: Security
+    negotiation: Negotiation
+    init_version: str = ""
+    client_id: str
+    server_id: str
+    pool: Pool
+
+
+class Configuration(Struct, frozen=True, kw_only=True):
+    """What the daemon runs on: settings with absolute paths, and the hosts to serve.
+
+    hosts    in the order of hosts.tab
+    sockets  file name below sockets.directory -> id of the host that it belongs to
+    known    the ids of hosts.tab, those that are not served here included
+    """
+
+    settings: Settings
+    hosts: tuple[HostSettings, ...]
+    sockets: dict[str, str]
+    known: frozenset[str] = frozenset()

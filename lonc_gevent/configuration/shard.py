@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of several processes serves a host: rendezvous hashing.
+
+Each process gives each host a number made of the host's id and the process's own, and a host
+belongs to the process that gives it the greatest. So every process can tell alone, each host has
+exactly one, and one process more takes only the hosts that it now wins: one in N of them.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from .settings import Configuration
+
+MAX_SHARDS = 1000
+"""More processes than any machine has use for: a typing error, then."""
+
+
+class Shard(Struct, frozen=True):
+    """Process `number` (from 0) of `of` that share one directory of sockets."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def holds(self, host_id: str) -> bool:
+        """Say whether this process serves the host."""
+        return owner(host_id, self.of) == self.number
+
+
+def parse(text: str) -> Shard:
+    """Read `I/N`. Raises ValueError, with words for people."""
+    number, slash, of = text.partition("/")
+    if not (slash and _is_number(number) and _is_number(of)):
+        raise ValueError(f"expected I/N, such as 0/2, not {text[:20]!r}")
+    shard = Shard(int(number), int(of))
+    if not 1 <= shard.of <= MAX_SHARDS:
+        raise ValueError(f"expected 1 to {MAX_SHARDS} processes, not {shard.of}")
+    if shard.number >= shard.of:
+        raise ValueError(f"processes are counted from 0: the last of {shard.of} is {shard.of - 1}")
+    return shard
+
+
+def owner(host_id: str, of: int) -> int:
+    """Return the number of the process, of `of` processes, that serves the host."""
+    name = host_id.encode("utf-8", "surrogateescape")
+    return max(range(of), key=lambda number: (_weight(name, number), number))
+
+
+def part(configuration: Configuration, shard: Shard) -> Configuration:
+    """Return what one process of several runs on.
+
+    Its own hosts, with their sockets, which stand in the one directory; and files of its own
+    where two processes cannot share one: admin socket, pid file and report get the number, and
+    the port of admin.listen is that much higher.
+    A dns name that several hosts share belongs to the process of the first of them.
+    """
+    settings = configuration.settings
+    return msgspec.structs.replace(
+        configuration,
+        settings=msgspec.structs.replace(
+            settings,
+            admin=msgspec.structs.replace(
+                settings.admin,
+                socket=_numbered(settings.admin.socket, shard),
+                listen=_shifted(settings.admin.listen, shard),
+            ),
+            daemon=msgspec.structs.replace(
+                settings.daemon,
+                pid_file=_numbered(settings.daemon.pid_file, shard),
+                report_file=_numbered(settings.daemon.report_file, shard),
+            ),
+        ),
+        hosts=tuple(host for host in configuration.hosts if shard.holds(host.id)),
+        sockets={
+            name: host_id for name, host_id in configuration.sockets.items() if shard.holds(host_id)
+        },
+    )
+
+
+def _weight(name: bytes, number: int) -> bytes:
+    return blake2b(name, digest_size=8, salt=number.to_bytes(4, "big")).digest()
+
+
+def _numbered(path: str, shard: Shard) -> str:
+    return f"{path}.{shard.number}" if path else ""
+
+
+def _shifted(listen: str, shard: Shard) -> str:
+    host, colon, port = listen.rpartition(":")
+    return f"{host}:{int(port) + shard.number}" if colon else listen
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 4  # noqa: PLR2004 - MAX_SHARDS has four digits

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What people ask of the running daemon, by signals or the admin socket, and how it is done.
+
+One greenlet, the main one, does one thing after another; what takes long is found out in a
+thread, and what follows from it comes back as one more thing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import gevent
+
+from lonc_gevent.admin.report import describe, text_report, write_whole
+from lonc_gevent.configuration.files import load
+from lonc_gevent.configuration.shard import part
+from lonc_gevent.errors import ConfigError, LoncError
+
+from . import rehearsal as restart
+from . import systemd as notify
+from .handover import exec_again
+from .signal_queue import Request, hold_signals, release_signals, stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lonc_gevent.configuration.settings import Configuration
+    from lonc_gevent.configuration.shard import Shard
+    from lonc_gevent.logs import Logs
+
+    from .drain import Drain
+    from .handover import Handover
+    from .hosts import Hosts
+    from .signal_queue import Control
+
+LAST_LINES = 1.0
+"""Seconds that a slow log reader can hold up a restart in place."""
+
+STDERR: Final = 2
+
+_Found = TypeVar("_Found")
+
+
+class Orders:
+    """Does what is asked for until somebody asks to stop.
+
+    config     the TOML file, to be read again
+    hand_over  tells what the next program in this process is to take up
+    """
+
+    def __init__(  # noqa: PLR0913 - it joins what else stands apart
+        self,
+        config: Path,
+        logs: Logs,
+        control: Control,
+        hosts: Hosts,
+        drain: Drain,
+        *,
+        shard: Shard | None,
+        hand_over: Callable[[], Handover],
+    ) -> None:
+        self.config = config
+        self.log = logs.logger
+        self.control = control
+        self.hosts = hosts
+        self.drain = drain
+        self.shard = shard
+        self._hand_over = hand_over
+        self._flush = logs.flush
+        self._threadpool = gevent.get_hub().threadpool
+        self._at_work: set[Request] = set()
+
+    def __repr__(self) -> str:
+        return f"<Orders {self.control!r}>"
+
+    def obey(self) -> None:
+        """Act on what is asked for, until somebody asks to stop."""
+        actions = {
+            Request.RESTART: self._check_for_restart,
+            Request.HOSTS: self._read_hosts,
+            Request.STATUS: self.report_status,
+            Request.STACKS: self._show_stacks,
+        }
+        while not self.control.stops:
+            request = self.control.get()
+            try:
+                if not isinstance(request, Request):
+                    request()
+                elif request is not Request.STOP:
+                    actions[request]()
+            except Exception:  # noqa: BLE001 - whatever it was, all hosts are served on
+                gevent.get_hub().handle_error(self, *sys.exc_info())
+
+    def _in_background(
+        self, request: Request, find: Callable[[], _Found], act: Callable[[_Found], None]
+    ) -> None:
+        """Do `find` in a thread, then `act` on what it returned here. One of a kind at a time."""
+        if request in self._at_work:
+            return
+        self._at_work.add(request)
+
+        def find_out() -> None:
+            try:
+                found = self._threadpool.apply(find)
+            finally:
+                self._at_work.discard(request)
+            self.control.put(partial(act, found))
+
+        gevent.spawn(find_out)
+
+    def _refuse(self, what: str, problems: list[str]) -> None:
+        problems = restart.bounded(problems)
+        self.log.error("reload_refused", reload=what, error=problems[0], problems=problems)
+
+    # -- to tell -----------------------------------------------------------------------------
+
+    def report_status(self) -> None:
+        """Log one `status` event a host, and open the gate of each that is down (USR1)."""
+        pools = self.hosts.pools.values()
+        for pool in pools:
+            self.log.info("status", **describe(pool, self.shard))
+            if pool.is_down:
+                pool.gate.open()
+        report_file = self.hosts.configuration.settings.daemon.report_file
+        if report_file:
+            gevent.spawn(self._write_report, Path(report_file), text_report(pools))
+
+    def _write_report(self, path: Path, text: str) -> None:
+        try:
+            self._threadpool.apply(write_whole, (path, text))
+        except OSError as error:
+            self.log.warning("report_failed", path=str(path), error=error.strerror)
+
+    def _show_stacks(self) -> None:
+        """Write the stack of every greenlet to stderr; the reader there may take its time."""
+        self._threadpool.spawn(os.write, STDERR, stacks())
+
+    # -- other hosts -------------------------------------------------------------------------
+
+    def _read_hosts(self) -> None:
+        """Read the configuration in a thread, then serve its hosts (USR2)."""
+        self._in_background(Request.HOSTS, partial(_read, self.config), self._change_hosts)
+
+    def _change_hosts(self, read: Configuration | list[str]) -> None:
+        try:
+            if isinstance(read, list):
+                raise ConfigError(read)
+            if self.shard is not None:
+                read = part(read, self.shard)
+            changes = self.hosts.change(read)
+        except LoncError as error:
+            self._refuse("hosts", str(error).splitlines())
+            return
+        self.log.info(
+            "hosts_reloaded",
+            hosts=len(self.hosts.pools),
+            added=len(changes.added),
+            removed=len(changes.removed),
+            changed=len(changes.changed),
+        )
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        notify.ready(f"{len(self.hosts.pools)} hosts")
+
+    # -- restart in place --------------------------------------------------------------------
+
+    def _check_for_restart(self) -> None:
+        """Let a child process see whether the new code and configuration would do (HUP)."""
+        notify.reloading()
+        check = partial(restart.check, self.config)
+        self._in_background(Request.RESTART, check, self._restart)
+
+    def _restart(self, problems: list[str]) -> None:
+        """Start the new program in this process, unless there are problems with it."""
+        if problems:
+            self._refuse("restart", problems)
+        else:
+            timeout = self.hosts.configuration.settings.admin.stop_timeout
+            self.log.info("restarting", clients=self.drain.clients.count, stop_timeout_s=timeout)
+            lost = self.drain.hold(timeout)
+            if not self.control.stops:
+                self._exec(lost)
+            self.drain.go_on()
+        self._say_ready()
+
+    def _exec(self, lost: int) -> None:
+        """Become the new program. If that does not go, log why and return."""
+        handover = self._hand_over()
+        self.log.info("handing_over", clients=len(handover.clients), con_lost=lost)
+        try:
+            exec_again(handover, self._before_exec)
+        except OSError as error:
+            release_signals()
+            self.log.error("restart_failed", error=error.strerror)  # noqa: TRY400 - no fault of ours
+
+    def _before_exec(self) -> None:
+        hold_signals()
+        self._flush(LAST_LINES)
+
+
+def _read(config: Path) -> Configuration | list[str]:
+    """Read the configuration, or return what is wrong with it."""
+    try:
+        return load(config, to_run=True)
+    except ConfigError as error:
+        return list(error.problems)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Letting what is under way come to its end: for good, or for a restart in place."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import gevent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.delayed.replayer import Replayer
+    from lonc_gevent.frontend.clients import Clients
+
+    from .signal_queue import Control
+
+POLL = 0.01
+"""Seconds between two looks at what is still under way."""
+
+LAST_WORDS = 0.5
+"""Seconds that clients have to take their con_lost, after the time is up."""
+
+
+class Owner(Protocol):
+    """What it asks of the hosts."""
+
+    pools: dict[str, Pool]
+
+    def all_pools(self) -> Iterable[Pool]:
+        """Return their pools, and those of hosts that are gone and not at rest yet."""
+
+
+class Drain:
+    """Ends transactions in order. Whoever asks to stop meanwhile does not want to wait."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        hosts: Owner,
+        control: Control,
+        replayer: Replayer,
+    ) -> None:
+        self.clients = clients
+        self._replayer = replayer
+        self._hosts = hosts
+        self._control = control
+
+    def __repr__(self) -> str:
+        return f"<Drain {self.clients.under_way} clients and {self._busy} connections to go>"
+
+    @property
+    def _busy(self) -> int:
+        return sum(pool.busy for pool in self._hosts.all_pools())
+
+    def stop(self, timeout: float) -> int:
+        """End all, for good; return how many transactions did not finish in time.
+
+        No new clients; what waits gets con_lost, what is under way finishes within `timeout`
+        seconds, or gets con_lost.
+        """
+        deadline = monotonic() + timeout
+        self._replayer.stop()
+        self.clients.stop_listening()
+        for pool in self._hosts.all_pools():
+            pool.stop()
+        self._wait(deadline, stops=1)
+        lost = self._busy
+        for pool in self._hosts.all_pools():
+            pool.kill()
+        self._wait(monotonic() + LAST_WORDS, stops=1)
+        self._replayer.close()
+        self.clients.close()
+        gevent.sleep(0)
+        return lost
+
+    def hold(self, timeout: float) -> int:
+        """Bring all to rest, so that it can go on elsewhere; return what did not finish in time.
+
+        Whoever connects waits in the backlog, and clients go to `Clients.held` once they have
+        their replies: what waits in a queue finishes, too. After `timeout` seconds the rest gets
+        con_lost. A request to stop ends this at once, with nothing lost.
+        """
+        self._replayer.stop()
+        for pool in self._hosts.all_pools():
+            pool.draining = True
+        self.clients.hold()
+        lost = 0
+        if not self._wait(monotonic() + timeout, stops=0) and not self._control.stops:
+            lost = self._cut()
+        self._replayer.close()
+        return lost
+
+    def _cut(self) -> int:
+        """Give con_lost to all that is still under way; return how many that were."""
+        lost = self.clients.under_way
+        for pool in self._hosts.all_pools():
+            pool.stop()
+            pool.kill()
+        self._wait(monotonic() + LAST_WORDS, stops=0)
+        return lost
+
+    def go_on(self) -> None:
+        """Serve all again that `hold` brought to rest."""
+        for pool in self._hosts.pools.values():
+            pool.stopping = pool.draining = False
+        self.clients.go_on()
+        self._replayer.start()
+
+    def _wait(self, deadline: float, *, stops: int) -> bool:
+        """Wait until no transaction is under way and each client has its reply.
+
+        False: the deadline passed, or somebody asked to stop more than `stops` times.
+        """
+        while monotonic() < deadline:
+            gevent.sleep(0)
+            if self._control.stops > stops:
+                return False
+            if not self.clients.unfinished and not self._busy:
+                return True
+            gevent.sleep(POLL)
+        return False

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hosts that are served: their pools and their sockets, and how they change while we run."""
+
+from __future__ import annotations
+
+import grp
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from lonc_gevent.backend.pool import Pool
+from lonc_gevent.backend.retry_gate import Gate
+from lonc_gevent.backend.tls import Credentials, credentials_for
+from lonc_gevent.backend.transaction import QueueBudget
+from lonc_gevent.configuration.host_changes import compare
+from lonc_gevent.errors import ConfigError, LoncError
+
+from .janitor import tick_for
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from lonc_gevent.configuration.host_changes import HostChanges
+    from lonc_gevent.configuration.settings import Configuration, HostSettings
+    from lonc_gevent.delayed.replayer import Replayer
+    from lonc_gevent.frontend.clients import Clients
+    from lonc_gevent.frontend.listeners import Listener
+
+    from .janitor import Keeper
+
+
+class Hosts:
+    """All pools, and the sockets that belong to them.
+
+    Where the sockets are and whom they let in stays as it was at the start; which there are, and
+    what holds for a host, follows the configuration that is given to `change`.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        logger: FilteringBoundLogger,
+        keeper: Keeper,
+        clients: Clients,
+        replayer: Replayer,
+    ) -> None:
+        self.configuration = configuration
+        self.replayer = replayer
+        self.credentials = Credentials()
+        replayer.known = configuration.known
+        self.log = logger
+        self.keeper = keeper
+        self.clients = clients
+        self.pools = keeper.pools
+        self.budget = QueueBudget(configuration.settings.pool.max_queued_bytes)
+        settings = configuration.settings.sockets
+        self._directory = Path(settings.directory)
+        self._mode = int(settings.mode, 8)
+        self._gid = -1
+        self._leaving: list[Pool] = []
+
+    def __repr__(self) -> str:
+        return f"<Hosts {len(self.pools)} on {len(self.clients.listeners)} sockets>"
+
+    def all_pools(self) -> list[Pool]:
+        """Return the pools of all hosts, those that are gone and still have something under way."""
+        self._leaving = [pool for pool in self._leaving if pool.connections]
+        return [*self.pools.values(), *self._leaving]
+
+    def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
+        """Make all pools and open all sockets; those that are `inherited` are taken up.
+
+        inherited: path -> descriptor and inode, from before a restart in place; those that are
+        used are taken out. After one, a socket that is not to be had costs its host only; all
+        the others are served on.
+
+        Raises ConfigError and AlreadyRunningError.
+        """
+        restarted = bool(inherited)
+        self.credentials = credentials_for(self.configuration)
+        self._gid = group_id(self.configuration.settings.sockets.group)
+        for host in self.configuration.hosts:
+            self._add(host)
+        for name, host_id in self.configuration.sockets.items():
+            try:
+                self._listen(name, host_id, inherited)
+            except LoncError as error:
+                if not restarted:
+                    raise
+                self.log.error("socket_failed", host=host_id, error=str(error))  # noqa: TRY400 - no fault of ours
+
+    def change(self, configuration: Configuration) -> HostChanges:
+        """Serve the hosts of another configuration: all or nothing.
+
+        New ones get pools and sockets. Gone ones take no more: what waits gets con_lost, what
+        is under way finishes. Those with other settings get new connections and keep their
+        queues; so do those of ssl if the certificates are others now. The rest is left alone.
+
+        Raises ConfigError and AlreadyRunningError if a new socket, or a certificate, can't be had.
+        """
+        changes = compare((pool.host for pool in self.pools.values()), configuration.hosts)
+        credentials = credentials_for(configuration)
+        for host in changes.added:
+            self._add(host)
+        try:
+            self._open_new(configuration)
+        except LoncError:
+            for host in changes.added:
+                self.pools.pop(host.id).stop()
+            raise
+        self._close_old(configuration)
+        for host_id in changes.removed:
+            pool = self.pools.pop(host_id)
+            self._leaving.append(pool)
+            pool.stop()
+        renewed = credentials.origin != self.credentials.origin
+        self.credentials = credentials
+        changed = {host.id for host in changes.changed}
+        for host in configuration.hosts:
+            pool = self.pools[host.id]
+            pool.credentials = credentials
+            if host.id in changed or (renewed and host.security.startswith("ssl")):
+                redirect(pool, host)
+            pool.host = host  # what is for people may be different, too
+        self.configuration = configuration
+        self.replayer.known = configuration.known
+        self.keeper.tick = tick_for(limits(configuration))
+        self.keeper.warm_up(self.pools[host.id] for host in (*changes.added, *changes.changed))
+        return changes
+
+    def _open_new(self, configuration: Configuration) -> None:
+        """Open the sockets that are not there yet: all, or none and an exception."""
+        opened: list[Path] = []
+        try:
+            for name, host_id in configuration.sockets.items():
+                path = self._path(name)
+                if path not in self._listeners:
+                    self._listen(name, host_id, {})
+                    opened.append(path)
+        except LoncError:
+            for path in opened:
+                self.clients.close_listener(path)
+            raise
+
+    def _close_old(self, configuration: Configuration) -> None:
+        """Close the sockets that are not wanted any more, and see whose the others are now."""
+        hosts = {self._path(name): host_id for name, host_id in configuration.sockets.items()}
+        for path, listener in tuple(self._listeners.items()):
+            if path in hosts:
+                listener.pool = self.pools[hosts[path]]
+            else:
+                self.clients.close_listener(path)
+
+    @property
+    def _listeners(self) -> dict[Path, Listener]:
+        return self.clients.listeners
+
+    def _path(self, name: str) -> Path:
+        return self._directory / name
+
+    def _add(self, host: HostSettings) -> None:
+        self.pools[host.id] = pool = Pool(
+            host,
+            self.clients.turns,
+            self.log,
+            budget=self.budget,
+            watch=self.keeper.watch,
+            sample=self.configuration.settings.log.sample,
+        )
+        pool.came_back = self.replayer.came_back
+        pool.credentials = self.credentials
+
+    def _listen(self, name: str, host_id: str, inherited: dict[Path, tuple[int, int]]) -> None:
+        path = self._path(name)
+        self.clients.listen(
+            path,
+            self.pools[host_id],
+            mode=self._mode,
+            gid=self._gid,
+            inherited=inherited.pop(path, None),
+        )
+
+
+def redirect(pool: Pool, host: HostSettings) -> None:
+    """Let a pool go on with other settings for its host: new connections, the queue kept.
+
+    Requests under way finish where they are.
+    """
+    pool.host = host
+    pool.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+    pool.close_connections()
+    if pool.dialling is not None:
+        pool.abort(pool.dialling)
+    if pool.queue:
+        pool.grow(monotonic())
+
+
+def group_id(name: str) -> int:
+    """Return the group's number, -1 for no name. Raises ConfigError if there is none."""
+    if not name:
+        return -1
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError([f"sockets.group: no group {name!r} on this machine"]) from None
+
+
+def limits(configuration: Configuration) -> list[float]:
+    """Return the shortest of the times that the keeper enforces, for each host."""
+    return [
+        min(
+            host.pool.connect_timeout,
+            host.pool.handshake_timeout,
+            host.pool.reply_timeout,
+            host.pool.queue_timeout,
+            host.pool.idle_timeout,
+        )
+        for host in configuration.hosts
+    ]

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The greenlet that sends one host's delayed requests: one at a time, in the order of the names.
+
+Read from top to bottom it is the life of a file whose turn has come: wait for a connection, wait
+while live requests wait, look at the file, send it, and once the whole reply is there, remove it.
+
+- A request that may have run is sent again: a delayed one must happen, at least once. Live clients
+  are told con_lost instead, and decide for themselves.
+- Each connection lost under a file counts as an attempt, and the next one waits, with the same
+  backoff as for connections: a lond that is just being restarted does not use up all attempts.
+- con_lost because nothing could be sent counts as nothing.
+- A file that cannot be read now is passed over, and met again after the next look through the
+  directory: a host that stands still would be worse than one request out of its order.
+- What was answered and cannot be removed (a directory gone read-only) is never sent again by this
+  process; nothing else of the host is sent either until it is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from random import random
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+import gevent
+from gevent.event import Event
+from greenlet import getcurrent
+
+from lonc_gevent.backend.retry_gate import Gate
+from lonc_gevent.backend.stats import HostState
+from lonc_gevent.backend.transaction import Transaction
+from lonc_gevent.errors import SpoolError
+from lonc_gevent.protocol.lines import CON_LOST, verb
+
+from .requests import Verdict, completed_line, first_word, is_failure, shown_name
+from .spool import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from lonc_gevent.backend.pool import Pool
+
+    from .spool import Claim, Spool
+
+RATE: Final = 200.0
+"""Delayed requests a second for one host, at most: one that comes back is not flooded."""
+
+LIVE_POLL: Final = 0.01
+"""Seconds between two looks at whether live requests still wait."""
+
+LIVE_PATIENCE: Final = 0.1
+"""Seconds to wait for an idle connection once no live request waits; then stand in the queue."""
+
+DIAL_POLL: Final = 0.25
+"""Seconds between two looks at a connection that is being made."""
+
+MAX_WAIT: Final = 5.0
+"""Seconds after which a host that is down is looked at again: somebody may open its gate."""
+
+_T = TypeVar("_T")
+
+
+class Owner(Protocol):
+    """What it asks of the replayer that it belongs to."""
+
+    spool: Spool
+    log: FilteringBoundLogger
+    perm_log: str
+    max_attempts: int
+    stopping: bool
+
+    def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do file work off the hub."""
+
+    def trouble(self, event: str, error: str, **fields: object) -> None:
+        """Log a trouble, at most once a minute."""
+
+    def scan_soon(self) -> None:
+        """Look through the directory now."""
+
+    def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
+        """Say that a file was put away."""
+
+
+class Answered(NamedTuple):
+    """A file whose request was answered, and which is still there."""
+
+    name: str
+    request: bytes
+    noted: bool
+
+
+def carry(pool: Pool, request: bytes) -> Transaction:
+    """Send the request as `Pool.transact` does; return the transaction once it has ended.
+
+    With CON_LOST for a reply, its `error` tells a request that may have run from one that never
+    left.
+    """
+    transaction = Transaction(request, getcurrent(), monotonic())
+    pool.submit(transaction)
+    transaction.wait(pool.hub)
+    return transaction
+
+
+class HostReplay:
+    """What is done about one host's files.
+
+    `give` hands it names; its greenlet ends when it has none left. `answered` outlives it.
+    """
+
+    def __init__(self, owner: Owner, pool: Pool, answered: Answered | None = None) -> None:
+        self.owner = owner
+        self.pool = pool
+        self.wake = Event()
+        self.answered = answered
+        self._names: deque[str] = deque()
+        self._more = False
+        self._gate = Gate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
+        self._attempts = ("", 0)
+        self._next_at = 0.0
+        self.greenlet = gevent.spawn(self._run)
+
+    def __repr__(self) -> str:
+        return f"<HostReplay {self.pool.host.id} {len(self._names)} names>"
+
+    def give(self, names: Iterable[str], *, more: bool) -> None:
+        """Take the names whose turn comes next, in order. more: there are others after them."""
+        self._names = deque(names)
+        self._more = more
+        self.wake.set()
+
+    def _run(self) -> None:
+        while not self._is_over():
+            try:
+                if self.answered is not None:
+                    self._finish(self.answered)
+                elif not self._names:
+                    break
+                elif self._may_send():
+                    self._next(self._names[0])
+            except Exception:  # the top of the greenlet: a bug must not stop a host for good
+                self.owner.log.exception("delayed_failed", host=self.pool.host.id)
+                self._wait(MAX_WAIT)
+        if self._more and not self._is_over():
+            self.owner.scan_soon()
+
+    def _is_over(self) -> bool:
+        return self.owner.stopping or self.pool.stopping
+
+    def _wait(self, seconds: float) -> None:
+        self.wake.clear()
+        self.wake.wait(seconds)
+
+    # -- before a file is sent ---------------------------------------------------------------
+
+    def _may_send(self) -> bool:
+        """Wait for what comes before a file: a connection, the backoff, live requests."""
+        now = monotonic()
+        if self.pool.state is not HostState.UP:
+            # Nobody else may be asking for this host: the file does.
+            self.pool.grow(now)
+            opens_in = self.pool.gate.opens_at - now
+            waits = self.pool.dialling is None and opens_in > 0
+            # An open gate and nobody dialling: the host is paused.
+            self._wait(min(opens_in, MAX_WAIT) if waits else DIAL_POLL)
+            return False
+        later = max(self._gate.opens_at, self._next_at) - now
+        if later > 0:
+            self._wait(later)
+            return False
+        return self._live_first(now)
+
+    def _live_first(self, since: float) -> bool:
+        """Wait until no live request waits, and a little for an idle connection."""
+        pool = self.pool
+        while pool.queue or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
+            if self._is_over() or pool.state is not HostState.UP:
+                return False
+            pool.grow(monotonic())
+            gevent.sleep(LIVE_POLL)
+        return not self._is_over()
+
+    # -- a file whose turn has come ----------------------------------------------------------
+
+    def _next(self, name: str) -> None:
+        spool = self.owner.spool
+        limit = self.pool.host.pool.max_request_bytes
+        try:
+            claim = self.owner.in_thread(spool.claim, name, limit, time.time())
+        except (SpoolError, OSError) as error:
+            self._unavailable(error)
+            return
+        found = claim.found
+        if found.verdict is Verdict.READY:
+            self._send(name, claim)
+        elif found.verdict is Verdict.UNREADABLE:
+            self._put_off(name, f"cannot read {shown_name(name)}: {found.reason}")
+        elif found.age < -spool.settle:
+            self._put_off(name, f"{shown_name(name)} is dated ahead of the clock, and not ours")
+        elif found.verdict is Verdict.YOUNG:
+            # Its turn comes before that of all others, even if they are older by their dates.
+            self._wait(max(LIVE_POLL, min(spool.settle - found.age, MAX_WAIT)))
+        elif found.verdict is Verdict.BAD:
+            self._quarantine(name, found.reason, 0)
+        else:
+            self._drop(name)
+
+    def _send(self, name: str, claim: Claim) -> None:
+        known, remembered = self._attempts
+        attempts = max(claim.attempts, remembered if known == name else 0)
+        if attempts >= self.owner.max_attempts:
+            self._quarantine(name, "max_attempts", attempts)
+            return
+        self._next_at = monotonic() + 1 / RATE
+        transaction = carry(self.pool, claim.found.request)
+        if transaction.reply is CON_LOST:
+            if transaction.error is None:
+                self._wait(DIAL_POLL)  # it never left: down, paused, or the queue was full
+            elif not self._is_over():
+                self._lost(name, attempts + 1, transaction.error.kind)
+            return
+        self._gate.open()
+        self._log_answer(name, transaction)
+        self.answered = Answered(name, claim.found.request, noted=attempts > 0)
+        self._finish(self.answered)
+
+    def _lost(self, name: str, attempts: int, kind: str) -> None:
+        """Count a connection that was lost under a file; the next attempt waits."""
+        delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret # nosec B311
+        self._attempts = (name, attempts)
+        self.owner.log.warning(
+            "delayed_attempt_lost",
+            host=self.pool.host.id,
+            file=shown_name(name),
+            attempts=attempts,
+            max_attempts=self.owner.max_attempts,
+            error=kind,
+            retry_in_s=round(delay, 3),
+        )
+        if attempts >= self.owner.max_attempts:
+            self._quarantine(name, "max_attempts", attempts)
+            return
+        try:
+            self.owner.in_thread(self.owner.spool.note_attempt, name, attempts)
+        except (SpoolError, OSError) as error:
+            self._say(error)  # a full disk: it is remembered here, until the daemon ends
+
+    def _finish(self, answered: Answered) -> None:
+        """Remove the file of an answered request."""
+        try:
+            unrecorded = self.owner.in_thread(self._remove_and_record, answered)
+        except (SpoolError, OSError) as error:
+            self._unavailable(error)
+            return
+        self.answered = None
+        self.pool.stats.delayed_waiting = max(self.pool.stats.delayed_waiting - 1, 0)
+        self._drop(answered.name)
+        if unrecorded:
+            self.owner.trouble("delayed_perm_log_failed", unrecorded)
+
+    def _remove_and_record(self, answered: Answered) -> str:
+        """Do the file work of `_finish`; return why the S line could not be written."""
+        owner = self.owner
+        owner.spool.done(answered.name, noted=answered.noted)
+        if not owner.perm_log:
+            return ""
+        line = completed_line(time.time(), self.pool.host.id, answered.request)
+        try:
+            record(owner.perm_log, line)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _quarantine(self, name: str, reason: str, attempts: int) -> None:
+        try:
+            moved = self.owner.in_thread(self.owner.spool.quarantine, name, reason, attempts)
+        except (SpoolError, OSError) as error:
+            # It stays, and is met again after the next look; those behind it go on.
+            self._say(error)
+        else:
+            stats = self.pool.stats
+            stats.delayed_quarantined += moved
+            stats.delayed_waiting = max(stats.delayed_waiting - moved, 0)
+            if moved:
+                self.owner.log_quarantined(name, self.pool.host.id, reason, attempts)
+        self._drop(name)
+
+    def _put_off(self, name: str, error: str) -> None:
+        """Leave a file until the next look through the directory; those behind it go on."""
+        self.owner.trouble("delayed_trouble", error)
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        if self._names and self._names[0] == name:
+            self._names.popleft()
+
+    def _unavailable(self, error: Exception) -> None:
+        self._say(error)
+        self._wait(MAX_WAIT)
+
+    def _say(self, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        self.owner.trouble("delayed_unavailable", reason or type(error).__name__)
+
+    def _log_answer(self, name: str, transaction: Transaction) -> None:
+        self.pool.stats.delayed_replayed += 1
+        reply = transaction.reply or b""
+        self.owner.log.info(
+            "delayed_replayed",
+            host=self.pool.host.id,
+            file=shown_name(name),
+            verb=verb(transaction.request),
+            request_bytes=len(transaction.request),
+            reply_bytes=len(reply),
+            duration_ms=round((monotonic() - transaction.since) * 1000, 3),
+        )
+        if is_failure(reply):
+            self.owner.log.warning(
+                "delayed_refused",
+                host=self.pool.host.id,
+                file=shown_name(name),
+                verb=verb(transaction.request),
+                answer=first_word(reply),
+            )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `lond`: the stand-in in the foreground, until TERM or INT."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Literal
+
+import click
+import gevent
+from gevent.event import Event
+
+from .commands import Manner
+from .faults import Fault, describe, parse_fault
+from .server import StandinLond
+from .tls import CloseNotify, TlsManner
+
+_EPILOG = f"""\b
+Requests it knows:
+  ping               its own id
+  load               a number
+  version            its revision (modern)
+  sethost:ID[:REQ]   ok, or unable_to_set; with REQ, that request's reply (modern)
+  ekey               a build key
+  echo:TEXT          TEXT
+  get:DOMAIN:USER:environment:KEY&KEY
+                     a made-up user's firstname, lastname, permanentemail and
+                     languages, escaped
+  eget:TEXT          TEXT, sealed (secret:TEXT is the same)
+  big:BYTES          that many bytes
+  delay:MS:TEXT      TEXT, MS milliseconds later
+  fault:NAME[:NUMBER][:ANYTHING]   does what the request fault NAME does; the
+                     reply, where there is one, is the request itself
+  enc:LENGTH:HEX     any of them, sealed
+  anything else      unknown_cmd
+
+\b
+Faults, for --fault NAME[:NUMBER]. STEP counts the lines that the client has
+sent: 1 is init, 2 the echoed challenge.
+{describe()}
+"""
+
+
+_NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
+
+
+def _read_faults(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[Fault, ...]:
+    try:
+        return tuple(parse_fault(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[float, float]:
+    found = re.fullmatch(f"{_NUMBER}-{_NUMBER}", value)
+    if found is None or float(found[1]) > float(found[2]):
+        raise click.BadParameter(f"{value!r} is not A-B, two numbers of milliseconds, A <= B.")
+    return float(found[1]), float(found[2])
+
+
+@click.command(
+    "lond",
+    short_help="A stand-in lond, for development, the demo and tests.",
+    epilog=_EPILOG,
+    context_settings={"max_content_width": 100},
+)
+@click.option("--port", type=click.IntRange(0, 65535), required=True, help="0 picks one.")
+@click.option("--id", "ids", multiple=True, required=True, help="Its host id; more may follow.")
+@click.option("--client-id", default="msul1", show_default=True, help="The id of its clients.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--habit",
+    type=click.Choice(["legacy", "modern"]),
+    default="modern",
+    show_default=True,
+    help="legacy knows neither version nor sethost.",
+)
+@click.option(
+    "--revision", type=click.IntRange(1), default=402, show_default=True, help="NNN of 1.NNN."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[:NUMBER]",
+    callback=_read_faults,
+    help="See below.",
+)
+@click.option(
+    "--delay-ms",
+    default="0-0",
+    metavar="A-B",
+    callback=_read_range,
+    help="Each reply waits a random time between A and B milliseconds.",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append each request's text to this file, in clear, before it is answered.",
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With these three, PEM files, it takes init:ssl.",
+)
+@click.option("--private-key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--ca-certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--tls-version", type=click.Choice(["1.0", "1.2", "1.3"]), help="Speak only this one."
+)
+@click.option(
+    "--close-notify",
+    type=click.Choice(["none", "send", "late", "both"]),
+    default="none",
+    show_default=True,
+    help="How TLS ends: send one, send it with the next line, wait for the client's, too.",
+)
+@click.option("--no-insecure", is_flag=True, help="Take only ssl and local.")
+@click.option("--seal-replies", is_flag=True, help="Seal the reply to every encrypted request.")
+def lond_command(  # noqa: PLR0913 - an argument for each option is how click hands them over
+    *,
+    port: int,
+    ids: tuple[str, ...],
+    client_id: str,
+    host: str,
+    habit: Literal["legacy", "modern"],
+    revision: int,
+    faults: tuple[Fault, ...],
+    delay_ms: tuple[float, float],
+    record: Path | None,
+    certificate: Path | None,
+    private_key: Path | None,
+    ca_certificate: Path | None,
+    tls_version: str | None,
+    close_notify: CloseNotify,
+    no_insecure: bool,
+    seal_replies: bool,
+) -> None:
+    """Run a stand-in lond in the foreground, until TERM or INT.
+
+    Prints `ready PORT` once it listens. Requests and faults that it knows are listed below.
+    """
+    tls = None
+    if certificate and private_key and ca_certificate:
+        version = tls_version or ""
+        tls = TlsManner(certificate, private_key, ca_certificate, version, close_notify)
+    elif certificate or private_key or ca_certificate:
+        raise click.UsageError("--certificate, --private-key and --ca-certificate go together.")
+    manner = Manner(
+        ids=ids,
+        client_id=client_id,
+        habit=habit,
+        revision=revision,
+        allow_insecure=not no_insecure,
+        tls=tls,
+        seal_replies=seal_replies,
+        delay_ms=delay_ms,
+        faults=faults,
+    )
+    lond = StandinLond(manner, host=host, port=port, record=record)
+    stopped = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stopped.set)
+    try:
+        lond.start()
+    except OSError as error:
+        raise click.ClickException(f"cannot start: {error}") from None
+    click.echo(f"ready {lond.port}")
+    stopped.wait()
+    lond.stop()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the stand-in lond answers to a command, once the client is let in.
+
+A table of verbs; what is not in it is answered `unknown_cmd`. A legacy lond is one whose table
+lacks `version` and `sethost`. No sockets and no clock in here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from lonc_gevent.errors import BadSealedReplyError
+from lonc_gevent.protocol.cipher import Cipher, session_key
+from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST
+
+from .faults import CATALOGUE, Fault, Scope, fault_of_request, parse_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tls import TlsManner
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """Who the stand-in is and how it behaves."""
+
+    ids: tuple[str, ...] = ("msul1",)
+    """The host ids it serves; the first is the one it has before any `sethost`."""
+    client_id: str = "msul1"
+    """The id that it takes every client for; the session key depends on it."""
+    habit: Literal["legacy", "modern"] = "modern"
+    revision: int = 402
+    inline_sethost: bool | None = None
+    """Whether it takes `sethost:ID:REQUEST`; None: as lond of that revision does."""
+    seal_replies: bool = False
+    """Seal the reply to every encrypted request, not only to the encrypted gets."""
+    delay_ms: tuple[float, float] = (0, 0)
+    """Each reply waits a random time between these."""
+    allow_insecure: bool = True
+    """Whether it takes clients without ssl and local; if not, it closes without a line."""
+    tls: TlsManner | None = None
+    """None: it has no certificates, and takes init:ssl for init."""
+    faults: tuple[Fault, ...] = ()
+    """Those that go for every connection and request."""
+
+    def fault(self, name: str) -> Fault | None:
+        """Give the fault of that name, if it was chosen for all."""
+        return next((fault for fault in self.faults if fault.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to do about one line."""
+
+    line: bytes = b""
+    r"""With its `\n`; empty: say nothing."""
+    request: bytes | None = None
+    """The request in clear, for the record; None for a line of the handshake."""
+    fault: Fault | None = None
+    """What goes wrong with its delivery."""
+    close: bool = False
+    start_tls: bool = False
+    """After the line comes TLS, and in it the key."""
+
+
+_CONTENT: Final = {
+    "empty": b"",
+    "bad-seal": b"enc:99:0123456789abcdef",
+    "bad-seal-hex": b"enc:4:0123456789abcdeg",
+}
+
+
+def _get(rest: bytes) -> bytes:
+    """Answer `get:DOMAIN:USER:NAMESPACE:KEY&KEY`: the values in the order of the keys.
+
+    Every user is there, and has the same few things in the namespace `environment`.
+    """
+    domain, user, namespace, keys, *_ = [*rest.split(b":"), b"", b"", b"", b""]
+    if not (domain and user and keys):
+        return b"refused"
+    values = {
+        b"firstname": user.capitalize(),
+        b"lastname": b"Example",
+        b"permanentemail": b"%s%%40%s%%2eexample" % (user, domain),
+        b"languages": b"en%2c%20de",
+    }
+    found = values if namespace == b"environment" else {}
+    return b"&".join(found.get(key, b"") for key in keys.split(b"&"))
+
+
+class Commands:
+    """The commands of one connection. `build_key` is what `ekey` is answered with."""
+
+    def __init__(self, manner: Manner, build_key: bytes) -> None:
+        self._manner = manner
+        self._build_key = build_key
+        self._id = manner.ids[0]
+        self._cipher: Cipher | None = None
+        of_requests = (f for f in manner.faults if CATALOGUE[f.name].scope is Scope.REQUEST)
+        self._fault = next(of_requests, None)
+        self._session: dict[bytes, Callable[[], bytes]] = {b"ekey": self._ekey}
+        self._verbs: dict[bytes, Callable[[bytes], bytes]] = {
+            b"ping": lambda _: self._id.encode("utf-8", "surrogateescape"),
+            b"load": lambda _: b"0.12",
+            b"echo": lambda rest: rest,
+            b"eget": lambda rest: rest,
+            b"secret": lambda rest: rest,
+            b"get": _get,
+        }
+        if manner.habit == "modern":
+            version = b"version:$Revision: 1.%d $" % manner.revision
+            self._session[b"version"] = lambda: version
+            self._verbs[b"version"] = lambda _: version
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the client has asked for the key, and so done with the handshake."""
+        return self._cipher is not None
+
+    def answer(self, text: bytes) -> Answer:
+        r"""Answer one command, given without its `\n`."""
+        if text in self._session:
+            return Answer(self._session[text]() + b"\n", fault=self._manner.fault("drip"))
+        if self._manner.habit == "modern" and text.startswith(b"sethost:"):
+            return self._sethost(text)
+        return self._request(text, b"")
+
+    def take_key(self, key: bytes) -> None:
+        """Take the key of a session of ssl or local: its handshake is done but for the host."""
+        self._cipher = Cipher(key)
+
+    def _ekey(self) -> bytes:
+        self.take_key(session_key(self._id, self._manner.client_id, self._build_key))
+        return self._build_key
+
+    def _sethost(self, text: bytes) -> Answer:
+        """Answer `sethost:ID`, or `sethost:ID:REQUEST`. Either way the id stays until the next."""
+        takes_inline = self._manner.inline_sethost
+        if takes_inline is None:
+            takes_inline = self._manner.revision >= INLINE_SETHOST
+        _, name, *inline = text.split(b":", 2 if takes_inline else 1)
+        host = name.decode("utf-8", "surrogateescape")
+        if host not in self._manner.ids or self._manner.fault("unable-to-set"):
+            return Answer(b"unable_to_set\n", request=text if inline else None)
+        self._id = host
+        if not inline:
+            return Answer(b"ok\n", fault=self._manner.fault("drip"))
+        if inline[0].startswith(b"sethost:"):
+            return self._sethost(inline[0])
+        return self._request(inline[0], b"sethost:%s:" % name)
+
+    def _request(self, text: bytes, prefix: bytes) -> Answer:
+        """Answer a request, sealed or not; `prefix` stood before it and goes on record with it."""
+        sealed = text.startswith(b"enc:")
+        if sealed:
+            if self._cipher is None:
+                return Answer(b"error:no_key\n", prefix + text)
+            try:
+                text = self._cipher.open(text)
+            except BadSealedReplyError:
+                return Answer(b"error:bad_seal\n", prefix + text)
+        try:
+            fault, reply = self._run(text)
+        except ValueError as error:
+            return Answer(b"error:%s\n" % str(error).encode(), prefix + text)
+        if text.startswith((b"eget:", b"secret:")) or (sealed and self._manner.seal_replies):
+            reply = self._cipher.seal(reply) if self._cipher else b"error:no_key"
+        if fault is not None:
+            reply = self._spoiled(fault, reply)
+        return Answer(reply + b"\n", prefix + text, fault)
+
+    def _run(self, text: bytes) -> tuple[Fault | None, bytes]:
+        """Give the reply in clear, and the fault that goes with it."""
+        verb, _, rest = text.partition(b":")
+        if verb == b"fault":
+            return fault_of_request(text), text
+        if verb == b"delay":
+            number, _, reply = rest.partition(b":")
+            return parse_fault("delay:" + number.decode("ascii", "replace")), reply
+        if verb == b"big":
+            return parse_fault("big:" + rest.decode("ascii", "replace")), b""
+        command = self._verbs.get(verb)
+        reply = b"unknown_cmd" if command is None else command(rest)
+        # Without a key this is still the handshake, even where the answer is unknown_cmd.
+        return (self._fault if self.has_key else None), reply
+
+    def _spoiled(self, fault: Fault, reply: bytes) -> bytes:
+        """Give the reply as a fault of its content makes it."""
+        if fault.name == "big":
+            return b"b" * fault.number
+        if fault.name == "bad-seal-lines" and self._cipher is not None:
+            return self._cipher.seal(b"one\ntwo")
+        return _CONTENT.get(fault.name, reply)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Unix sockets on disk: their directory, binding, taking up, stale files, permissions.
+
+A socket is bound with no permission for anybody, gets its group and mode, and listens last. So
+there is no moment in which somebody can connect whom the mode shuts out. A file is removed only
+if it is a socket on which nobody listens (the original unlinked blindly, so that a second daemon
+stole the sockets: protocol.md, section 6, 36).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from socket import AF_UNIX, SOCK_STREAM, socket
+from typing import TYPE_CHECKING, Final
+
+from lonc_gevent.configuration.settings import LOCK_NAME
+from lonc_gevent.errors import AlreadyRunningError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from pathlib import Path
+
+    from lonc_gevent.backend.pool import Pool
+
+BACKLOG = 4096
+"""Clients that may wait to be accepted; the kernel's net.core.somaxconn caps it."""
+
+PROBE_TIMEOUT = 1.0
+"""Seconds to wait for a stale socket's answer; the kernel gives it at once."""
+
+
+class Listener:
+    """One Unix socket, and the host that requests on it are for.
+
+    `accept` is called, with the listener, when somebody connects.
+    """
+
+    __slots__ = (
+        "_accept",
+        "asks",
+        "data",
+        "fd",
+        "inode",
+        "likely",
+        "path",
+        "pool",
+        "reading",
+        "sock",
+        "watched",
+    )
+
+    accepts: Final = True
+
+    def __init__(
+        self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]
+    ) -> None:
+        self.path = path
+        self.pool = pool
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.inode = path.stat().st_ino
+        self._accept = accept
+        self.likely = 1
+        """How many are likely to wait: to ask in vain costs 1.4 us."""
+        self.asks = self.reading = False  # for the turns: there is nothing to read
+        self.data: bytes | None = None
+        self.watched = True
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.path.name}>"
+
+    def on_readable(self) -> None:
+        """Accept who has connected."""
+        self._accept(self)
+
+    def fail(self, error: Exception) -> None:
+        """Raise the error, where it is to be watched: unseen, it would accept nobody."""
+        raise error
+
+    def close(self) -> None:
+        """Stop to listen, and remove the socket file. It must not be watched any more."""
+        remove(self.path, self.inode)
+        self.sock.close()
+
+
+def prepare_directory(directory: Path, names: Container[str] | None = None) -> None:
+    """Make the socket directory if it is missing, and clear it of the original's lock files.
+
+    `*.lock` files of an original that died make web processes wait for it (protocol.md,
+    section 2, "Lock file"). With `names`, only those of these sockets are removed: other
+    processes have theirs here, too. Raises ConfigError.
+    """
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in directory.glob("*.lock"):
+            if path.name == LOCK_NAME or path.is_symlink() or not path.is_file():
+                continue
+            if names is None or path.stem in names:
+                path.unlink()
+    except OSError as error:
+        raise ConfigError([f"{directory}: {error.strerror}"]) from None
+
+
+def listen(path: Path, mode: int, gid: int = -1) -> socket:
+    """Bind and listen on a Unix socket. A stale one is replaced.
+
+    Raises AlreadyRunningError if somebody listens there, ConfigError if it can't be bound.
+    """
+    remove_stale(path)
+    try:
+        sock = socket(AF_UNIX, SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
+    try:
+        # On Linux the file gets the mode that the socket has: there is no moment in between. Not by
+        # the umask, which is every thread's.
+        os.fchmod(sock.fileno(), 0)
+        sock.bind(str(path))
+        if gid >= 0:
+            os.chown(path, -1, gid)
+        path.chmod(mode)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
+    sock.settimeout(0)
+    return sock
+
+
+def take_up(path: Path, fd: int, inode: int, mode: int, gid: int = -1) -> socket | None:
+    """Go on listening on a socket that this process had before its restart in place.
+
+    The descriptor is ours now. None, and it is closed, if another file stands in the socket's
+    place, or none: nobody could find it. Raises ConfigError.
+    """
+    sock = socket(fileno=fd)
+    sock.settimeout(0)
+    sock.set_inheritable(False)
+    try:
+        if path.lstat().st_ino != inode:
+            raise FileNotFoundError  # noqa: TRY301 - as if it had been removed
+        if gid >= 0:
+            os.chown(path, -1, gid)
+        path.chmod(mode)
+    except FileNotFoundError:
+        sock.close()
+        return None
+    except OSError as error:
+        sock.close()
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    return sock
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the socket file that a dead process left, if there is one.
+
+    Raises AlreadyRunningError if somebody listens there, ConfigError if it is no socket.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigError([f"{path}: is in the way of a socket, and is not one; move it away"])
+    try:
+        with socket(AF_UNIX, SOCK_STREAM) as probe:
+            probe.settimeout(PROBE_TIMEOUT)
+            code = probe.connect_ex(str(path))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    if code in (0, errno.EAGAIN):
+        raise AlreadyRunningError(f"{path}: somebody listens on this socket")
+    if code not in (errno.ECONNREFUSED, errno.ENOENT):
+        raise ConfigError([f"{path}: is it in use? ({os.strerror(code)}); if not, remove it"])
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def remove(path: Path, inode: int) -> None:
+    """Remove a socket file of ours, unless another one stands there by now."""
+    with suppress(OSError):
+        if path.lstat().st_ino == inode:
+            path.unlink()

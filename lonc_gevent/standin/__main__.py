@@ -1,8 +1,0 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m lonc_gevent.standin` is `lonc-gevent lond`."""
-
-from __future__ import annotations
-
-from lonc_gevent.standin.command import lond_command
-
-lond_command(prog_name="python -m lonc_gevent.standin")

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who may connect to the Unix sockets, how many at a time, and what is said of the others."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness import Client, wait_until
+
+from lonc_gevent.configuration.settings import Sockets
+from lonc_gevent.frontend.access_control import Door, peer_of
+
+if TYPE_CHECKING:
+    from harness import Network
+
+OTHER = 4321
+"""A uid and gid that nobody here has."""
+
+
+class Events:
+    """Notes what is logged."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Note a warning."""
+        self.seen.append({"event": event, **fields})
+
+
+def admitted(events: Events | None = None, times: int = 1, **settings: Any) -> list[int | None]:
+    """Send ourselves to a door with these settings so many times; give what it said."""
+    door = Door(Sockets(**settings), events or Events())  # type: ignore[arg-type]
+    one, two = socket.socketpair()
+    with one, two:
+        return [door.admits(one.fileno(), "msul2") for _ in range(times)]
+
+
+def test_the_kernels_word() -> None:
+    """The kernel knows who is at the other end."""
+    one, two = socket.socketpair()
+    with one, two:
+        assert peer_of(one.fileno()) == (os.getpid(), os.geteuid(), os.getegid())
+        one.send(b"still there")
+        assert two.recv(20) == b"still there"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"allow_uids": (os.geteuid(),)}, True),
+        ({"allow_gids": (os.getegid(),)}, True),
+        ({"allow_uids": (OTHER,), "allow_gids": (os.getegid(),)}, True),
+        ({"allow_uids": (os.geteuid(),), "allow_gids": (OTHER,)}, True),
+        ({"allow_uids": (OTHER,)}, False),
+        ({"allow_gids": (OTHER,)}, False),
+        ({"allow_uids": (OTHER,), "allow_gids": (OTHER,)}, False),
+    ],
+)
+def test_the_lists(settings: dict[str, Any], expected: bool) -> None:
+    """Whoever is in one of the lists may come in."""
+    assert (admitted(**settings) != [None]) is expected
+
+
+def test_an_open_door() -> None:
+    """Without any limit nobody is asked."""
+    assert Door(Sockets(), Events()).is_open  # type: ignore[arg-type]
+    for settings in ({"max_clients": 1}, {"allow_gids": (1,)}, {"max_clients_per_uid": 1}):
+        assert not Door(Sockets(**settings), Events()).is_open  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["max_clients", "max_clients_per_uid"])
+def test_one_too_many(key: str) -> None:
+    """The limit counts who is inside: who leaves makes room for another."""
+    events = Events()
+    door = Door(Sockets(**{key: 2}), events)  # type: ignore[arg-type]
+    one, two = socket.socketpair()
+    with one, two:
+        uid = door.admits(one.fileno(), "msul2")
+        assert uid == os.geteuid()
+        assert door.admits(one.fileno(), "msul2") == uid
+        assert repr(door) == "<Door 2 inside>"
+        assert door.admits(one.fileno(), "msul2") is None
+        assert two.recv(20) == b"con_lost\n"
+        door.leave(uid)
+        assert door.admits(one.fileno(), "msul2") == uid
+    assert door.denied == 1
+    assert [event["error"] for event in events.seen] == [key]
+
+
+def test_the_log_is_bounded() -> None:
+    """Of many that are denied one is logged, with the pid and uid; all are counted."""
+    events = Events()
+    admitted(events, times=1000, allow_uids=(OTHER,))
+
+    assert len(events.seen) == 1
+    assert events.seen[0]["client_pid"] == os.getpid()
+    assert events.seen[0]["client_uid"] == os.geteuid()
+
+
+def test_one_runaway_process(net: Network) -> None:
+    """Clients over the limit get con_lost; those inside go on; who leaves makes room."""
+    net.add("msul2")
+    net.tables["sockets"] = {"max_clients_per_uid": 3}
+    net.start()
+    inside = [net.client("msul2") for _ in range(3)]
+    for client in inside:
+        assert client.ask(b"echo:in") == b"in"
+
+    for _ in range(20):
+        with net.client("msul2") as client:
+            assert client.line() == b"con_lost\n"
+            assert client.at_end()
+    denied = net.wait_for("client_denied", error="max_clients_per_uid")
+    assert denied["client_pid"] == os.getpid()
+    assert len(net.find("client_denied")) == 1
+
+    for client in inside:
+        assert client.ask(b"echo:still") == b"still"
+    inside.pop().sock.close()
+    # The daemon hears of the end a moment later.
+    wait_until(lambda: answers(net), "there is room for another")
+    for client in inside:
+        client.sock.close()
+
+
+def answers(net: Network) -> bool:
+    """Tell whether a new client is let in."""
+    client = Client(net.sockets / "msul2")
+    with client:
+        try:
+            client.send(b"echo:in\n")
+        except BrokenPipeError:
+            return False
+        return client.line() == b"in\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_has_room(net: Network) -> None:
+    """What one user id holds is not taken from another."""
+    net.add("msul2")
+    net.tables["sockets"] = {"max_clients_per_uid": 1, "mode": "0666"}
+    net.directory.chmod(0o755)
+    net.start()
+    ask = (
+        "import os, socket, sys\n"
+        f"os.setgid({OTHER}); os.setuid({OTHER})\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "s.sendall(b'ping\\n'); print(s.recv(100).decode(), end='')\n"
+    )
+    with net.client("msul2") as client:
+        assert client.ask(b"ping") == b"msul2"
+        path = str(net.sockets / "msul2")
+        done = subprocess.run(
+            [sys.executable, "-c", ask, path], capture_output=True, text=True, check=True
+        )
+    assert done.stdout == "msul2\n"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_core_files(net: Network, allowed: bool) -> None:
+    """The kernel may write no core file of the daemon, unless that was asked for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    net.add("msul2", start=False)
+    net.tables["daemon"] = {"core_dumps": allowed}
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        daemon = net.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+    limits = Path(f"/proc/{daemon.pid}/limits").read_text().splitlines()
+    core = next(line.split() for line in limits if line.startswith("Max core file size"))
+    if hard != 0:
+        assert (core[4] == "0") is not allowed

@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A model of the pool: any order of requests, faults, time and ends, and what must always hold.
+
+Hypothesis chooses the steps. The pool, its connections and `Lond.exchange` are the real ones, the
+lond and the clock are simulated (sim_lond.py). A step may leave the loop only a few turns, so that
+the next one comes while the last one's work is half done.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count, pairwise
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import Greenlet
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sim_lond import ALL, CALLBACKS, MADE, NO_TURN, ONE_ROUND, Peer, SimPool, no_hurry, turn
+from sim_lond import settings as host_settings
+
+from lonc_gevent.admin.controls import pause, resume
+from lonc_gevent.backend.stats import HostState
+from lonc_gevent.daemon.janitor import Keeper
+from lonc_gevent.protocol.lines import CON_LOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lonc_gevent.backend.transaction import Transaction
+
+turns = st.sampled_from([ALL, ALL, ALL, NO_TURN, CALLBACKS, ONE_ROUND])
+"""How long the loop runs after a step: not at all, or until nothing goes on by itself."""
+
+which = st.integers(0, 1 << 16)
+"""Which one of those that are there at that moment."""
+
+SIZES = st.sampled_from([10, 10, 10, 100, 400_000])
+"""Bytes of a request: the longest one does not fit into a socket's buffer."""
+
+
+class UntitledKeeper(Keeper):
+    """The keeper, but the process title is pytest's own."""
+
+    def _show_title(self) -> None:
+        pass
+
+
+class Asker:
+    """A web process's greenlet: one request, and all that came back."""
+
+    def __init__(self, pool: SimPool, number: int, size: int) -> None:
+        self.text = b"%06d:" % number + b"x" * (size - 7)
+        self.replies: list[bytes] = []
+        self.killed = False
+        self.greenlet: Greenlet[..., Any] = gevent.spawn(self._run, pool)
+
+    def _run(self, pool: SimPool) -> None:
+        self.replies.append(bytes(pool.transact(self.text + b"\n")))
+
+
+class PoolModel(RuleBasedStateMachine):
+    """The steps, and the promises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = count()
+        self.askers: dict[bytes, Asker] = {}
+        self.settled = True
+        self.ticked = False
+        self.answered: set[bytes] = set()
+        self.heard_since: list[Transaction] = []
+
+    @initialize(
+        limit=st.integers(1, 4), warm=st.integers(0, 4), queued=st.sampled_from([4, 6, 1000])
+    )
+    def begin(self, limit: int, warm: int, queued: int) -> None:
+        """Make a pool, with some idle connections."""
+        log: Any = None
+        self.keeper = UntitledKeeper(log, tick=0.1)
+        host = host_settings(max_connections=limit, max_queued=queued)
+        self.pool = SimPool(host, watch=self.keeper.watch)
+        self.keeper.pools["msul2"] = self.pool
+        self.limits = self.pool.host.pool
+        turn(ALL)
+        if warm:
+            self.ask(some=warm, size=10, some_turns=ALL)
+        for _ in range(warm):
+            self.take_connection(index=0, some_turns=ALL)
+        self.answer(index=0, several=True, some_turns=ALL)
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def run_loop(self, some: int) -> None:
+        """Let the loop have so many turns; hear what the connections say."""
+        turn(some)
+        self.hear_all()
+        if some == ALL:
+            # What was heard can have been the rest of a long request, or the end.
+            turn(ALL)
+            self.hear_all()
+        self.settled = some == ALL
+        self.ticked = False
+
+    def hear_all(self) -> None:
+        """Let every peer read: never a second request before the first one's reply."""
+        by_text = {bytes(t.request[:-1]): t for t in self.pool.submitted}
+        for peer in self.pool.peers:
+            if not peer.open:
+                continue
+            before = peer.asked
+            new = peer.hear()
+            assert len(new) <= 1, "two transactions on one connection"
+            assert not (new and before), "a request before the last one was answered"
+            for text in new:
+                assert text in by_text, "it arrives as it was sent"
+                self.heard_since.append(by_text[text])
+
+    def peer(self, index: int, wanted: Callable[[Peer], object]) -> Peer | None:
+        """Choose one of the peers that are as wanted."""
+        found = [peer for peer in self.pool.peers if peer.open and wanted(peer)]
+        return found[index % len(found)] if found else None
+
+    # -- steps: clients ----------------------------------------------------------------------
+
+    @rule(some=st.integers(1, 6), size=SIZES, some_turns=turns)
+    def ask(self, some: int, size: int, some_turns: int) -> None:
+        """Let some clients ask something."""
+        for _ in range(some):
+            asker = Asker(self.pool, next(self.numbers), size)
+            self.askers[asker.text] = asker
+        self.run_loop(some_turns)
+
+    @rule(index=which, some_turns=turns)
+    def kill_client(self, index: int, some_turns: int) -> None:
+        """End a client's greenlet while it waits."""
+        waiting = [a for a in self.askers.values() if not a.replies and not a.killed]
+        if waiting:
+            asker = waiting[index % len(waiting)]
+            asker.killed = True
+            asker.greenlet.kill(block=False)
+        self.run_loop(some_turns)
+
+    # -- steps: lond -------------------------------------------------------------------------
+
+    @rule(index=which, some_turns=turns)
+    def take_connection(self, index: int, some_turns: int) -> None:
+        """Make a connection that is being made."""
+        peer = self.peer(index, lambda p: not p.made)
+        if peer is not None:
+            peer.made = True
+            peer.say(MADE)
+        self.run_loop(some_turns)
+
+    @rule(index=which, some_turns=turns, several=st.booleans())
+    def answer(self, index: int, some_turns: int, several: bool) -> None:
+        """Answer, or say the rest of what was begun; on one connection or on all."""
+        for offset in range(4 if several else 1):
+            peer = self.peer(index + offset, lambda p: p.asked is not None)
+            if peer is not None and peer.asked is not None:
+                self.answered.add(peer.asked)
+                peer.say(peer.unsaid or b"R" + peer.asked[:6] + b"\n")
+                peer.asked, peer.unsaid = None, b""
+        self.run_loop(some_turns)
+
+    @rule(index=which, cut=st.integers(1, 7), some_turns=turns)
+    def answer_in_part(self, index: int, cut: int, some_turns: int) -> None:
+        """Say the beginning of an answer."""
+        peer = self.peer(index, lambda p: p.asked is not None and not p.unsaid)
+        if peer is not None and peer.asked is not None:
+            reply = b"R" + peer.asked[:6] + b"\n"
+            peer.say(reply[:cut])
+            peer.unsaid = reply[cut:]
+        self.run_loop(some_turns)
+
+    @rule(index=which, apart=st.booleans(), some_turns=turns)
+    def answer_and_more(self, index: int, apart: bool, some_turns: int) -> None:
+        """Say something behind an answer that nobody asked for."""
+        peer = self.peer(index, lambda p: p.asked is not None and not p.unsaid)
+        if peer is not None and peer.asked is not None:
+            self.answered.add(peer.asked)
+            reply = b"R" + peer.asked[:6] + b"\n"
+            for data in (reply, b"X\n") if apart else (reply + b"X\n",):
+                if peer.open:
+                    peer.say(data)
+            peer.asked = None
+        self.run_loop(some_turns)
+
+    @rule(index=which, some_turns=turns)
+    def speak_unasked(self, index: int, some_turns: int) -> None:
+        """Say something on a connection at rest."""
+        self.hear_all()
+        peer = self.peer(index, lambda p: p.made and p.reading and not p.expects_more)
+        if peer is not None:
+            peer.say(b"X\n")
+        self.run_loop(some_turns)
+
+    @rule(index=which, some_turns=turns)
+    def close_peer(self, index: int, some_turns: int) -> None:
+        """Close a connection, whatever is on it."""
+        peer = self.peer(index, lambda _: True)
+        if peer is not None:
+            peer.close()
+        self.run_loop(some_turns)
+
+    @rule(some_turns=turns)
+    def restart_lond(self, some_turns: int) -> None:
+        """Close all connections."""
+        for peer in self.pool.peers:
+            if peer.open:
+                peer.close()
+        self.run_loop(some_turns)
+
+    @rule(index=which)
+    def stop_reading(self, index: int) -> None:
+        """Do not read any more on a connection, or read again."""
+        peer = self.peer(index, lambda p: p.made)
+        if peer is not None:
+            peer.reading = not peer.reading
+            self.settled = False
+
+    # -- steps: time, people, and wake-ups for no reason ---------------------------------------
+
+    @rule(seconds=st.sampled_from([10.0, 6_000.0, 10_001.0, 20_001.0, 30_001.0, 100_001.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the keeper look after what is watched or due."""
+        self.run_loop(ALL)
+        self.pool.pass_time(seconds)
+        self.keeper._due = [(due - seconds, *more) for due, *more in self.keeper._due]  # type: ignore[misc]
+        self.keeper._round(monotonic())
+        self.run_loop(ALL)
+        self.keeper._round(monotonic())
+        self.run_loop(ALL)
+        self.ticked = True
+
+    @rule(index=which, clients=st.booleans(), some_turns=turns)
+    def wake_for_no_reason(self, index: int, clients: bool, some_turns: int) -> None:
+        """Switch to a greenlet although nothing has happened."""
+        loop = self.pool.hub.loop
+        found: list[Any] = (
+            [a.greenlet for a in self.askers.values() if not a.replies and not a.killed]
+            if clients
+            else [c.greenlet for c in self.pool.connections]
+        )
+        started = [greenlet for greenlet in found if greenlet and not greenlet.ready()]
+        if started:
+            loop.run_callback(started[index % len(started)].switch)
+        self.run_loop(some_turns)
+
+    @rule(some_turns=turns)
+    def reset_retries(self, some_turns: int) -> None:
+        """Open the gate, as a person can."""
+        self.pool.gate.open()
+        self.run_loop(some_turns)
+
+    @rule(some_turns=turns)
+    def close_connections(self, some_turns: int) -> None:
+        """Close the connections, as a person can."""
+        self.pool.close_connections()
+        self.run_loop(some_turns)
+
+    @rule(some_turns=turns)
+    def pause_or_resume(self, some_turns: int) -> None:
+        """Pause the host, or let it go on, as a person can."""
+        (resume if self.pool.paused else pause)(self.pool)
+        self.run_loop(some_turns)
+
+    @precondition(lambda self: len(self.askers) > 12)
+    @rule(some_turns=turns)
+    def stop(self, some_turns: int) -> None:
+        """Stop the pool: what is under way goes on."""
+        self.pool.stop()
+        self.run_loop(some_turns)
+
+    # -- what holds after each step, whether its work is done or not ---------------------------
+
+    @invariant()
+    def one_place_each(self) -> None:
+        """Find each transaction in one place: it waits, or is on one connection, or has ended."""
+        pool = self.pool
+        held = [c.transaction for c in pool.connections if c.transaction is not None]
+        places = [id(t) for t in [*held, *pool.waiting]]
+        assert len(places) == len(set(places))
+        assert all(t.reply is None for t in [*held, *pool.waiting])
+
+    @invariant()
+    def each_ends_once(self) -> None:
+        """Find that what has a reply ended once, and what has none did not end."""
+        for transaction in self.pool.submitted:
+            assert self.pool.ends[id(transaction)] == (transaction.reply is not None)
+
+    @invariant()
+    def within_limits(self) -> None:
+        """Keep to the limits of connections and of what waits."""
+        pool = self.pool
+        assert len(pool.connections) <= self.limits.max_connections
+        # What was put back is over the limit by no more than there are connections.
+        assert len(pool.queue) <= self.limits.max_queued + self.limits.max_connections
+
+    @invariant()
+    def counts_agree(self) -> None:
+        """Count what is there."""
+        pool = self.pool
+        ended = [t for t in pool.submitted if t.reply is not None]
+        assert pool.stats.ok + pool.stats.con_lost == len(ended)
+        assert pool.stats.con_lost == sum(t.reply is CON_LOST for t in ended)
+        assert pool.stats.duration.count == pool.stats.ok
+        assert pool.budget.used == sum(len(t.request) for t in pool.waiting)
+        assert set(pool.idle) <= pool.connections
+        assert len(set(pool.idle)) == len(pool.idle)
+        assert pool.dialling is None or pool.dialling in pool.connections
+
+    @invariant()
+    def oldest_first(self) -> None:
+        """Let all wait in the order in which it came, put back or not."""
+        assert all(a.since < b.since for a, b in pairwise(self.pool.waiting))
+
+    @invariant()
+    def busy_or_empty(self) -> None:
+        """Let nothing wait while a connection is idle."""
+        assert not (self.pool.idle and self.pool.queue)
+
+    @invariant()
+    def right_replies(self) -> None:
+        """Give a client the reply to its request, whole and once; or con_lost."""
+        for asker in self.askers.values():
+            assert len(asker.replies) <= 1
+            for reply in asker.replies:
+                right = b"R" + asker.text[:6] + b"\n"
+                assert reply in (right, CON_LOST)
+                assert reply == CON_LOST or asker.text in self.answered
+
+    @invariant()
+    def sent_once(self) -> None:
+        """Send no request twice, on whatever connections."""
+        heard = [text for peer in self.pool.peers for text in peer.heard]
+        assert len(heard) == len(set(heard))
+
+    @invariant()
+    def looked_after(self) -> None:
+        """Have the keeper watch whatever has a deadline."""
+        pool = self.pool
+        if pool.queue or pool.busy or pool.dialling:
+            assert pool.watched
+            assert pool in self.keeper._watched
+
+    # -- what holds once the work is done ------------------------------------------------------
+
+    @invariant()
+    def all_is_as_it_seems(self) -> None:
+        """Have states, connections and clients agree, once nothing goes on by itself."""
+        if not self.settled:
+            return
+        pool = self.pool
+        assert pool.busy + len(pool.idle) + (pool.dialling is not None) == len(pool.connections)
+        assert all(c.state == "idle" for c in pool.idle)
+        open_peers = {peer.number for peer in pool.peers if peer.open}
+        live = {c.number for c in pool.connections}
+        assert live <= open_peers
+        assert {p.number for p in pool.peers if p.open and p.reading} <= live
+        for asker in self.askers.values():
+            assert asker.killed or bool(asker.replies) == asker.greenlet.ready()
+        open_ones = [t for t in pool.submitted if t.reply is None]
+        assert len(open_ones) == pool.busy + len(pool.queue)
+        if pool.queue:
+            assert pool.connections or pool.paused, "what waits, waits for somebody"
+        made = len(pool.connections) - (pool.dialling is not None)
+        if pool.stopping:
+            assert pool.state is HostState.STOPPING
+        elif pool.paused:
+            assert pool.state is HostState.PAUSED
+        elif made:
+            assert pool.state is HostState.UP
+        else:
+            assert pool.state is not HostState.UP
+
+    @invariant()
+    def nothing_overtaken(self) -> None:
+        """Send what is older than all that waits, but for what was put back."""
+        if self.heard_since and self.settled:
+            newest = max(t.since for t in self.heard_since)
+            put_back = self.pool.returned
+            assert all(t.since > newest for t in self.pool.waiting if id(t) not in put_back)
+            self.heard_since.clear()
+
+    @invariant()
+    def in_time(self) -> None:
+        """Leave nothing overdue after the keeper's round; make connections if needed."""
+        if not self.ticked:
+            return
+        now = monotonic()
+        pool = self.pool
+        for transaction in pool.waiting:
+            assert now - transaction.since < self.limits.queue_timeout
+        for transaction in pool.submitted:
+            longest = self.limits.queue_timeout + self.limits.reply_timeout
+            assert transaction.reply is not None or now - transaction.since < longest
+        assert all(c.stream.deadline > now for c in pool.connections)
+        assert all(now - c.idle_since < self.limits.idle_timeout for c in pool.idle)
+        if pool.queue and pool.gate.is_open(now) and not pool.paused:
+            full = len(pool.connections) >= self.limits.max_connections
+            assert pool.dialling is not None or full
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Give everybody an answer in the end, whatever came before, and leave nothing."""
+        if hasattr(self, "pool"):
+            try:
+                self.end()
+            finally:
+                self.pool.kill()
+                self.run_loop(ALL)
+                self.pool.dispose()
+
+    def end(self) -> None:
+        """Let half of the runs end by time alone, then stop."""
+        pool = self.pool
+        if len(self.askers) % 2:
+            for _ in range(4):
+                self.pass_time(20_001.0)
+            assert not pool.queue
+            assert not pool.busy
+        pool.stop()
+        self.run_loop(ALL)
+        assert not pool.queue
+        pool.kill()
+        self.run_loop(ALL)
+        assert not pool.connections
+        assert not pool.idle
+        assert all(asker.greenlet.ready() for asker in self.askers.values())
+        assert all(asker.killed or asker.replies for asker in self.askers.values())
+        self.each_ends_once()
+        self.counts_agree()
+        for number in range(1, pool._numbers + 1):
+            ends = pool.events.count("connection_closed", connection=number)
+            ends += pool.events.count("connection_lost", connection=number)
+            ends += pool.events.count("connection_failed", connection=number)
+            assert ends == 1, f"the end of connection {number} is logged {ends} times"
+
+
+def test_the_pool_keeps_its_promises() -> None:
+    """No order of requests, faults, time, wake-ups and ends breaks one of them."""
+    with no_hurry():
+        run_state_machine_as_test(
+            PoolModel,
+            settings=settings(
+                max_examples=int(os.environ.get("LONC_MODEL_EXAMPLES", "150")),
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The queue of a host's transactions, by itself."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from math import inf
+from typing import TYPE_CHECKING
+
+import pytest
+from greenlet import getcurrent
+
+from lonc_gevent.backend.transaction import POSTED, QueueBudget, Transaction, TransactionQueue
+
+if TYPE_CHECKING:
+    from greenlet import greenlet
+
+    from lonc_gevent.protocol.lines import Line
+
+
+def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
+    """Make a transaction that began at that time."""
+    return Transaction(request, getcurrent(), since)
+
+
+@pytest.mark.parametrize("order", list(permutations([1.0, 2.0, 3.0])))
+def test_what_is_put_back_waits_in_its_old_order(order: tuple[float, ...]) -> None:
+    """Whichever of several connections gives its transaction back first, the oldest goes first."""
+    queue = TransactionQueue(QueueBudget(1000))
+    for since in (4.0, 5.0):
+        assert queue.put(transaction(since), limit=10)
+
+    for since in order:
+        queue.put_back(transaction(since))
+
+    assert queue.oldest_since == 1.0
+    taken = [one.since for one in iter(queue.take, None)]
+    assert taken == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_what_is_put_back_goes_before_what_came_in_the_same_moment() -> None:
+    """It had been at the head of the queue already."""
+    queue = TransactionQueue(QueueBudget(1000))
+    assert queue.put(transaction(1.0, b"later\n"), limit=10)
+
+    queue.put_back(transaction(1.0, b"first\n"))
+
+    assert [one.request for one in iter(queue.take, None)] == [b"first\n", b"later\n"]
+
+
+def test_a_transaction_shows_its_verb_and_nothing_else() -> None:
+    """What a request holds is nobody's business but lond's."""
+    one = transaction(1.0, b"auth:msu:smith:secret\n")
+    assert repr(one) == "<Transaction auth open>"
+    one.reply = b"authorized\n"
+    assert repr(one) == "<Transaction auth done>"
+
+
+def test_an_empty_queue() -> None:
+    """Nothing waits since ever; nothing can be taken."""
+    queue = TransactionQueue(QueueBudget(1000))
+
+    assert len(queue) == 0
+    assert queue.oldest_since == inf
+    assert queue.take() is None
+
+
+def test_the_limit_is_a_number_of_transactions() -> None:
+    """The last one that fits is taken, the next one is not; put back, there is always room."""
+    queue = TransactionQueue(QueueBudget(1000))
+
+    assert [queue.put(transaction(i), limit=2) for i in (1.0, 2.0, 3.0)] == [True, True, False]
+
+    queue.put_back(transaction(0.5))
+    assert len(queue) == 3
+
+
+def test_the_budget_is_bytes_over_all_hosts() -> None:
+    """Bytes are counted while they wait, in all queues together, and given back."""
+    budget = QueueBudget(10)
+    one, other = TransactionQueue(budget), TransactionQueue(budget)
+
+    assert one.put(transaction(1.0, b"12345\n"), limit=9)
+    assert other.put(transaction(1.0, b"123\n"), limit=9)
+    assert budget.used == 10
+    assert not other.put(transaction(1.0, b"\n"), limit=9)
+
+    taken = one.take()
+    assert taken is not None
+    assert budget.used == 4
+    one.put_back(taken)
+    assert budget.used == 10
+    other.take()
+    one.take()
+    assert budget.used == 0
+
+
+class Noted:
+    """An outlet that notes what it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes, object]] = []
+
+    def answer(self, line: Line, waiter: greenlet) -> None:
+        """Note it."""
+        self.got.append((bytes(line), waiter))
+
+
+def test_a_reply_goes_to_its_outlet() -> None:
+    """The outlet gets the reply and the waiter; the transaction keeps neither request nor reply."""
+    outlet = Noted()
+    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
+    transaction.reply = b"pong\n"
+
+    transaction.post()
+
+    assert outlet.got == [(b"pong\n", getcurrent())]
+    assert (transaction.request, transaction.reply) == (POSTED, POSTED)
+
+
+def test_a_reply_that_nobody_waits_for_any_more() -> None:
+    """It goes nowhere."""
+    outlet = Noted()
+    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
+    transaction.reply = b"pong\n"
+    transaction.waiter = None
+
+    transaction.post()
+
+    assert outlet.got == []

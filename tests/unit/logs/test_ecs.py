@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Events in the names of the Elastic Common Schema."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lonc_gevent.logs.ecs import NAMES, renamed
+
+CATALOGUE = Path(__file__).resolve().parents[3] / "config" / "LOGGING.md"
+
+
+def test_names_values_and_order() -> None:
+    """Known names are the schema's, others go below `lonc.`; durations are nanoseconds."""
+    made = renamed(
+        {
+            "timestamp": "t",
+            "level": "info",
+            "event": "transaction",
+            "host": "msul2",
+            "duration_ms": 1.5,
+            "request_bytes": 7,
+            "where": ["a.py:1 f", "b.py:2 g"],
+        }
+    )
+
+    assert list(made)[:3] == ["@timestamp", "log.level", "event.action"]
+    assert made["event.action"] == "transaction"
+    assert made["lonc.host"] == "msul2"
+    assert made["event.duration"] == 1_500_000
+    assert made["source.bytes"] == 7
+    assert made["error.stack_trace"] == "a.py:1 f\nb.py:2 g"
+    assert made["ecs.version"]
+
+
+def test_no_two_fields_share_a_name() -> None:
+    """No field of ours takes the place of another one."""
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+def test_the_table_for_people_is_the_same() -> None:
+    """config/LOGGING.md lists the same names."""
+    text = CATALOGUE.read_text(encoding="utf-8").partition("## Elastic Common Schema")[2]
+    rows = re.findall(r"^\| (\w+) \| ([@\w.]+) \|$", text, re.MULTILINE)
+
+    assert dict(rows) == NAMES

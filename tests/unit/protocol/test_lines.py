@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines: each case whole, byte by byte, and with something behind it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lonc_gevent.protocol.lines import (
+    KEY_CHANGES,
+    MARKED,
+    LineBuffer,
+    LineTooLongError,
+    clear_prefix,
+    encrypted_part,
+    split_sethost,
+    text_part,
+    verb,
+)
+
+LINES = [b"\n", b"ping\n", b"a:b:c\n", b"\x00\xff\r\n", b"x" * 5000 + b"\n"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_whole_line_comes_back_as_it_is(line: bytes) -> None:
+    """A line that came in one read is given back without a copy."""
+    buffer = LineBuffer(10_000)
+
+    assert buffer.add(line) is line
+    assert len(buffer) == 0
+    assert buffer.take() is None
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_byte_by_byte(line: bytes) -> None:
+    """A line is given back with its last byte, and not before."""
+    buffer = LineBuffer(10_000)
+
+    for i in range(len(line) - 1):
+        assert buffer.add(line[i : i + 1]) is None
+
+    assert buffer.add(line[-1:]) == line
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_follows_a_line_waits(line: bytes) -> None:
+    """Bytes after the newline are kept for the next turn."""
+    buffer = LineBuffer(10_000)
+
+    assert buffer.add(line + b"next\nrest") == line
+    assert buffer.take() == b"next\n"
+    assert buffer.take() is None
+    assert len(buffer) == 4
+    assert buffer.add(b"\n") == b"rest\n"
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), st.data())
+def test_any_cut_gives_the_same_lines(texts: list[bytes], data: st.DataObject) -> None:
+    """However the bytes are cut into reads, the same lines come out in the same order."""
+    stream = b"".join(text + b"\n" for text in texts)
+    buffer = LineBuffer(100)
+    out = []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        chunk, stream = stream[:size], stream[size:]
+        line = buffer.add(chunk)
+        while line is not None:
+            out.append(bytes(line))
+            line = buffer.take()
+
+    assert out == [text + b"\n" for text in texts]
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_a_line_at_the_limit_passes_and_over_it_does_not(chunk: int) -> None:
+    """The limit counts the newline, and holds however the line arrives."""
+    for size, fits in ((16, True), (17, False)):
+        line = b"x" * (size - 1) + b"\n"
+        buffer = LineBuffer(16)
+        found = None
+        try:
+            for i in range(0, size, chunk):
+                found = buffer.add(line[i : i + chunk])
+        except LineTooLongError:
+            assert not fits
+        else:
+            assert fits
+            assert found == line
+
+
+def test_a_line_that_never_ends_is_refused_at_the_limit() -> None:
+    """The buffer does not wait for the end of what is too long already."""
+    buffer = LineBuffer(8)
+    assert buffer.add(b"1234567") is None
+
+    with pytest.raises(LineTooLongError):
+        buffer.add(b"8")
+
+
+def test_the_cost_of_a_trickling_line_is_linear() -> None:
+    """No byte is searched twice: the position is remembered, also over a bytearray's growth."""
+    buffer = LineBuffer(10_000)
+    buffer.add(b"abc")
+    buffer.add(b"def")
+
+    assert buffer._searched == 6
+
+
+def test_clear_makes_it_new() -> None:
+    """Nothing of one client is left for the next one."""
+    buffer = LineBuffer(100)
+    buffer.add(b"half")
+
+    buffer.clear()
+
+    assert buffer.add(b"ping\n") == b"ping\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "prefix", "sealed"),
+    [
+        (b"encrypt:auth:x\n", b"", b"auth:x\n"),
+        (b"encrypt:\n", b"", b"\n"),
+        (b"sethost:msul1:encrypt:auth:x\n", b"sethost:msul1:", b"auth:x\n"),
+    ],
+)
+def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes) -> None:
+    """`encrypt:` counts at the start, or behind one sethost prefix."""
+    start = encrypted_part(request_line)
+
+    assert text_part(request_line) == (start, True)
+    assert request_line[start:] == sealed
+    assert clear_prefix(request_line, start) == prefix
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"ping\n",
+        b"encrypt\n",
+        b"Encrypt:x\n",
+        b"sethost:msul1\n",
+        b"sethost:msul1:ping\n",
+        b"sethost:msul1:put:encrypt:x\n",
+        b"put:encrypt:x\n",
+        b"\n",
+    ],
+)
+def test_what_goes_out_in_clear(request_line: bytes) -> None:
+    """Anywhere else, `encrypt:` is only text."""
+    assert encrypted_part(request_line) == 0
+    start, sealed = text_part(request_line)
+    assert not sealed
+    assert request_line[start:] == split_sethost(request_line)[1]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "word"),
+    [
+        (b"ping\n", "ping"),
+        (b"auth:msu:smith:secret\n", "auth"),
+        (b":x\n", ""),
+        (b"\n", ""),
+        (b"\xff\x1b:x\n", "\\xff\x1b"),
+        (b"v" * 40 + b"\n", "v" * 32),
+        (b"v" * 32 + b":x\n", "v" * 32),
+    ],
+)
+def test_the_verb_of_a_request(request_line: bytes, word: str) -> None:
+    """The verb is the text up to the first colon, at most 32 bytes."""
+    assert verb(request_line) == word
+
+
+def test_a_line_at_the_limit_in_one_read_is_not_copied() -> None:
+    """A whole line as long as the limit is given back as it came."""
+    line = b"1234567\n"
+
+    assert LineBuffer(8).add(line) is line
+
+
+def test_a_cleared_buffer_searches_from_its_start() -> None:
+    """After `clear`, and after each line, the first byte that comes can be the line's end."""
+    buffer = LineBuffer(100)
+    buffer.add(b"half")
+    buffer.clear()
+    assert (len(buffer), buffer._searched) == (0, 0)
+    assert buffer.add(b"\nx") == b"\n"
+    assert buffer._searched == 0
+    assert buffer.add(b"\n") == b"x\n"
+
+
+@pytest.mark.parametrize("request_line", [b"ping \n", b"ping\t\n", b"ping\r\n"])
+def test_blanks_are_part_of_a_verb(request_line: bytes) -> None:
+    """Only the line's end is taken off a verb."""
+    assert verb(request_line) == request_line[:-1].decode()
+
+
+def test_a_long_verb_before_a_late_colon() -> None:
+    """A colon beyond 32 bytes ends no verb: the first 32 bytes are it."""
+    assert verb(b"v" * 33 + b":x\n") == "v" * 32
+    assert verb(b"v" * 31 + b"\n") == "v" * 31
+    assert verb(b"v" * 32 + b"\n") == "v" * 32
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"ping\n", (b"", b"ping\n")),
+        (b"sethost:a:ping\n", (b"a", b"ping\n")),
+        (b"sethost:a:encrypt:x:y\n", (b"a", b"encrypt:x:y\n")),
+        (b"sethost:a\n", (b"", b"sethost:a\n")),
+        (b"sethost::x\n", (b"", b"x\n")),
+        (b"sethost:", (b"", b"sethost:")),
+        (bytearray(b"sethost:a:\n"), (b"a", b"\n")),
+    ],
+)
+def test_split_sethost(request_line: bytes, expected: tuple[bytes, bytes]) -> None:
+    """The prefix comes off where there is one."""
+    assert split_sethost(request_line) == expected
+
+
+def test_contents_that_move_to_another_buffer() -> None:
+    """What waits in one goes on in another, its half line and all; `rest` takes it out."""
+    one, other = LineBuffer(10), LineBuffer(10)
+    other.add(b"ol")
+    one.add(b"pi")
+    other.refill(one.contents)
+
+    assert one.contents == b"pi"
+    assert repr(other) == "<LineBuffer 2 of 10 bytes>"
+    assert other.add(b"ng\nhal") == b"ping\n"
+    assert other.rest() == b"hal"
+    assert other.rest() == b""
+    one.refill(b"\n")
+    assert one.take() == b"\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "changes"),
+    [
+        (b"ekey\n", True),
+        (b"ekey:x\n", True),
+        (b"init:ssl\n", True),
+        (b"sethost:msul1:ekey\n", True),
+        (bytearray(b"ekey\n"), True),
+        (b"encrypt:ekey\n", True),
+        (b"sethost:msul1:encrypt:ekey\n", True),
+        (b"encrypt:eget\n", False),
+        (b"eget:ekey\n", False),
+        (b"sethost:ekey\n", False),
+        (b"ping\n", False),
+        (b"\n", False),
+    ],
+)
+def test_requests_that_change_the_key(request_line: bytes, changes: bool) -> None:
+    """A new key, or a new session; all of these begin with a byte that is marked."""
+    start, _ = text_part(request_line)
+    assert (request_line[start : start + 4] in KEY_CHANGES) is changes
+    assert not changes or request_line[:4] in MARKED

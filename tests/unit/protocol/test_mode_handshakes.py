@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dialogues of `local`, `ssl` and `ssl-or-insecure`, against protocol.md, 3c and 3d."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lonc_gevent.errors import (
+    ChallengeFailedError,
+    HandshakeGarbageError,
+    HandshakeLostError,
+    HostNotServedError,
+    LondError,
+    RefusedError,
+    TlsFailedError,
+)
+from lonc_gevent.protocol.cipher import session_key
+from lonc_gevent.protocol.handshake import NO_SSL, Handshake, LocalKey
+
+if TYPE_CHECKING:
+    from lonc_gevent.protocol.handshake_tables import Negotiation
+
+DIGITS = b"00112233445566778899aabbccddeeff"
+KEY = bytes.fromhex(DIGITS.decode())
+VERSION = b"version:$Revision: 1.402 $\n"
+NEGOTIATIONS: list[Negotiation] = ["auto", "legacy", "modern"]
+
+
+def begin(security: str, *lines: bytes, negotiation: Negotiation = "auto") -> Handshake:
+    """Start a handshake in that mode and give it these lines."""
+    local = LocalKey("/keys/one", KEY) if security == "local" else None
+    handshake = Handshake(
+        server_id="msul1",
+        client_id="nscll1",
+        negotiation=negotiation,
+        security=security,
+        local=local,
+    )
+    opening = b"init:local:/keys/one\n" if local else b"init:ssl\n"
+    assert handshake.start() == opening
+    for line in lines:
+        handshake.receive(line)
+    return handshake
+
+
+@pytest.mark.parametrize("negotiation", NEGOTIATIONS)
+def test_local(negotiation: Negotiation) -> None:
+    """The key is the one in our file, and nobody asks for another."""
+    handshake = begin("local", negotiation=negotiation)
+
+    if negotiation == "legacy":
+        assert handshake.receive(b"ok:local\n") == b""
+    else:
+        assert handshake.receive(b"ok:local\n") == b"version\n"
+        assert handshake.receive(VERSION) == b"sethost:msul1\n"
+        assert handshake.receive(b"ok\n") == b""
+    session = handshake.session
+    assert session.key == KEY
+    assert session.security == "local"
+    assert session.host_set is (negotiation != "legacy")
+
+
+@pytest.mark.parametrize("line", [b"ok\n", b"ok:ssl\n", b"12345\n", b"error:no\n", b"ok:local2\n"])
+def test_local_takes_nothing_else(line: bytes) -> None:
+    """What is not exactly ok:local, a challenge above all, ends a local handshake."""
+    handshake = begin("local")
+
+    with pytest.raises(HandshakeGarbageError, match="in place of ok:local"):
+        handshake.receive(line)
+    assert not handshake.may_fall_back
+
+
+@pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
+@pytest.mark.parametrize("negotiation", NEGOTIATIONS)
+def test_ssl(negotiation: Negotiation, security: str) -> None:
+    """The key comes inside TLS, and nobody asks for another."""
+    handshake = begin(security, negotiation=negotiation)
+
+    assert handshake.receive(b"ok:ssl\n") == b""
+    assert handshake.wants_tls is True
+    if negotiation == "legacy":
+        assert handshake.receive(DIGITS + b"\n") == b""
+    else:
+        assert handshake.receive(DIGITS + b"\n") == b"version\n"
+        assert handshake.receive(VERSION) == b"sethost:msul1\n"
+        assert handshake.receive(b"ok\n") == b""
+    session = handshake.session
+    assert session.key == KEY
+    assert session.security == "ssl"
+    assert session.fell_back == ""
+    assert session.lond_version == (None if negotiation == "legacy" else 402)
+
+
+def test_a_host_that_is_not_served_over_ssl() -> None:
+    """`unable_to_set` is told from a failure of ssl: it is no reason to fall back."""
+    handshake = begin("ssl-or-insecure", b"ok:ssl\n", DIGITS + b"\n", VERSION)
+
+    with pytest.raises(HostNotServedError):
+        handshake.receive(b"unable_to_set\n")
+    assert not handshake.may_fall_back
+
+
+@pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
+@pytest.mark.parametrize(
+    "line", [b"0" * 31 + b"\n", b"0" * 33 + b"\n", b"0" * 31 + b"g\n", b"0" * 31 + b"\r\n"]
+)
+def test_a_key_that_is_none(security: str, line: bytes) -> None:
+    """The key inside TLS is 32 hex digits and nothing else; an error shows none of them."""
+    handshake = begin(security, b"ok:ssl\n")
+
+    with pytest.raises(HandshakeGarbageError, match="a key") as caught:
+        handshake.receive(line)
+    assert "00" not in str(caught.value)
+    assert handshake.may_fall_back is (security == "ssl-or-insecure")
+
+
+def test_ssl_takes_no_challenge() -> None:
+    """A lond without certificates sends a challenge; whoever wants ssl does not answer it."""
+    with pytest.raises(HandshakeGarbageError, match="in place of ok:ssl"):
+        begin("ssl", b"12345\n")
+
+
+@pytest.mark.parametrize("negotiation", NEGOTIATIONS)
+def test_ssl_or_insecure_takes_a_challenge(negotiation: Negotiation) -> None:
+    """A lond without certificates sends a challenge: insecure it is, and the session says so."""
+    handshake = begin("ssl-or-insecure", negotiation=negotiation)
+
+    assert handshake.receive(b"12345\n") == b"12345\n"
+    said = handshake.receive(b"ok\n")
+    if negotiation != "legacy":
+        assert said == b"version\n"
+        assert handshake.receive(VERSION) == b"sethost:msul1\n"
+        said = handshake.receive(b"ok\n")
+    assert said == b"ekey\n"
+    assert handshake.receive(b"5A0\n") == b""
+    session = handshake.session
+    assert session.key == session_key("msul1", "nscll1", b"5A0")
+    assert session.security == "insecure"
+    assert session.fell_back == NO_SSL
+
+
+@pytest.mark.parametrize(
+    ("lines", "falls_back"),
+    [
+        ((), True),
+        ((b"ok:ssl\n",), True),
+        ((b"1\n",), False),
+        ((b"ok:ssl\n", DIGITS + b"\n"), False),
+    ],
+)
+def test_when_it_may_fall_back(lines: tuple[bytes, ...], falls_back: bool) -> None:
+    """Only what goes wrong up to the key is a failure of ssl, and only where it was optional."""
+    for security in ("ssl-or-insecure", "ssl"):
+        if security == "ssl" and lines == (b"1\n",):
+            continue
+        handshake = begin(security, *lines)
+        error = handshake.lost()
+        assert isinstance(error, HandshakeLostError if lines else RefusedError)
+        assert handshake.may_fall_back is (falls_back and security == "ssl-or-insecure")
+
+
+def test_a_failure_of_tls_sticks() -> None:
+    """An error that the I/O reports is kept as one of the dialogue's own."""
+    handshake = begin("ssl-or-insecure", b"ok:ssl\n")
+    assert type(handshake.failed(TlsFailedError, "certificate has expired")) is TlsFailedError
+    assert handshake.may_fall_back
+    with pytest.raises(TlsFailedError, match="expired"):
+        handshake.receive(DIGITS + b"\n")
+
+
+def test_refused_in_every_mode() -> None:
+    """`refused` is refused, inside TLS too."""
+    for security, lines in (("local", ()), ("ssl", ()), ("ssl", (b"ok:ssl\n",))):
+        with pytest.raises(RefusedError):
+            begin(security, *lines).receive(b"refused\n")
+
+
+def test_a_challenge_failed_after_falling_back() -> None:
+    """Once it fell back, it is the dialogue of insecure with all its errors."""
+    handshake = begin("ssl-or-insecure", b"12345\n")
+
+    with pytest.raises(ChallengeFailedError):
+        handshake.receive(b"no\n")
+    assert not handshake.may_fall_back
+
+
+@pytest.mark.parametrize(
+    ("security", "local"),
+    [
+        ("local", None),
+        ("ssl", LocalKey("/x", KEY)),
+        ("local", LocalKey("/a:b", KEY)),
+        ("local", LocalKey("/a\nb", KEY)),
+    ],
+)
+def test_key_files_that_do_not_fit(security: str, local: LocalKey | None) -> None:
+    """A key file goes with local and with nothing else, and its path fits the line."""
+    with pytest.raises(ValueError, match="key file"):
+        Handshake(server_id="msul1", client_id="nscll1", security=security, local=local)
+
+
+def test_keys_are_not_shown() -> None:
+    """No repr shows a key."""
+    for shown in (LocalKey("/x", KEY), begin("ssl", b"ok:ssl\n")):
+        assert KEY.hex() not in repr(shown)
+        assert repr(KEY)[2:-1] not in repr(shown)
+
+
+def test_an_error_is_a_lond_error() -> None:
+    """What the modes add to the errors belongs to the tree."""
+    assert issubclass(TlsFailedError, LondError)
+    assert TlsFailedError.kind == "tls_failed"
+
+
+@pytest.mark.parametrize(
+    ("security", "opening"),
+    [
+        ("insecure", b"init::402\n"),
+        ("local", b"init:local:/keys/one:402\n"),
+        ("ssl", b"init:ssl:402\n"),
+        ("ssl-or-insecure", b"init:ssl:402\n"),
+    ],
+)
+def test_openings_with_a_version(security: str, opening: bytes) -> None:
+    """A lond may want to hear a version in the first line."""
+    local = LocalKey("/keys/one", KEY) if security == "local" else None
+    handshake = Handshake(
+        server_id="msul1",
+        client_id="nscll1",
+        security=security,
+        local=local,
+        init_version="402",
+    )
+
+    assert handshake.start() == opening
