@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from lonc_gevent.protocol import lines as wire
+from lonc_gevent.protocol import lines
 
 OnConLost: TypeAlias = Literal["raise", "return"]
 """What to do about con_lost: raise ConLost, or return CON_LOST as lonnet does."""
 
-CON_LOST: Final = wire.CON_LOST[:-1]
+CON_LOST: Final = lines.CON_LOST[:-1]
 CON_DELAYED: Final = b"con_delayed"
 """What `critical` returns for a request that is saved and will be sent later."""
 CON_FAILED: Final = b"con_failed"
@@ -37,14 +37,14 @@ def to_line(request: bytes, *, encrypt: bool) -> bytes:
     """
     if not isinstance(request, bytes):
         raise TypeError(f"a request is bytes, not {type(request).__name__}; encode it")
-    if wire.LINE_END in request:
+    if lines.LINE_END in request:
         raise ValueError("a request is one line; this has a newline in it")
-    if encrypt and not wire.encrypted_part(request):
+    if encrypt and not lines.encrypted_part(request):
         start = 0
         if request.startswith(b"sethost:"):
             start = request.find(b":", len(b"sethost:")) + 1
         request = b"".join((request[:start], b"encrypt:", request[start:]))
-    return request + wire.LINE_END
+    return request + lines.LINE_END
 
 
 def check_timeout(timeout: float) -> float:

@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from . import cross_checks as crosschecks
-from . import hosts_tab, loncapa_conf, tables
+from . import cross_checks, hosts_tab, loncapa_conf, tables
 from .problems import Problem, Report, dotted, show
 from .settings import Configuration, HostOverrides, HostSettings, Settings
 
@@ -80,7 +79,7 @@ def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
     settings = _settings(draft, folder)
     _check_needed(settings, draft, report)
     own_path = posixpath.join(folder, posixpath.basename(file))
-    crosschecks.check_settings(settings, draft.bad, own_path, report)
+    cross_checks.check_settings(settings, draft.bad, own_path, report)
     configuration = _with_hosts(settings, draft, read, report)
     problems = report.problems()
     return Checked(None if problems else configuration, problems, settings, draft.bad)
@@ -96,14 +95,14 @@ def _with_hosts(
         return None
     sheet = report.sheet(path)
     tab = hosts_tab.parse(content, sheet)
-    crosschecks.check_ids(settings, tab.ids, report)
+    cross_checks.check_ids(settings, tab.ids, report)
     wanted = frozenset(settings.network.hosts)
     served = tuple(line for line in tab.hosts if not wanted or line.id in wanted)
-    sockets = crosschecks.socket_names(settings.sockets.name, served)
+    sockets = cross_checks.socket_names(settings.sockets.name, served)
     if not {"sockets", "sockets.name"} & draft.bad:
-        crosschecks.check_sockets(served, sockets, settings, sheet)
+        cross_checks.check_sockets(served, sockets, settings, sheet)
         if "sockets.directory" not in draft.bad:
-            crosschecks.check_path_lengths(sockets, settings, report)
+            cross_checks.check_path_lengths(sockets, settings, report)
     hosts = tuple(_host_settings(line, settings) for line in served)
     return Configuration(settings=settings, hosts=hosts, sockets=sockets, known=tab.ids)
 
@@ -200,5 +199,5 @@ def _host_settings(line: hosts_tab.HostLine, settings: Settings) -> HostSettings
         init_version=network.init_version if own.init_version is None else own.init_version,
         client_id=own.client_id or network.host_id,
         server_id=line.id,
-        pool=crosschecks.pool_of(own, settings.pool),
+        pool=cross_checks.pool_of(own, settings.pool),
     )

@@ -20,8 +20,7 @@ from lonc_gevent.configuration.files import load
 from lonc_gevent.configuration.shard import part
 from lonc_gevent.errors import ConfigError, LoncError
 
-from . import rehearsal as restart
-from . import systemd as notify
+from . import rehearsal, systemd
 from .handover import exec_again
 from .signal_queue import Request, hold_signals, release_signals, stacks
 
@@ -113,7 +112,7 @@ class Orders:
         gevent.spawn(find_out)
 
     def _refuse(self, what: str, problems: list[str]) -> None:
-        problems = restart.bounded(problems)
+        problems = rehearsal.bounded(problems)
         self.log.error("reload_refused", reload=what, error=problems[0], problems=problems)
 
     # -- to tell -----------------------------------------------------------------------------
@@ -165,14 +164,14 @@ class Orders:
         self._say_ready()
 
     def _say_ready(self) -> None:
-        notify.ready(f"{len(self.hosts.pools)} hosts")
+        systemd.ready(f"{len(self.hosts.pools)} hosts")
 
     # -- restart in place --------------------------------------------------------------------
 
     def _check_for_restart(self) -> None:
         """Let a child process see whether the new code and configuration would do (HUP)."""
-        notify.reloading()
-        check = partial(restart.check, self.config)
+        systemd.reloading()
+        check = partial(rehearsal.check, self.config)
         self._in_background(Request.RESTART, check, self._restart)
 
     def _restart(self, problems: list[str]) -> None:

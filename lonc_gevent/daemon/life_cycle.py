@@ -29,7 +29,7 @@ from lonc_gevent.frontend.clients import Clients
 from lonc_gevent.frontend.listeners import prepare_directory, remove
 from lonc_gevent.protocol.lines import CON_LOST
 
-from . import systemd as notify
+from . import systemd
 from .certificate_expiry import warn_daily
 from .commands import Orders
 from .directory_lock import DirectoryLock
@@ -182,7 +182,7 @@ class Daemon:
             clients_kept=len(inherited.clients) or None,
             duration_ms=round((monotonic() - started) * 1000, 3),
         )
-        notify.ready(f"{len(self.pools)} hosts")
+        systemd.ready(f"{len(self.pools)} hosts")
 
     def _take_over(self, inherited: Handover) -> None:
         """Serve the clients that were connected before a restart, if their hosts are still here."""
@@ -243,7 +243,7 @@ class Daemon:
         timeout = self.settings.admin.stop_timeout
         started = monotonic()
         self.reporter.phase = "stopping"
-        notify.stopping()
+        systemd.stopping()
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
         lost = self.drain.stop(timeout)
         self.watchdog.stop()  # `stopped` is the last event

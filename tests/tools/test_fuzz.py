@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lonc_gevent.protocol import cipher
-from lonc_gevent.protocol import lines as wire
+from lonc_gevent.protocol import cipher, lines
 from lonc_gevent.protocol import tls_records as tlsrecords
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
@@ -97,7 +96,7 @@ def run(name: str) -> None:
 def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The targets see what is broken on purpose."""
     with monkeypatch.context() as patch:
-        patch.setattr(wire.LineBuffer, "rest", lambda _: b"")
+        patch.setattr(lines.LineBuffer, "rest", lambda _: b"")
         with pytest.raises(AssertionError):
             run("lines")
     with monkeypatch.context() as patch:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from lonc_gevent.configuration import files as configuration
-from lonc_gevent.configuration import settings, tables
+from lonc_gevent.configuration import files, settings, tables
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 NO_DEFAULT = {("network", "host_id"), ("network", "hosts_tab")}
@@ -22,7 +21,7 @@ OF_NETWORK = {"security", "negotiation", "init_version"}
 
 def test_the_commented_file_passes() -> None:
     """config/lonc.toml is a good configuration as it stands."""
-    loaded = configuration.load(CONFIG / "lonc.toml")
+    loaded = files.load(CONFIG / "lonc.toml")
     assert [host.id for host in loaded.hosts] == ["msul1", "msul2", "nscll1"]
 
 
@@ -66,7 +65,7 @@ def test_the_example_of_a_host_passes(tmp_path: Path) -> None:
     assert found
     (tmp_path / "lonc.toml").write_text(head + found[2:] + re.sub("(?m)^# ", "", tail))
     (tmp_path / "hosts.tab").write_bytes((CONFIG / "hosts.tab").read_bytes())
-    own = configuration.load(tmp_path / "lonc.toml").settings.hosts["msul2"]
+    own = files.load(tmp_path / "lonc.toml").settings.hosts["msul2"]
     assert own == settings.HostOverrides(
         address="127.0.0.1", port=15663, client_id="msul1", reply_timeout=30.0
     )
@@ -99,7 +98,7 @@ def test_the_loncapa_conf_is_of_use(tmp_path: Path) -> None:
     (tmp_path / "hosts.tab").write_bytes((CONFIG / "hosts.tab").read_bytes())
     path = tmp_path / "lonc.toml"
     path.write_text('[network]\nhosts_tab = "hosts.tab"\nloncapa_conf = "loncapa.conf"\n')
-    loaded = configuration.load(path).settings
+    loaded = files.load(path).settings
     assert loaded.network.host_id == "msul1"
     assert loaded.sockets.directory == "/home/httpd/sockets"
     assert loaded.daemon.pid_file == "/home/httpd/perl/logs/lonc.pid"

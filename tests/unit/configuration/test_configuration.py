@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lonc_gevent.configuration import files as configuration
+from lonc_gevent.configuration import files as configuration_files
 from lonc_gevent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def as_nobody() -> Iterator[None]:
 def told(path: Path, *, to_run: bool = False) -> list[str]:
     """Load what must not pass; return the problems with the folder's name cut out."""
     with pytest.raises(ConfigError) as caught:
-        configuration.load(path, to_run=to_run)
+        configuration_files.load(path, to_run=to_run)
     return [problem.replace(f"{path.parent}/", "") for problem in caught.value.problems]
 
 
@@ -77,7 +77,7 @@ def told(path: Path, *, to_run: bool = False) -> list[str]:
 def test_relative_paths_count_from_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The current directory does not matter, but for finding the TOML file itself."""
     monkeypatch.chdir(toml.parent.parent)
-    loaded = configuration.load(toml.relative_to(toml.parent.parent))
+    loaded = configuration_files.load(toml.relative_to(toml.parent.parent))
     assert loaded.settings.network.hosts_tab == str(toml.parent / "hosts.tab")
     assert loaded.settings.sockets.directory == str(toml.parent / "sockets")
 
@@ -89,8 +89,8 @@ def test_a_gone_directory_is_told(toml: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(ConfigError):
-        configuration.load(Path("lonc.toml"))
-    assert configuration.load(toml).hosts
+        configuration_files.load(Path("lonc.toml"))
+    assert configuration_files.load(toml).hosts
 
 
 @pytest.mark.parametrize("name", ["lonc.toml", "hosts.tab", "loncapa.conf"])
@@ -142,10 +142,10 @@ def test_an_unreadable_file_is_told(open_toml: Path) -> None:
 def test_too_large_files_are_told(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beyond all reason is refused; a sparse one costs nothing to make."""
     with (toml.parent / "hosts.tab").open("wb") as stream:
-        stream.truncate(configuration.OTHER_MAX + 1)
+        stream.truncate(configuration_files.OTHER_MAX + 1)
     assert "is larger than 64 MB" in told(toml)[0]
     with toml.open("wb") as stream:
-        stream.truncate(configuration.TOML_MAX + 1)
+        stream.truncate(configuration_files.TOML_MAX + 1)
     assert told(toml) == ["lonc.toml: is larger than 1 MB; expected a TOML file that can be read"]
 
 
@@ -163,7 +163,7 @@ def test_binary_rubbish_is_told(toml: Path) -> None:
 def test_surroundings_are_asked_for_only_to_run(toml: Path) -> None:
     """A command that only talks to the daemon does not need what the daemon needs."""
     toml.write_text(BASE + '[sockets]\ngroup = "no-such-group-here"\n')
-    assert configuration.load(toml).settings.sockets.group == "no-such-group-here"
+    assert configuration_files.load(toml).settings.sockets.group == "no-such-group-here"
     assert 'sockets.group: no group "no-such-group-here"' in told(toml, to_run=True)[0]
 
 
@@ -183,7 +183,7 @@ def test_good_surroundings(toml: Path) -> None:
     """Directories need not be there yet, if they can be made; a group of ours is fine."""
     group = grp.getgrgid(os.getegid()).gr_name
     toml.write_text(f'{BASE}[sockets]\ngroup = "{group}"\n[daemon]\npid_file = "run/x/lonc.pid"')
-    assert configuration.load(toml, to_run=True).hosts
+    assert configuration_files.load(toml, to_run=True).hosts
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_certificates_must_be_readable(toml: Path) -> None:
     names = ("certificate", "private_key", "ca_certificate")
     files = "".join(f'{name} = "{name}"\n' for name in names)
     toml.write_text(f"{BASE}{files}")
-    assert configuration.load(toml, to_run=True).hosts, "no ssl, no need"
+    assert configuration_files.load(toml, to_run=True).hosts, "no ssl, no need"
     toml.write_text(f'{BASE}{files}security = "ssl"\n')
     (toml.parent / "private_key").write_text("")
     lines = told(toml, to_run=True)
