@@ -23,7 +23,7 @@ setup(
     license="GPL-2.0-or-later",
     python_requires=">=3.11",
     packages=find_packages(include=["lonc_gevent", "lonc_gevent.*"]),
-    package_data={"lonc_gevent": ["py.typed", "*.md"], "lonc_gevent.admin.page": ["*.html"]},
+    package_data={"lonc_gevent": ["py.typed"], "lonc_gevent.admin.page": ["*.html"]},
     entry_points={"console_scripts": ["lonc-gevent = lonc_gevent.cli:main"]},
     install_requires=[
         "gevent>=25.4,<27",  # the hub, the loop's watchers and callbacks, gevent.queue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""config/LOGGING.md and the code name the same events, with the same levels and fields."""
+"""The catalogue of log events and the code name the same events, levels and fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import lonc_gevent
 
 PACKAGE = Path(lonc_gevent.__file__).parent
-CATALOGUE = PACKAGE.parent / "config" / "LOGGING.md"
+CATALOGUE = PACKAGE.parent / "docs" / "reference" / "log-events.md"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 OF_AN_EXCEPTION = {"error", "where", "cause"}
 ROW = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \| (.*?) \| (.+) \|$")
@@ -72,7 +72,7 @@ def in_catalogue() -> dict[str, Event]:
 
 
 def test_every_event_is_in_the_catalogue() -> None:
-    """Whoever finds an event in the log finds it in config/LOGGING.md."""
+    """Every event that the package logs has a row in docs/reference/log-events.md."""
     # The writer's own event is made without a logger (logs.py).
     assert set(in_code()) | {"log_lines_dropped"} == set(in_catalogue())
 

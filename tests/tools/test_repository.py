@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 NOTICE = "SPDX-License-Identifier: GPL-2.0-or-later"
-FOLDERS = (".ci", "config", "lonc_gevent", "scripts", "tests")
+FOLDERS = (".ci", "config", "docs", "lonc_gevent", "scripts", "tests")
 FILES = [path for path in ROOT.iterdir() if path.is_file()]
 FILES += [
     path

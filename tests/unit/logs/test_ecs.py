@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lonc_gevent.logs.ecs import NAMES, renamed
 
-CATALOGUE = Path(__file__).resolve().parents[3] / "config" / "LOGGING.md"
+CATALOGUE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "log-events.md"
 
 
 def test_names_values_and_order() -> None:
@@ -40,7 +40,7 @@ def test_no_two_fields_share_a_name() -> None:
 
 
 def test_the_table_for_people_is_the_same() -> None:
-    """config/LOGGING.md lists the same names."""
+    """docs/reference/log-events.md lists the same names."""
     text = CATALOGUE.read_text(encoding="utf-8").partition("## Elastic Common Schema")[2]
     rows = re.findall(r"^\| (\w+) \| ([@\w.]+) \|$", text, re.MULTILINE)
 
