@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The commands, one a module; each has a click command named `command`.
 
-Exit codes are those of the table in the README: a bad configuration is 2 everywhere.
+Exit codes are those of contract.md, "Command line": a bad configuration is 2 everywhere.
 """
 
 from __future__ import annotations

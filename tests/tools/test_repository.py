@@ -67,7 +67,7 @@ def test_scripts_can_be_run() -> None:
 
 
 def test_both_commands_are_there() -> None:
-    """What the README promises exists: the two commands, and the check that calls one of them."""
+    """The two commands of the README exist, and the check that calls one of them."""
     names = {str(path.relative_to(ROOT)) for path in FILES}
     assert names >= {"scripts/quickstart", "scripts/test", ".ci/run"}
 

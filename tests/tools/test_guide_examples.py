@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the README shows to web developers, run as it stands there."""
+"""The examples of docs/guide/web-processes.md, run as they are printed there."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import pytest
 if TYPE_CHECKING:
     from harness import Network
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "guide" / "web-processes.md"
 
 
 def block(language: str, beginning: str) -> str:
-    """Return the README's only block of code that begins so."""
-    text = README.read_text(encoding="utf-8")
+    """Return the only block of code of the guide with this language and beginning."""
+    text = GUIDE.read_text(encoding="utf-8")
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     found: str
     (found,) = (each for each in blocks if each.startswith(beginning))
@@ -29,14 +30,14 @@ def block(language: str, beginning: str) -> str:
 
 @pytest.fixture
 def perl(net: Network) -> str:
-    """Give the Perl client, for sockets that are elsewhere."""
+    """Return the Perl client, with the socket directory of the test."""
     if shutil.which("perl") is None:
         pytest.skip("no perl here")
     return block("perl", "use IO::Socket::UNIX").replace("{sockets}", str(net.sockets))
 
 
 def ask(perl: str, *arguments: str) -> str:
-    """Run the Perl client, with all its warnings as errors."""
+    """Run the Perl client with all warnings as errors; return its output."""
     done = subprocess.run(
         ["perl", "-Mstrict", "-Mwarnings=FATAL,all", "-e", perl, *arguments],
         capture_output=True,
@@ -75,7 +76,7 @@ def test_the_python_examples(net: Network) -> None:
 
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env={"LONC_CONFIG": str(net.config), "PYTHONPATH": str(README.parent)},
+        env={"LONC_CONFIG": str(net.config), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         check=False,
         text=True,

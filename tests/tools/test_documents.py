@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The documents: their links, the files that they name, and what the code cites of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+
+from lonc_gevent.admin.metrics import FAMILIES, _DaemonCollector
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("config", "docs", "lonc_gevent", "scripts", "tests")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))])
+PROTOCOL = ROOT / "docs" / "reference" / "protocol.md"
+METRICS = ROOT / "docs" / "reference" / "metrics.md"
+
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+PATH = re.compile(r"`((?:config|docs|scripts|tests)/[\w./-]+)")
+CITATION = re.compile(r"protocol\.md,\s+(?:#\s+)?(?:sections?\s+)?(\d[a-f]?)\b")
+
+
+def text_of(document: Path) -> str:
+    """Return the text of a document without its blocks of code."""
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of the headings, made as GitHub and GitLab make them."""
+    found: set[str] = set()
+    for heading in HEADING.findall(text_of(document)):
+        words = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        count = sum(bool(re.fullmatch(rf"{re.escape(words)}(-\d+)?", other)) for other in found)
+        found.add(f"{words}-{count}" if count else words)
+    return found
+
+
+def broken_links(document: Path) -> list[str]:
+    """Return the relative links of a document that lead to no file or no heading."""
+    broken = []
+    for link in LINK.findall(text_of(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    """Each relative link leads to a file of the repository, its anchor to a heading of it."""
+    assert broken_links(document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_code_spans_exist(document: Path) -> None:
+    """A path such as `scripts/test` in the text is that of a file or folder."""
+    paths = [path.rstrip(".") for path in PATH.findall(text_of(document))]
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    """The check itself: it finds a missing file and a missing heading, and no other."""
+    good = tmp_path / "good.md"
+    good.write_text("# Two words\n\n# Two words\n", encoding="utf-8")
+    document = tmp_path / "document.md"
+    links = [
+        "good.md",
+        "good.md#two-words-1",
+        "#here",
+        "https://example.org/",
+        "no.md",
+        "good.md#no",
+    ]
+    document.write_text("# Here\n" + "".join(f"[a]({link})\n" for link in links), encoding="utf-8")
+
+    assert broken_links(document) == ["no.md", "good.md#no"]
+
+
+def test_every_page_of_docs_can_be_reached_from_the_readme() -> None:
+    """A reader who follows links from README.md finds every document in docs/."""
+    reached: set[Path] = set()
+    ahead = [ROOT / "README.md"]
+    while ahead:
+        document = ahead.pop()
+        if document in reached or document.suffix != ".md":
+            continue
+        reached.add(document)
+        links = (link.partition("#")[0] for link in LINK.findall(text_of(document)))
+        targets = [(document.parent / link).resolve() for link in links if ":" not in link]
+        ahead += [target for target in targets if target.is_file()]
+
+    assert {path for path in DOCUMENTS if ROOT / "docs" in path.parents} <= reached
+
+
+def test_readme_is_short() -> None:
+    """README.md has at most 120 lines."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_cited_sections_of_the_protocol_exist() -> None:
+    """A citation such as `protocol.md, section 3a` names a section of that document."""
+    sections = set(
+        re.findall(r"^#+ (\d[a-f]?)\b", PROTOCOL.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    cited = {
+        section: path
+        for folder in ("lonc_gevent", "scripts", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for section in CITATION.findall(path.read_text(encoding="utf-8"))
+    }
+
+    assert {section: path for section, path in cited.items() if section not in sections} == {}
+    assert cited
+
+
+def test_metrics_are_those_of_the_code() -> None:
+    """docs/reference/metrics.md names each metric of the code with its type, and no other."""
+    reporter = MagicMock(shard="1/2", pools={})
+    families = [*_DaemonCollector(reporter).collect(), *(family(()) for family in FAMILIES)]
+    in_code = {(family.name, family.type) for family in families}
+    rows = re.findall(
+        r"^\| `(lonc_\w+)` \| (\w+) \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+    assert {(name.removesuffix("_total"), kind) for name, kind in rows} == in_code
