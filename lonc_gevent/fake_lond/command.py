@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command `lond`: the stand-in in the foreground, until TERM or INT."""
+"""The command `lond`: the fake lond in the foreground, until TERM or INT."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gevent.event import Event
 
 from .commands import Manner
 from .faults import Fault, describe, parse_fault
-from .server import StandinLond
+from .server import FakeLond
 from .tls import CloseNotify, TlsManner
 
 _EPILOG = f"""\b
@@ -64,7 +64,7 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 
 @click.command(
     "lond",
-    short_help="A stand-in lond, for development, the demo and tests.",
+    short_help="A fake lond, for development, the demo and tests.",
     epilog=_EPILOG,
     context_settings={"max_content_width": 100},
 )
@@ -140,7 +140,7 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
     no_insecure: bool,
     seal_replies: bool,
 ) -> None:
-    """Run a stand-in lond in the foreground, until TERM or INT.
+    """Run a fake lond in the foreground, until TERM or INT.
 
     Prints `ready PORT` once it listens. Requests and faults that it knows are listed below.
     """
@@ -161,7 +161,7 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
         delay_ms=delay_ms,
         faults=faults,
     )
-    lond = StandinLond(manner, host=host, port=port, record=record)
+    lond = FakeLond(manner, host=host, port=port, record=record)
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)

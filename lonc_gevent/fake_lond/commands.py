@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the stand-in lond answers to a command, once the client is let in.
+"""What the fake lond answers to a command, once the client is let in.
 
 A table of verbs; what is not in it is answered `unknown_cmd`. A legacy lond is one whose table
 lacks `version` and `sethost`. No sockets and no clock in here.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """Who the stand-in is and how it behaves."""
+    """Who the fake lond is and how it behaves."""
 
     ids: tuple[str, ...] = ("msul1",)
     """The host ids it serves; the first is the one it has before any `sethost`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How the stand-in's answers go out: at once and whole, unless a fault says otherwise."""
+"""How the fake lond's answers go out: at once and whole, unless a fault says otherwise."""
 
 from __future__ import annotations
 

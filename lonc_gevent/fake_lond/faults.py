@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The faults of the stand-in lond: their names, their numbers, what they do.
+"""The faults of the fake lond: their names, their numbers, what they do.
 
-A fault of the handshake is chosen when the stand-in starts. A fault of a request is chosen then
+A fault of the handshake is chosen when the fake lond starts. A fault of a request is chosen then
 (and goes for every request), or by the request itself: `fault:NAME[:NUMBER][:ANYTHING]`, whose
 reply, where there is one, is the whole request text.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The stand-in lond's TCP side: a greenlet a connection, as lond has a child a connection."""
+"""The fake lond's TCP side: a greenlet a connection, as lond has a child a connection."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _KEY_MODE = 0o600
 _KEY = re.compile(rb"[0-9A-Fa-f]{32}\n?")
 
 
-class StandinLond:
-    """A stand-in lond that listens between `start` and `stop`.
+class FakeLond:
+    """A fake lond that listens between `start` and `stop`.
 
     Port 0 picks one at the first start; later starts take the same one again, so that stopping
     and starting is a lond that was restarted. `record` is a file to which the text of each
@@ -74,7 +74,7 @@ class StandinLond:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<StandinLond {self.manner.ids[0]} port {self.port}>"
+        return f"<FakeLond {self.manner.ids[0]} port {self.port}>"
 
     @property
     def connections(self) -> int:

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class TlsManner:
-    """With what the stand-in proves itself, and how it leaves TLS.
+    """With what the fake lond proves itself, and how it leaves TLS.
 
     close_notify  none: TLS just ends. send: a close_notify after the key, and no waiting for
                   the client's. late: the same, but only with the next plain line. both: one
@@ -43,7 +43,7 @@ class TlsManner:
     """The only version of TLS that it speaks; "": all that OpenSSL does."""
     close_notify: CloseNotify = "none"
 
-    @cache  # noqa: B019 - a manner lives as long as its stand-in
+    @cache  # noqa: B019 - a manner lives as long as its fake lond
     def context(self) -> ssl.SSLContext:
         """Make lond's end of TLS: it wants a certificate of the client, too. Raises OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -35,7 +35,7 @@ REST = 0.0005
 """Seconds between two requests."""
 
 LONDS = 2
-"""Stand-ins that all hosts share."""
+"""Fake londs that all hosts share."""
 
 
 class Load:
@@ -145,7 +145,7 @@ def measure(net: Network, londs: list[Lond], count: int, scrapes: int) -> int:
         net.hosts[f"host{number}"] = {
             "address": "127.0.0.1",
             "port": lond.port,
-            "negotiation": "legacy",  # a stand-in has one id, and is not asked for it
+            "negotiation": "legacy",  # a fake lond has one id, and is not asked for it
         }
     net.tables["log"] = {"level": "warning"}
     net.start(ready=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """1,000 sessions in each security mode: both versions of TLS, each way to leave it.
 
-Every session is a handshake on a connection of its own with a stand-in lond, and on it a request
+Every session is a handshake on a connection of its own with a fake lond, and on it a request
 in clear and a sealed one. No session may fail, and none may be less secure than it was told to
 be. What must be refused (another CA, an expired certificate, another name) is refused each time.
 
@@ -28,7 +28,7 @@ from lonc_gevent.configuration.settings import HostSettings, Network, Pool, Secu
 from lonc_gevent.errors import LondError, TlsFailedError
 from lonc_gevent.eventloop.stream import Stream
 from lonc_gevent.eventloop.turns import Turns
-from lonc_gevent.fake_lond import Manner, StandinLond
+from lonc_gevent.fake_lond import FakeLond, Manner
 from lonc_gevent.fake_lond.tls import TlsManner
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Sessions:
 
     def run(self, count: int) -> None:
         """Make so many."""
-        with StandinLond(self.case.manner) as lond:
+        with FakeLond(self.case.manner) as lond:
             host = HostSettings(
                 id="msul2",
                 domain="dom",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the client library's `reply` costs beside a socket call written by hand.
 
-Both ask the real daemon and a stand-in lond for an echo, by turns, so that a busy machine is as
+Both ask the real daemon and a fake lond for an echo, by turns, so that a busy machine is as
 busy for both. The ratio is that of the medians; CPU is this process's own.
 """
 

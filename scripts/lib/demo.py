@@ -252,7 +252,7 @@ class Demo:
         states = {words[0]: words[1] for words in lines if len(words) > 1}
         for program, state in states.items():
             if state in PROGRAMS_GONE:
-                # The daemon's last words are events, a stand-in's go to its one log.
+                # The daemon's last words are events, a fake lond's go to its one log.
                 log = self.logs / f"{program}.log"
                 said = last_line(self.logs / "lonc.err") or last_line(self.events)
                 said = last_line(log) if log.exists() else said

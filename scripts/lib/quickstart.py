@@ -117,7 +117,7 @@ def show(demo: Demo, web: Web | None, *, keep: bool) -> None:
         print(f"  (its sockets are in {demo.base}: the path of this folder is too long for them)")
     began = time.monotonic()
     demo.start(outlive=keep)
-    print("  supervisord runs the daemon and a stand-in lond for each host")
+    print("  supervisord runs the daemon and a fake lond for each host")
     print(f"  ready after {time.monotonic() - began:.1f} s")
 
     first, second, third = demo.hosts[:3]

@@ -49,7 +49,7 @@ class Authority:
         return pair
 
     def lond_options(self, pair: Pair) -> tuple[str, ...]:
-        """Give the stand-in's options for that pair, trusting this CA."""
+        """Give the fake lond's options for that pair, trusting this CA."""
         return (
             "--certificate",
             str(pair.certificate),

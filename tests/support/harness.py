@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The real daemon and real stand-in londs, as processes, for tests to start, talk to and kill."""
+"""The real daemon and real fake londs, as processes, for tests to start, talk to and kill."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Process:
 
 
 class Lond:
-    """A stand-in lond that can be killed and started again on its port."""
+    """A fake lond that can be killed and started again on its port."""
 
     def __init__(self, host_id: str, directory: Path, *options: str, port: int = 0) -> None:
         self.host_id = host_id
@@ -231,7 +231,7 @@ class Client:
 
 @dataclass
 class Network:
-    """A demo network in a directory: a configuration, a daemon, stand-in londs."""
+    """A demo network in a directory: a configuration, a daemon, fake londs."""
 
     directory: Path
     host_id: str = "msul1"
@@ -252,7 +252,7 @@ class Network:
         return self.directory / "s"
 
     def add(self, host_id: str, *options: str, start: bool = True, **settings: Any) -> Lond:
-        """Add a host with a stand-in lond; keyword arguments go into its `[hosts.ID]`."""
+        """Add a host with a fake lond; keyword arguments go into its `[hosts.ID]`."""
         lond = Lond(host_id, self.directory, *options)
         if start:
             lond.start()

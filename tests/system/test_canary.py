@@ -95,7 +95,7 @@ REQUESTS = [
     b"unknown:%s",
     b"echo:\x00\xff%s",
 ]
-"""Requests to a real stand-in; `%s` is the canary."""
+"""Requests to a real fake lond; `%s` is the canary."""
 
 
 @contextlib.contextmanager

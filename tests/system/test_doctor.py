@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The doctor against the stand-in in each of its habits and faults."""
+"""The doctor against the fake lond in each of its habits and faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness import free_port
 
 from lonc_gevent.configuration.files import load
 from lonc_gevent.doctor.examination import Doctor
-from lonc_gevent.fake_lond import Manner, StandinLond, parse_fault
+from lonc_gevent.fake_lond import FakeLond, Manner, parse_fault
 from lonc_gevent.fake_lond.faults import CATALOGUE, Scope
 from lonc_gevent.fake_lond.tls import TlsManner
 
@@ -35,9 +35,9 @@ def no_late_greenlets() -> Any:
 def examine(
     net: Network, manner: Manner, timeout: float = 0.3, **settings: Any
 ) -> tuple[bool, list[str], list[str]]:
-    """Examine a stand-in; give the verdict, the findings, and all lines."""
+    """Examine a fake lond; give the verdict, the findings, and all lines."""
     net.sockets.mkdir(exist_ok=True)
-    with StandinLond(manner) as lond:
+    with FakeLond(manner) as lond:
         net.hosts["msul2"] = {"address": "127.0.0.1", "port": lond.port, **settings}
         net.write()
         configuration = load(net.config)
@@ -48,7 +48,7 @@ def examine(
 
 
 def tls(directory: Path, host: str = "localhost", **changes: Any) -> tuple[TlsManner, Authority]:
-    """Give the stand-in certificates of a CA."""
+    """Give the fake lond certificates of a CA."""
     authority = Authority(directory)
     pair = authority.sign("lond", host)
     manner = TlsManner(pair.certificate, pair.key, authority.certificate)
@@ -298,8 +298,8 @@ def test_the_exit_codes(net: Network) -> None:
 
 def test_no_secret_is_shown(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Challenge, build key and key file do not show in the report."""
-    monkeypatch.setattr(StandinLond, "_challenge", lambda _: b"4711471147114711")
-    monkeypatch.setattr(StandinLond, "_build_key", lambda _: b"C0FFEEC0FFEEC0FFEE")
+    monkeypatch.setattr(FakeLond, "_challenge", lambda _: b"4711471147114711")
+    monkeypatch.setattr(FakeLond, "_build_key", lambda _: b"C0FFEEC0FFEEC0FFEE")
     _, _, lines = examine(net, MANNER)
     report = "\n".join(lines)
 

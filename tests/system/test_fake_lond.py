@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The stand-in lond as a process of its own, spoken to over plain sockets."""
+"""The fake lond as a process of its own, spoken to over plain sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from harness import readable
 
-from lonc_gevent.fake_lond import Manner, StandinLond, parse_fault
+from lonc_gevent.fake_lond import FakeLond, Manner, parse_fault
 from lonc_gevent.fake_lond.command import lond_command
 from lonc_gevent.protocol.cipher import Cipher
 from lonc_gevent.protocol.handshake import Handshake
@@ -29,7 +29,7 @@ DEADLINE = 10.0
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[int]:
-    """Run the stand-in with these options; gives its port; TERM must end it with exit 0."""
+    """Run the fake lond with these options; gives its port; TERM must end it with exit 0."""
     command = [sys.executable, "-m", "lonc_gevent.fake_lond", "--port", "0", "--id", "msul2"]
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -50,7 +50,7 @@ def running(*options: str) -> Iterator[int]:
 
 
 class Client:
-    """A connection to the stand-in on a plain, blocking socket with a deadline."""
+    """A connection to the fake lond on a plain, blocking socket with a deadline."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
@@ -79,7 +79,7 @@ class Client:
         return self.lines.readline()
 
     def closed(self) -> bool:
-        """Tell whether the stand-in has closed (or reset) the connection by now, or soon."""
+        """Tell whether the fake lond has closed (or reset) the connection by now, or soon."""
         try:
             return self.lines.read(1) == b""
         except ConnectionResetError:
@@ -92,7 +92,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Run a stand-in with no faults of its own."""
+    """Run a fake lond with no faults of its own."""
     with running() as number:
         yield number
 
@@ -224,7 +224,7 @@ def test_unended(client: Client) -> None:
 
 
 def test_endless(client: Client) -> None:
-    """A reply without end goes on until the client goes, and the stand-in lives on."""
+    """A reply without end goes on until the client goes, and the fake lond lives on."""
     client.shake()
     client.sock.sendall(b"fault:endless:1000\n")
 
@@ -295,7 +295,7 @@ def test_faults_and_delays_for_every_request(tmp_path: Path) -> None:
         assert time.monotonic() - start >= 0.03
         assert client.ask(cipher.seal(b"echo:sealed")) == b"sealed\n"
         assert client.ask(b"sethost:msul2:ping") == b"msul2\n"
-        # Written at once: it is all there while the stand-in still runs.
+        # Written at once: it is all there while the fake lond still runs.
         assert record.read_bytes() == b"echo:\xff plain\necho:sealed\nsethost:msul2:ping\n"
 
 
@@ -370,10 +370,10 @@ def test_stop_and_start_in_process() -> None:
         sock.sendall(line)
         return bytes(sock.recv(65536))
 
-    lond = StandinLond(Manner(faults=(parse_fault("refuse"),)))
+    lond = FakeLond(Manner(faults=(parse_fault("refuse"),)))
     with lond:
         port = lond.port
-        assert repr(lond) == f"<StandinLond msul1 port {port}>"
+        assert repr(lond) == f"<FakeLond msul1 port {port}>"
         with gsocket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as sock:
             assert ask(sock, b"init\n") == b"refused\n"
         lond.manner = Manner()

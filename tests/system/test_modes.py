@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The security modes on the wire: the real daemon and stand-ins with real certificates."""
+"""The security modes on the wire: the real daemon and fake londs with real certificates."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Both ends of the dialogue against each other, without sockets; and what the stand-in answers."""
+"""Both ends of the dialogue against each other, without sockets; and what the fake lond answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IDS = ("msul2", "msul2b")
 
 
 def talk(manner: Manner, negotiation: Negotiation = "auto", server_id: str = "msul2") -> Handshake:
-    """Let our handshake and the stand-in's dialogue talk until one of them has had enough."""
+    """Let our handshake and the fake lond's dialogue talk until one of them has had enough."""
     client = Handshake(server_id=server_id, client_id="msul1", negotiation=negotiation)
     lond = Dialogue(manner, challenge=b"23171051600000", build_key=b"48213A0EAF")
     said = client.start()
@@ -92,7 +92,7 @@ def test_a_legacy_lond_and_a_modern_client() -> None:
 
 
 def test_a_host_it_does_not_have() -> None:
-    """A host that the stand-in does not serve cannot be set."""
+    """A host that the fake lond does not serve cannot be set."""
     with pytest.raises(HostNotServedError):
         talk(Manner(ids=IDS), "modern", "elsewhere")
 
