@@ -1,32 +1,68 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs one target under atheris, for `scripts/fuzz`.
+"""Runs one fuzz target under atheris, for `scripts/fuzz`.
 
-    run.py TARGET CORPUS [libFuzzer options]
+    run.py search TARGET FOLDER [libFuzzer options]
+    run.py keep TARGET FOLDER
 
-CORPUS is where inputs that found new paths are added. Exit 0 if nothing was found.
+`search` adds inputs that reach new code to FOLDER, and exits with 0 if none breaks the target.
+`keep` makes the target's corpus anew: the fewest inputs of FOLDER and of the corpus that reach,
+with the seeds, all that these reach. It is to follow a `search` that found nothing.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import atheris
+import corpus
 
 with atheris.instrument_imports(include=["lonc_gevent"]):
     from targets import SEEDS, TARGETS
 
 
-def main() -> None:
-    """Write the seeds into the corpus, and search until libFuzzer's options say to stop."""
-    name, corpus, *options = sys.argv[1:]
-    folder = Path(corpus)
+def fill(folder: Path, inputs: list[bytes]) -> None:
+    """Write the inputs into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(SEEDS[name]):
-        (folder / f"seed-{number}").write_bytes(seed)
-    # New inputs go to the first folder that is named; those in `options` are read only.
-    atheris.Setup([sys.argv[0], corpus, *options], TARGETS[name])
+    for number, data in enumerate(inputs):
+        (folder / f"known-{number}").write_bytes(data)
+
+
+def search(name: str, folder: Path, options: list[str]) -> None:
+    """Fill the folder with what is known, and search until libFuzzer's options say to stop."""
+    if not any("merge" in option for option in options):
+        fill(folder, [*SEEDS[name], *corpus.load(name)])
+    # libFuzzer starts itself again, by this command, to merge.
+    command = f"{sys.executable} {__file__} search {name}"
+    atheris.Setup([command, str(folder), *options], TARGETS[name])
     atheris.Fuzz()
+
+
+def keep(name: str, folder: Path) -> None:
+    """Let libFuzzer choose which inputs to keep besides the seeds, and pack them."""
+    before = corpus.load(name)
+    fill(folder, before)
+    chosen = folder.with_name(f"{name}.chosen")
+    shutil.rmtree(chosen, ignore_errors=True)
+    fill(chosen, SEEDS[name])
+    merge = [str(chosen), "-set_cover_merge=1", str(folder)]
+    subprocess.run(
+        [sys.executable, __file__, "search", name, *merge], check=True, capture_output=True
+    )
+    kept = {path.read_bytes() for path in chosen.iterdir()} - set(SEEDS[name])
+    corpus.save(name, kept)
+    print(f"{name}: {len(before)} inputs before, {len(kept)} now")  # noqa: T201 - for people
+
+
+def main() -> None:
+    """Do what the first argument names."""
+    action, name, folder, *options = sys.argv[1:]
+    if action == "keep":
+        keep(name, Path(folder))
+    else:
+        search(name, Path(folder), options)
 
 
 if __name__ == "__main__":

@@ -241,4 +241,4 @@ SEEDS: dict[str, list[bytes]] = {
     "report": [b"init\nversion:$Revision: 1.402 $\nok\n1234\n", b"init:local:/x:1\nerror:x\n"],
     **delayed_targets.SEEDS,
 }
-"""Where the search begins; tests/fuzz/corpus/NAME/ holds what it found worth keeping."""
+"""Where the search begins; tests/fuzz/corpus/ has what it found worth keeping."""

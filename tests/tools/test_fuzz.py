@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fuzz targets over their seeds, their corpora, and random changes of both, for a moment.
 
-`scripts/fuzz` does it properly: guided by coverage, and for as long as one likes.
+`scripts/fuzz` searches longer, guided by coverage.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lonc_gevent.protocol import tls_records as tlsrecords
 FUZZ = Path(__file__).parents[1] / "fuzz"
 sys.path.append(str(FUZZ))
 
+import corpus  # noqa: E402 - found only now
 from targets import SEEDS, TARGETS  # noqa: E402 - found only now
 
 SECONDS = 0.4
@@ -39,8 +40,7 @@ _PIECES = (
 
 def inputs(name: str) -> list[bytes]:
     """Return the seeds and the corpus of a target."""
-    kept = sorted((FUZZ / "corpus" / name).glob("*"))
-    return [b"", *SEEDS[name], *(path.read_bytes() for path in kept)]
+    return [b"", *SEEDS[name], *corpus.load(name)]
 
 
 def changed(data: bytes, rng: random.Random) -> bytes:
@@ -85,6 +85,26 @@ def test_every_target_has_seeds() -> None:
     """Each target begins somewhere."""
     assert set(SEEDS) == set(TARGETS)
     assert all(SEEDS.values())
+
+
+def test_every_corpus_belongs_to_a_target_and_is_in_order() -> None:
+    """A corpus that no target reads, or one that is not as `save` writes it, is a mistake."""
+    for path in corpus.FOLDER.iterdir():
+        assert path.stem in TARGETS
+        inputs = corpus.load(path.stem)
+        assert inputs == sorted(set(inputs), key=lambda data: (len(data), data))
+        assert inputs
+
+
+def test_saved_corpus_is_loaded_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any bytes come back, each input once."""
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path)
+    inputs = [b"", b"\n", bytes(range(256)), b"\r\n'\"\\", b"\n"]
+
+    corpus.save("lines", inputs)
+
+    assert set(corpus.load("lines")) == set(inputs)
+    assert (tmp_path / "lines.txt").read_text().count("\n") == len(set(inputs))
 
 
 def run(name: str) -> None:
