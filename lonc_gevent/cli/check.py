@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`lonc-gevent check`: read all that `run` would read, and say what is wrong."""
+"""`lonc-gevent check`: read all that `run` would read, and list the problems."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from time import time
 from typing import TYPE_CHECKING
 
 import click
 
-from lonc_gevent.configuration.files import doubts
-from lonc_gevent.errors import ConfigError
+from lonc_gevent.configuration.problems import Severity, is_fatal
+from lonc_gevent.daemon.requirements import examine
 
-from .common import config_option, exit_bad_config, load_or_exit
+from .common import EXIT_BAD_CONFIG, config_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +19,26 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @config_option
-@click.option("--for-restart", is_flag=True, hidden=True)  # what HUP asks of the new code
-def command(config: Path, *, for_restart: bool) -> None:
-    """Read everything that `run` would read, and say what is wrong.
+@click.option("--strict", is_flag=True, help="Exit with 2 for warnings, too.")
+@click.option("--for-restart", is_flag=True, hidden=True)  # run by the daemon before a restart
+def command(config: Path, *, strict: bool, for_restart: bool) -> None:
+    """Read everything that `run` would read, and list the problems.
 
     All problems at once, one a line on stderr: file, key or line, what was found, what was
-    expected. Exit codes: 0 good, 2 not.
+    expected. A line that begins with `warning:` is not an error. Exit codes: 0 good, 2 not.
     """
-    configuration = load_or_exit(config, to_run=True)
-    problems = [str(problem) for problem in doubts(str(config), configuration, time())]
-    if problems:
-        exit_bad_config(ConfigError(problems))
+    examined = examine(config)
+    errors = False
+    for problem in examined.problems:
+        is_error = strict or problem.severity is not Severity.WARNING
+        errors |= is_error
+        if not for_restart or problem.severity is Severity.FATAL:
+            click.echo(f"{problem}" if is_error else f"warning: {problem}", err=True)
+    if is_fatal(examined.problems) if for_restart else errors:
+        raise SystemExit(EXIT_BAD_CONFIG)
     if for_restart:
         import_module("lonc_gevent.cli.run")
+    configuration = examined.accepted()
     click.echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"

@@ -28,13 +28,10 @@ config_option = click.option(
 )
 
 
-def load_or_exit(path: Path, *, to_run: bool = False) -> Configuration:
-    """Return the configuration; if it does not pass, say all that is wrong, and exit with 2.
-
-    `to_run`: what only the daemon needs is checked too (directories, group, certificates).
-    """
+def load_or_exit(path: Path) -> Configuration:
+    """Return the configuration; if a problem is fatal, print all problems and exit with 2."""
     try:
-        return load(path, to_run=to_run)
+        return load(path)
     except ConfigError as error:
         exit_bad_config(error)
 

@@ -12,11 +12,12 @@ import gevent
 from lonc_gevent.configuration import shard
 from lonc_gevent.daemon import handover
 from lonc_gevent.daemon.life_cycle import Daemon
+from lonc_gevent.daemon.requirements import examine, log_problems
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
 from lonc_gevent.logs import open_logs
 from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 
-from .common import config_option, exit_bad_config, load_or_exit
+from .common import config_option, exit_bad_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,11 +63,16 @@ def command(config: Path, part: Shard | None) -> None:
     cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
     anything else.
     """
-    configuration = load_or_exit(config, to_run=True)
+    examined = examine(config)
+    try:
+        configuration = examined.accepted()
+    except ConfigError as error:
+        exit_bad_config(error)
     faulthandler.enable()
     logs = open_logs(configuration.settings.log)
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
+    log_problems(logs.logger, examined.problems)
     try:
         Daemon(configuration, logs, config, shard=part, inherited=handover.take()).run()
     except ConfigError as error:

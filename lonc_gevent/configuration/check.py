@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from . import cross_checks, hosts_tab, loncapa_conf, tables
-from .problems import Problem, Report, dotted, show
+from .problems import Problem, Report, Severity, dotted, is_fatal, show
 from .settings import Configuration, HostOverrides, HostSettings, Settings
 
 Read = Callable[[str], bytes | str]
@@ -46,7 +46,7 @@ _NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
 
 
 class Checked(Struct, frozen=True):
-    """What came of it: a configuration and no problems, or None and at least one.
+    """The result: a configuration, or None and at least one fatal problem.
 
     settings: what there is of them even if there are problems, defaults in place of what is no
     good; None if the TOML file is no TOML. `bad` names the keys and tables that are no good.
@@ -82,7 +82,7 @@ def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
     cross_checks.check_settings(settings, draft.bad, own_path, report)
     configuration = _with_hosts(settings, draft, read, report)
     problems = report.problems()
-    return Checked(None if problems else configuration, problems, settings, draft.bad)
+    return Checked(None if is_fatal(problems) else configuration, problems, settings, draft.bad)
 
 
 def _with_hosts(
@@ -93,16 +93,17 @@ def _with_hosts(
     content = _content(path, "network.hosts_tab", read, report)
     if content is None:
         return None
-    sheet = report.sheet(path)
+    sheet = report.sheet(path, Severity.ERROR)
     tab = hosts_tab.parse(content, sheet)
     cross_checks.check_ids(settings, tab.ids, report)
     wanted = frozenset(settings.network.hosts)
     served = tuple(line for line in tab.hosts if not wanted or line.id in wanted)
     sockets = cross_checks.socket_names(settings.sockets.name, served)
     if not {"sockets", "sockets.name"} & draft.bad:
-        cross_checks.check_sockets(served, sockets, settings, sheet)
+        impossible = cross_checks.check_sockets(served, sockets, settings, sheet)
         if "sockets.directory" not in draft.bad:
-            cross_checks.check_path_lengths(sockets, settings, report)
+            impossible |= cross_checks.check_path_lengths(sockets, settings, report)
+        sockets = {name: host_id for name, host_id in sockets.items() if name not in impossible}
     hosts = tuple(_host_settings(line, settings) for line in served)
     return Configuration(settings=settings, hosts=hosts, sockets=sockets, known=tab.ids)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .names import is_address, is_elsewhere, is_loopback, split_address
-from .problems import did_you_mean, dotted, nearest, show
+from .problems import Severity, did_you_mean, dotted, nearest, show
 from .settings import LOCK_NAME, HostOverrides, Pool, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from .hosts_tab import HostLine
@@ -111,7 +111,10 @@ def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report:
 
 
 def check_ids(settings: Settings, known: AbstractSet[str], report: Report) -> None:
-    """See that the ids in the TOML file are hosts of hosts.tab, each named once."""
+    """See that the ids in the TOML file are hosts of hosts.tab, each named once.
+
+    An id that is not there is not fatal: the network's managers may have removed the host.
+    """
     ids = sorted(known)
     for host_id in settings.hosts:
         if host_id not in known:
@@ -131,8 +134,8 @@ def check_sockets(
     names: dict[str, str],
     settings: Settings,
     sheet: Sheet,
-) -> None:
-    """Check the names that the sockets get.
+) -> frozenset[str]:
+    """Check the names that the sockets get; return those that no socket can have.
 
     hosts  those that are served
     names  what `socket_names` made of them
@@ -151,10 +154,16 @@ def check_sockets(
             found = f"dns name {show(host.dns_name)} is the id of line {other.line}"
             expected = 'expected another, or sockets.name "id" or "dns"'
             sheet.add(f"line {host.line}", found, expected)
+    return frozenset(taken) & names.keys()
 
 
-def check_path_lengths(names: Iterable[str], settings: Settings, report: Report) -> None:
-    """See that the kernel takes the paths of the sockets; of many, tell the longest."""
+def check_path_lengths(
+    names: Collection[str], settings: Settings, report: Report
+) -> frozenset[str]:
+    """See that the kernel takes the paths of the sockets; of many, report the longest.
+
+    Returns the names of sockets that cannot be made. Fatal if that is all of them.
+    """
     directory = settings.sockets.directory
     sockets = ((posixpath.join(directory, name), name) for name in names)
     long = sorted(
@@ -162,24 +171,26 @@ def check_path_lengths(names: Iterable[str], settings: Settings, report: Report)
         reverse=True,
     )
     expected = f"expected at most {UNIX_PATH_MAX} bytes for the path of a Unix socket"
+    severity = Severity.FATAL if len(long) == len(names) else Severity.ERROR
     for length, path, name in long[:_SHOWN_LONG_PATHS]:
         found = f"{show(path)} has {length} bytes, for socket {show(name)}"
-        report.fault("sockets.directory", found, expected)
+        report.fault("sockets.directory", found, expected, severity)
     if len(long) > _SHOWN_LONG_PATHS:
         found = f"the same for {len(long) - _SHOWN_LONG_PATHS} more sockets"
-        report.fault("sockets.directory", found)
+        report.fault("sockets.directory", found, severity=severity)
     path = settings.admin.socket
     if _length(path) > UNIX_PATH_MAX:
         report.fault("admin.socket", f"{show(path)} has {_length(path)} bytes", expected)
+    return frozenset(name for _length, _path, name in long)
 
 
 def _unknown_id(where: str, host_id: str, ids: Sequence[str], report: Report) -> None:
     if report.toml.full:
-        report.fault(where, "")
+        report.fault(where, "", severity=Severity.ERROR)
     else:
         near = nearest(host_id, ids, 0.5) or nearest(host_id, ids)
         hint = did_you_mean(near and show(near))
-        report.fault(where, f"no host {show(host_id)} in hosts.tab", hint)
+        report.fault(where, f"no host {show(host_id)} in hosts.tab", hint, Severity.ERROR)
 
 
 def _check_pools(settings: Settings, bad: AbstractSet[str], report: Report) -> None:

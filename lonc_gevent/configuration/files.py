@@ -13,7 +13,7 @@ import grp
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lonc_gevent.errors import ConfigError
 
@@ -21,7 +21,7 @@ from .certificates import check_dates, check_together
 from .check import check
 from .cross_checks import asks_for_ssl
 from .permissions import secrets
-from .problems import Problem, did_you_mean, nearest, show
+from .problems import Problem, Severity, did_you_mean, is_fatal, nearest, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,28 +47,45 @@ _REASONS = {
 }
 
 
+class Examined(NamedTuple):
+    """A configuration with its problems; None if one of them is fatal."""
+
+    configuration: Configuration | None
+    problems: tuple[Problem, ...]
+
+    def accepted(self) -> Configuration:
+        """Return the configuration. Raises ConfigError with every problem if there is none."""
+        if self.configuration is None:
+            raise ConfigError([str(problem) for problem in self.problems])
+        return self.configuration
+
+
 def load(path: Path, *, to_run: bool = False) -> Configuration:
-    """Read the TOML file at `path` and the files that it names.
+    """Read the TOML file at `path` and the files that it names, as `examine` does.
 
-    to_run: look at the file system, too, for what `run` would trip over.
+    Raises ConfigError with every problem found, one line each, if one of them is fatal.
+    """
+    return examine(path, to_run=to_run).accepted()
 
-    Raises ConfigError with every problem found, one line each.
+
+def examine(path: Path, *, to_run: bool = False) -> Examined:
+    """Read the TOML file at `path` and the files that it names; find all problems.
+
+    to_run: examine the file system, too, for what `run` needs there
     """
     file = str(path)
     content = _read(file, TOML_MAX)
     if isinstance(content, str):
         problem = Problem(file, "", content, "expected a TOML file that can be read")
-        raise ConfigError([str(problem)])
+        return Examined(None, (problem,))
     # By its name alone: a link to the file does not move what it names.
     folder = str(path.absolute().parent)
     checked = check(content, file=file, folder=folder, read=_read)
-    problems = list(checked.problems)
+    problems = checked.problems
     if to_run and checked.settings is not None:
         around = _surroundings(file, checked.settings)
-        problems += [problem for problem in around if checked.is_good(problem.where)]
-    if checked.configuration is None or problems:
-        raise ConfigError([str(problem) for problem in problems])
-    return checked.configuration
+        problems += tuple(problem for problem in around if checked.is_good(problem.where))
+    return Examined(None if is_fatal(problems) else checked.configuration, problems)
 
 
 def _read(path: str, limit: int = OTHER_MAX) -> bytes | str:
@@ -150,10 +167,10 @@ def doubts(file: str, configuration: Configuration, now: float) -> Iterator[Prob
         certificate, ca = _read(network.certificate), _read(network.ca_certificate)
         if isinstance(certificate, bytes) and isinstance(ca, bytes):
             for fault in check_dates(certificate, ca, now):
-                yield Problem(file, fault.key, fault.found, fault.expected)
+                yield Problem(file, *fault, Severity.WARNING)
     for opening in secrets(configuration):
         found = f"{show(opening.path)}: {opening.who}"
-        yield Problem(file, opening.key, found, "expected mode 0600")
+        yield Problem(file, opening.key, found, "expected mode 0600", Severity.WARNING)
 
 
 def _tls_files(network: Network) -> tuple[tuple[str, str], ...]:

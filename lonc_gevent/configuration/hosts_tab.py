@@ -5,6 +5,9 @@ Lines that start with `#` are comments, those with `^` name the DNS servers of a
 blank lines are skipped. Fields after the fourth are kept aside and mean nothing to us: an IP
 address in old files, a protocol and a domain in newer ones. A comment may be in any encoding,
 a host's line is UTF-8.
+
+The network's managers write the file, not this machine's administrator: a line that is no good
+costs its own host only. A file without any good line is fatal.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from . import names
-from .problems import show
+from .problems import Severity, show
 
 if TYPE_CHECKING:
     from .problems import Sheet
@@ -50,13 +53,16 @@ class HostsTab(Struct, frozen=True):
 
 
 def parse(data: bytes, sheet: Sheet) -> HostsTab:
-    """Read a hosts.tab; bad lines and ids that come twice go to `sheet`. Never raises."""
+    """Read a hosts.tab. Never raises.
+
+    Bad lines go to `sheet`, and so do ids that come twice: the first line for an id holds.
+    """
     if data.count(b"\n") > MAX_LINES:
-        sheet.add("", f"more than {MAX_LINES} lines", "expected a hosts.tab")
+        found = f"more than {MAX_LINES} lines"
+        sheet.add("", found, "expected a hosts.tab", Severity.FATAL)
         return HostsTab((), frozenset())
     hosts: list[HostLine] = []
     lines_of_ids: dict[str, int] = {}
-    bad = False
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         line = raw.strip()
         if not line or line.startswith((b"#", b"^")):
@@ -70,10 +76,9 @@ def parse(data: bytes, sheet: Sheet) -> HostsTab:
             name, domain, role, dns_name, *extra = fields
             hosts.append(HostLine(name, domain, role, dns_name, tuple(extra), number))
         else:
-            bad = True
             sheet.add(f"line {number}", *fault)
-    if not hosts and not bad:
-        sheet.add("", "no host in it", f"{_SHAPE}, one a line")
+    if not hosts:
+        sheet.add("", "no host in it", f"{_SHAPE}, one a line", Severity.FATAL)
     return HostsTab(tuple(hosts), frozenset(lines_of_ids))
 
 

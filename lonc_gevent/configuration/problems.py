@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is wrong with a configuration, told so that a person can mend it.
+"""Problems of a configuration, each with what a person needs to solve it.
 
 A `Problem` is one line: file, key or line number, what was found, what was expected. A `Sheet`
-collects those of one file, a `Report` those
-of all. What was found is shown short and with control characters escaped:
-the file may be anything at all.
+collects those of one file, a `Report` those of all. What was found is shown short and with
+control characters escaped: the file may hold any bytes.
 """
 
 from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 SHOWN_PROBLEMS = 50
 """Of one file; of the rest only the number is told."""
@@ -31,8 +31,21 @@ _CANDIDATES = 5000
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
+class Severity(Enum):
+    """What a problem means for a start and a reload.
+
+    FATAL    neither is done
+    ERROR    the rest is served; `check` exits with 2
+    WARNING  all is served; `check` exits with 0
+    """
+
+    FATAL = "fatal"
+    ERROR = "error"
+    WARNING = "warning"
+
+
 class Problem(Struct, frozen=True):
-    """One thing to mend.
+    """One thing to correct.
 
     file      the file it is in, as the user knows it
     where     a key (`pool.max_queued`), a line (`line 12`), or "" for the file as a whole
@@ -44,6 +57,7 @@ class Problem(Struct, frozen=True):
     where: str
     found: str
     expected: str
+    severity: Severity = Severity.FATAL
 
     def __str__(self) -> str:
         place = [escape(part) for part in (self.file, self.where) if part]
@@ -52,10 +66,14 @@ class Problem(Struct, frozen=True):
 
 
 class Sheet:
-    """The problems of one file, the first `SHOWN_PROBLEMS` of them in full."""
+    """The problems of one file, the first `SHOWN_PROBLEMS` of them in full.
 
-    def __init__(self, file: str) -> None:
+    severity: that of a problem which is added without one
+    """
+
+    def __init__(self, file: str, severity: Severity = Severity.FATAL) -> None:
         self.file = file
+        self.severity = severity
         self._problems: list[Problem] = []
         self._more = 0
 
@@ -64,18 +82,22 @@ class Sheet:
         """True when `add` only counts: no need to think of a good hint any more."""
         return len(self._problems) >= SHOWN_PROBLEMS
 
-    def add(self, where: str, found: str, expected: str = "") -> None:
-        """Note a problem."""
-        if self.full:
+    def add(
+        self, where: str, found: str, expected: str = "", severity: Severity | None = None
+    ) -> None:
+        """Note a problem. A fatal one is kept even if the sheet is full."""
+        problem = Problem(self.file, where, found, expected, severity or self.severity)
+        if self.full and severity is not Severity.FATAL:
             self._more += 1
         else:
-            self._problems.append(Problem(self.file, where, found, expected))
+            self._problems.append(problem)
 
     def problems(self) -> tuple[Problem, ...]:
         """All that was noted; the last one tells how many more there are, if there are."""
         if not self._more:
             return tuple(self._problems)
-        return (*self._problems, Problem(self.file, "", f"... and {self._more} more", ""))
+        rest = Problem(self.file, "", f"... and {self._more} more", "", self.severity)
+        return (*self._problems, rest)
 
 
 class Report:
@@ -86,9 +108,9 @@ class Report:
         self._sheets = [self.toml]
         self._origins: dict[str, tuple[Sheet, str]] = {}
 
-    def sheet(self, file: str) -> Sheet:
+    def sheet(self, file: str, severity: Severity = Severity.FATAL) -> Sheet:
         """Begin the sheet of another file."""
-        sheet = Sheet(file)
+        sheet = Sheet(file, severity)
         self._sheets.append(sheet)
         return sheet
 
@@ -96,14 +118,21 @@ class Report:
         """Note that the value of `key` is not from the TOML file."""
         self._origins[key] = sheet, where
 
-    def fault(self, key: str, found: str, expected: str = "") -> None:
+    def fault(
+        self, key: str, found: str, expected: str = "", severity: Severity | None = None
+    ) -> None:
         """Note a problem with the value of `key`, at the place where a person finds it."""
         sheet, where = self._origins.get(key, (self.toml, key))
-        sheet.add(where, found, expected)
+        sheet.add(where, found, expected, severity)
 
     def problems(self) -> tuple[Problem, ...]:
         """Collect those of all sheets."""
         return tuple(problem for sheet in self._sheets for problem in sheet.problems())
+
+
+def is_fatal(problems: Iterable[Problem]) -> bool:
+    """Say whether one of these keeps the daemon from a start."""
+    return any(problem.severity is Severity.FATAL for problem in problems)
 
 
 def escape(text: str) -> str:

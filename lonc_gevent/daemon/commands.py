@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import gevent
 
 from lonc_gevent.admin.report import describe, text_report, write_whole
-from lonc_gevent.configuration.files import load
 from lonc_gevent.configuration.shard import part
-from lonc_gevent.errors import ConfigError, LoncError
+from lonc_gevent.errors import LoncError
 
 from . import rehearsal, systemd
 from .handover import exec_again
+from .requirements import examine, log_problems
 from .signal_queue import Request, hold_signals, release_signals, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lonc_gevent.configuration.settings import Configuration
+    from lonc_gevent.configuration.files import Examined
     from lonc_gevent.configuration.shard import Shard
     from lonc_gevent.logs import Logs
 
@@ -142,18 +142,18 @@ class Orders:
 
     def _read_hosts(self) -> None:
         """Read the configuration in a thread, then serve its hosts (USR2)."""
-        self._in_background(Request.HOSTS, partial(_read, self.config), self._change_hosts)
+        self._in_background(Request.HOSTS, partial(examine, self.config), self._change_hosts)
 
-    def _change_hosts(self, read: Configuration | list[str]) -> None:
+    def _change_hosts(self, examined: Examined) -> None:
         try:
-            if isinstance(read, list):
-                raise ConfigError(read)
+            configuration = examined.accepted()
             if self.shard is not None:
-                read = part(read, self.shard)
-            changes = self.hosts.change(read)
+                configuration = part(configuration, self.shard)
+            changes = self.hosts.change(configuration)
         except LoncError as error:
             self._refuse("hosts", str(error).splitlines())
             return
+        log_problems(self.log, examined.problems)
         self.log.info(
             "hosts_reloaded",
             hosts=len(self.hosts.pools),
@@ -200,11 +200,3 @@ class Orders:
     def _before_exec(self) -> None:
         hold_signals()
         self._flush(LAST_LINES)
-
-
-def _read(config: Path) -> Configuration | list[str]:
-    """Read the configuration, or return what is wrong with it."""
-    try:
-        return load(config, to_run=True)
-    except ConfigError as error:
-        return list(error.problems)

@@ -285,6 +285,10 @@ class Network:
     def start(self, *, ready: bool = True, env: dict[str, str] | None = None) -> Process:
         """Write the configuration and start the daemon."""
         self.write()
+        return self.run(ready=ready, env=env)
+
+    def run(self, *, ready: bool = True, env: dict[str, str] | None = None) -> Process:
+        """Start the daemon with the configuration as it is."""
         self.daemon = Process("lonc_gevent", "run", "--config", str(self.config), env=env)
         if ready:
             self.wait_for("ready")

@@ -195,22 +195,21 @@ def test_another_address_in_place_of_a_dead_one(net: Network) -> None:
 
 
 def test_what_does_not_pass_changes_nothing(net: Network) -> None:
-    """A hosts.tab with a fault, or a socket that can't be had: all stays, and it is told why."""
+    """A TOML file with a fault, or a socket that can't be had: all stays, and the log says why."""
     net.add("msul2")
     net.start()
     net.hosts["new"] = {"address": "127.0.0.1", "port": free_port()}
     net.hosts["other"] = {"address": "127.0.0.1", "port": free_port()}
     assert net.daemon
     net.write()
-    tab = net.directory / "hosts.tab"
-    good = tab.read_text()
-    tab.write_text(good + "one:two\n")
+    good = net.config.read_text()
+    net.config.write_text(good + "[pol]\n")
     net.daemon.send_signal(signal.SIGUSR2)
     refused = net.wait_for("reload_refused")
     assert refused["reload"] == "hosts"
-    assert "hosts.tab" in refused["error"]
+    assert "[pool]" in refused["error"]
 
-    tab.write_text(good)
+    net.config.write_text(good)
     (net.sockets / "other").write_text("mine")
     net.daemon.send_signal(signal.SIGUSR2)
     refused = net.wait_for("reload_refused", 2)

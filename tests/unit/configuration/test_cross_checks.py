@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from texts import BASE, good, told
+from texts import BASE, HOSTS, good, run, told
 
-from lonc_gevent.configuration.problems import SHOWN_PROBLEMS
+from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,32 @@ def test_socket_paths_fit_the_kernel() -> None:
     assert 's10.l2" has 108 bytes, for socket "s10.l2"; expected at most 107 bytes' in line
     assert good(toml.format("é" * 49)).hosts
     assert told(toml.format("é" * 50))
+
+
+@pytest.mark.parametrize(
+    ("toml", "hosts"),
+    [
+        ("", HOSTS + b"bad:line\n"),
+        ("", HOSTS + b"msul1:again:library:elsewhere\n"),
+        ("", HOSTS + b"delayed:msu:library:three.example\n"),
+        ("", HOSTS + b"x" * 98 + b":msu:library:three.example\n"),
+        ('hosts = ["msul1", "msul2", "s10.l2", "gone"]\n', HOSTS),
+        ("[hosts.gone]\nport = 1\n", HOSTS),
+    ],
+)
+def test_fault_in_hosts_tab_costs_one_host(toml: str, hosts: bytes) -> None:
+    checked = run(BASE + toml, hosts)
+
+    assert {problem.severity for problem in checked.problems} == {Severity.ERROR}
+    assert checked.configuration is not None
+    assert list(checked.configuration.sockets) == ["msul1", "msul2", "s10.l2"]
+
+
+def test_directory_that_is_too_long_for_every_socket_is_fatal() -> None:
+    toml = BASE + '[sockets]\ndirectory = "/{}"\n[admin]\nsocket = "/a"'
+
+    assert run(toml.format("d" * 103)).configuration is None
+    assert run(toml.format("d" * 100)).configuration is not None
 
 
 def test_of_many_long_paths_some_are_told() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lonc_gevent.configuration import hosts_tab
 from lonc_gevent.configuration.hosts_tab import HostLine, HostsTab
-from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Sheet
+from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity, Sheet
 
 
 def parse(data: bytes) -> tuple[HostsTab, list[str]]:
@@ -79,10 +79,14 @@ def test_ids_of_bad_lines_are_known() -> None:
     assert parsed.ids == {"bad", "good"}
 
 
-@pytest.mark.parametrize("data", [b"", b"# only\n\n^this\n"])
-def test_no_host_is_a_problem(data: bytes) -> None:
-    """A hosts.tab without hosts serves nobody."""
-    assert parse(data)[1] == [
+@pytest.mark.parametrize("data", [b"", b"# only\n\n^this\n", b"bad:line\n"])
+def test_file_without_a_good_line_is_fatal(data: bytes) -> None:
+    sheet = Sheet("hosts.tab", Severity.ERROR)
+
+    hosts_tab.parse(data, sheet)
+
+    fatal = [str(each) for each in sheet.problems() if each.severity is Severity.FATAL]
+    assert fatal == [
         "hosts.tab: no host in it; expected id:domain:role:dns-name[:more], one a line"
     ]
 
@@ -91,7 +95,7 @@ def test_rubbish_is_told_shortly() -> None:
     """Of many bad lines the first are shown, the rest counted, each short and printable."""
     rubbish = random.Random(5).randbytes(200_000)
     _, problems = parse(rubbish)
-    assert len(problems) == SHOWN_PROBLEMS + 1
+    assert SHOWN_PROBLEMS < len(problems) <= SHOWN_PROBLEMS + 2  # the last two: none, and how many
     assert problems[-1].startswith("hosts.tab: ... and ")
     assert all(problem.isprintable() and len(problem) < 200 for problem in problems)
 
