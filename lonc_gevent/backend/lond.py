@@ -27,11 +27,11 @@ from lonc_gevent.protocol.cipher import KEY_BYTES, Cipher
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST
 from lonc_gevent.protocol.lines import (
     ENCRYPT,
-    KEY_CHANGES,
     LINE_END,
-    MARKED,
     OK,
+    SESSION_CHANGE,
     SETHOST,
+    SPECIAL_FIRST,
     LineBuffer,
     LineTooLongError,
     clear_prefix,
@@ -100,7 +100,7 @@ class Lond:
 
         Raises NotSentError if not one byte of the request left, ReplyLostError once one did.
         """
-        if request[:4] in MARKED or self._host is not self._own_host:
+        if request[0] in SPECIAL_FIRST or self._host is not self._own_host:
             request, refusal = self._prepared(request)
             if refusal:
                 return refusal
@@ -149,7 +149,7 @@ class Lond:
                 if refusal:
                     return request, refusal
             start, sealed = text_part(request)
-        if request[start : start + 4] in KEY_CHANGES:
+        if SESSION_CHANGE.match(request, start):
             self.is_spent = True
         return (self._sealed(request, start) if sealed else request), b""
 
@@ -164,9 +164,8 @@ class Lond:
         that knows no sethost at all has ours.
         """
         host, rest = split_sethost(request)
-        if request[:8] == SETHOST and (not host or rest[:8] == SETHOST):
-            # A client sets it for itself; whatever comes of it, the next request sets it anew.
-            self._host = b""
+        if request[:8] == SETHOST and not host:
+            self.is_spent = True  # no id, or no request after it: the id would stay set
             return request, b""
         if host and not self.two_steps:
             self._host = self._own_host if host == self._own_host else host

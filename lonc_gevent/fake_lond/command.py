@@ -24,6 +24,8 @@ Requests it knows:
   version            its revision (modern)
   sethost:ID[:REQ]   ok, or unable_to_set; with REQ, that request's reply (modern)
   ekey               a build key
+  init               ok; the session key is forgotten
+  exit               bye, and the connection is closed
   echo:TEXT          TEXT
   get:DOMAIN:USER:environment:KEY&KEY
                      a made-up user's firstname, lastname, permanentemail and
@@ -34,6 +36,8 @@ Requests it knows:
   fault:NAME[:NUMBER][:ANYTHING]   does what the request fault NAME does; the
                      reply, where there is one, is the request itself
   enc:LENGTH:HEX     any of them, sealed
+  init, exit, version, ekey and sethost count behind sethost:ID:, sealed, in
+  upper case, and with blanks and carriage returns in the command word, too
   anything else      unknown_cmd
 
 \b

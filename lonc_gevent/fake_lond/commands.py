@@ -100,7 +100,7 @@ class Commands:
         self._cipher: Cipher | None = None
         of_requests = (f for f in manner.faults if CATALOGUE[f.name].scope is Scope.REQUEST)
         self._fault = next(of_requests, None)
-        self._session: dict[bytes, Callable[[], bytes]] = {b"ekey": self._ekey}
+        self._session: dict[bytes, Callable[[], bytes]] = {b"ekey": self._ekey, b"init": self._init}
         self._verbs: dict[bytes, Callable[[bytes], bytes]] = {
             b"ping": lambda _: self._id.encode("utf-8", "surrogateescape"),
             b"load": lambda _: b"0.12",
@@ -119,13 +119,12 @@ class Commands:
         """Whether the client has asked for the key, and so done with the handshake."""
         return self._cipher is not None
 
-    def answer(self, text: bytes) -> Answer:
-        r"""Answer one command, given without its `\n`."""
-        if text in self._session:
-            return Answer(self._session[text]() + b"\n", fault=self._manner.fault("drip"))
-        if self._manner.habit == "modern" and text.startswith(b"sethost:"):
-            return self._sethost(text)
-        return self._request(text, b"")
+    def answer(self, text: bytes, prefix: bytes = b"") -> Answer:
+        r"""Answer one command, given without its `\n`.
+
+        `prefix` stood before it and goes on record with it.
+        """
+        return self._change_session(text, prefix) or self._request(text, prefix)
 
     def take_key(self, key: bytes) -> None:
         """Take the key of a session of ssl or local: its handshake is done but for the host."""
@@ -135,24 +134,43 @@ class Commands:
         self.take_key(session_key(self._id, self._manner.client_id, self._build_key))
         return self._build_key
 
-    def _sethost(self, text: bytes) -> Answer:
+    def _init(self) -> bytes:
+        """Begin another session, which has no key yet."""
+        self._cipher = None
+        return b"ok"
+
+    def _change_session(self, text: bytes, prefix: bytes) -> Answer | None:
+        """Answer a command that concerns the session; None if the text is no such command.
+
+        It counts inside `enc:` and behind `sethost:ID:`, too. Blanks and carriage returns are
+        dropped from the command word, as lond drops one of them, and case is ignored.
+        """
+        word, colon, rest = text.partition(b":")
+        word = b"".join(word.split()).lower()
+        if word == b"exit":
+            return Answer(b"bye\n", prefix + text, close=True)
+        if word in self._session and not colon:
+            return Answer(self._session[word]() + b"\n", fault=self._manner.fault("drip"))
+        if self._manner.habit == "modern" and word == b"sethost" and colon:
+            return self._sethost(rest, prefix + text)
+        return None
+
+    def _sethost(self, text: bytes, whole: bytes) -> Answer:
         """Answer `sethost:ID`, or `sethost:ID:REQUEST`. Either way the id stays until the next."""
         takes_inline = self._manner.inline_sethost
         if takes_inline is None:
             takes_inline = self._manner.revision >= INLINE_SETHOST
-        _, name, *inline = text.split(b":", 2 if takes_inline else 1)
-        host = name.decode("utf-8", "surrogateescape")
+        name, *inline = text.split(b":", 1) if takes_inline else [text]
+        host = name.replace(b"\r", b"").decode("utf-8", "surrogateescape")
         if host not in self._manner.ids or self._manner.fault("unable-to-set"):
-            return Answer(b"unable_to_set\n", request=text if inline else None)
+            return Answer(b"unable_to_set\n", request=whole if inline else None)
         self._id = host
         if not inline:
             return Answer(b"ok\n", fault=self._manner.fault("drip"))
-        if inline[0].startswith(b"sethost:"):
-            return self._sethost(inline[0])
-        return self._request(inline[0], b"sethost:%s:" % name)
+        return self.answer(inline[0], whole[: len(whole) - len(inline[0])])
 
     def _request(self, text: bytes, prefix: bytes) -> Answer:
-        """Answer a request, sealed or not; `prefix` stood before it and goes on record with it."""
+        """Answer a request, sealed or not."""
         sealed = text.startswith(b"enc:")
         if sealed:
             if self._cipher is None:
@@ -161,6 +179,8 @@ class Commands:
                 text = self._cipher.open(text)
             except BadSealedReplyError:
                 return Answer(b"error:bad_seal\n", prefix + text)
+            if answer := self._change_session(text, prefix):
+                return answer
         try:
             fault, reply = self._run(text)
         except ValueError as error:

@@ -13,6 +13,7 @@ LineBuffer wants three things of its bytes:
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 LINE_END = b"\n"
@@ -37,17 +38,25 @@ Line: TypeAlias = bytes | bytearray
 SETHOST = b"sethost:"
 ENCRYPT = b"encrypt:"
 
-KEY_CHANGES = (b"ekey", b"init")
-"""First four bytes of a text after which lond has another session, with a key that is not ours.
+_SKIPPED = rb"[^\w:]*+"
+_SPELLINGS = [
+    _SKIPPED.join(b"%c" % letter for letter in word)
+    for word in (b"sethost", b"ekey", b"init", b"exit", b"enc")
+]
+SESSION_CHANGE = re.compile(_SKIPPED + rb"(?:%s)" % b"|".join(_SPELLINGS), re.IGNORECASE)
+"""Matches a text after which the lond connection may be in another state than before.
 
-`ekey` makes lond choose one, `init` is where a session begins (protocol.md, section 3): such a
-request is passed on like any other, but what is on that connection then is its client's.
+`sethost` chooses another host id, `ekey` another key, `init` begins a session, `exit` ends it
+(protocol.md, section 3), and what is in a client's own `enc:` line cannot be known. lond drops a
+carriage return from the command word, and a future one may do more, so everything that is neither
+a letter, a digit nor a colon is skipped, and case ignored.
 """
 
-MARKED = (b"encr", b"seth", *KEY_CHANGES)
-"""First four bytes of requests that mean more to the daemon than to pass them on: all that begin
-with `sethost:`, `encrypt:`, `ekey` or `init`, and hardly any others. The rest need no second look,
-which would be four calls in each request's way."""
+SPECIAL_FIRST = frozenset(
+    byte for byte in range(256) if chr(byte) in "eEiIsS" or not re.match(rb"[\w:]", b"%c" % byte)
+)
+"""First bytes of the requests that the daemon has to examine: those that may begin with
+`sethost:`, `encrypt:`, or match SESSION_CHANGE. All others pass as they are."""
 
 
 class LineTooLongError(Exception):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lonc_gevent.protocol.lines import (
-    KEY_CHANGES,
-    MARKED,
+    SESSION_CHANGE,
+    SPECIAL_FIRST,
     LineBuffer,
     LineTooLongError,
     clear_prefix,
@@ -248,15 +248,24 @@ def test_contents_that_move_to_another_buffer() -> None:
         (bytearray(b"ekey\n"), True),
         (b"encrypt:ekey\n", True),
         (b"sethost:msul1:encrypt:ekey\n", True),
+        (b"encrypt:sethost:msul1\n", True),
+        (b"sethost:msul1:sethost:msul2:ping\n", True),
+        (b"sethost\r:msul1\n", True),
+        (b"\rsethost:msul1\n", True),
+        (b"SetHost:msul1\n", True),
+        (b"ek\rey\n", True),
+        (b"encrypt:encrypt:ekey\n", True),
+        (b"enc:4:0123456789abcdef\n", True),
+        (b"exit\n", True),
         (b"encrypt:eget\n", False),
         (b"eget:ekey\n", False),
-        (b"sethost:ekey\n", False),
+        (b"sethost:ekey\n", True),
         (b"ping\n", False),
         (b"\n", False),
     ],
 )
-def test_requests_that_change_the_key(request_line: bytes, changes: bool) -> None:
-    """A new key, or a new session; all of these begin with a byte that is marked."""
+def test_requests_that_change_the_session(request_line: bytes, changes: bool) -> None:
+    """Whatever its spelling, and behind the prefixes; all of these begin with a special byte."""
     start, _ = text_part(request_line)
-    assert (request_line[start : start + 4] in KEY_CHANGES) is changes
-    assert not changes or request_line[:4] in MARKED
+    assert bool(SESSION_CHANGE.match(request_line, start)) is changes
+    assert not changes or request_line[0] in SPECIAL_FIRST
