@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from lonc_gevent.admin.metrics import FAMILIES, _DaemonCollector
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "lib"))
+
+import state_diagrams
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("config", "docs", "lonc_gevent", "scripts", "tests")
@@ -131,3 +136,12 @@ def test_metrics_are_those_of_the_code() -> None:
     )
 
     assert {(name.removesuffix("_total"), kind) for name, kind in rows} == in_code
+
+
+def test_state_diagrams_are_those_of_the_tables() -> None:
+    """docs/architecture.md has the diagrams that scripts/state-diagrams prints, and all of them."""
+    page = state_diagrams.PAGE.read_text(encoding="utf-8")
+    names = re.findall(r"^<!-- diagram: (.+) -->$", page, re.MULTILINE)
+
+    assert state_diagrams.insert(page) == page, "run scripts/state-diagrams --write"
+    assert sorted(names) == sorted(state_diagrams.diagrams())
