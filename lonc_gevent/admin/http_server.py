@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""gevent's WSGI server on a socket of ours, with limits: it must not be a way to hurt the daemon.
+"""gevent's WSGI server on a given socket, with limits on what a client can make the daemon do.
 
-Connections at once are bounded; more wait in the backlog. A request, from its first byte awaited
-to its response's last byte taken, has a deadline, after which the connection is shut down: a
-client that says nothing, drips bytes or reads nothing costs one greenlet, for a while.
+- At most MAX_CONNECTIONS at a time; more wait in the backlog.
+- One request a loop iteration: a greenlet whose socket is always readable and writable never
+  waits, so it would keep the loop from its watchers and timers, its own deadline included.
+- At most MAX_HEAD bytes of request line and headers, and no body: each ends the connection.
+- A deadline from the wait for a request's first byte to the last byte of its response. A client
+  that sends nothing, drips bytes or does not read costs one greenlet until then.
 """
 
 from __future__ import annotations
 
 import errno
 from contextlib import suppress
+from io import BytesIO
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from lonc_gevent.eventloop.slices import PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +33,12 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS: Final = 32
 
+BACKLOG: Final = 64
+"""Connections that wait to be accepted."""
+
+MAX_HEAD: Final = 8192
+"""Bytes of a request line and its headers together."""
+
 REQUEST_TIMEOUT: Final = 15.0
 """Seconds; a page that polls keeps its connection, as it polls more often than that."""
 
@@ -35,9 +48,13 @@ STOP_TIMEOUT: Final = 0.2
 SOCKET_KEY: Final = "lonc.socket"
 """Where a request's environment has the connection's socket."""
 
-_BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 12\r\n\r\nbad request\n"
-)
+
+class _RefusedError(ValueError):
+    """A request that is answered by its status alone."""
+
+
+_TOO_LARGE: Final = "431 Request Header Fields Too Large"
+_BODY: Final = "413 Content Too Large"
 
 
 class _Handler(WSGIHandler):
@@ -63,20 +80,48 @@ class _Handler(WSGIHandler):
         self._timer.again(self._expire, self.socket)
         return super().handle_one_request()
 
+    def read_request(self, raw_requestline: str) -> Any:
+        """Parse the headers. Raises ValueError, also for a request with a body."""
+        super().read_request(raw_requestline)
+        if self.content_length or "transfer-encoding" in self.headers:
+            raise _RefusedError(_BODY)
+        return True
+
+    def MessageClass(self, rfile: Any, *_: object) -> Any:  # noqa: N802 - gevent's name
+        """Read the headers as far as MAX_HEAD allows."""
+        left = MAX_HEAD - len(self.requestline or "")
+        lines: list[bytes] = []
+        while lines[-1:] not in ([b"\r\n"], [b"\n"], [b""]):
+            line = rfile.readline(left + 1)
+            left -= len(line)
+            if left < 0:
+                raise _RefusedError(_TOO_LARGE)
+            lines.append(line)
+        return super().MessageClass(BytesIO(b"".join(lines)))
+
+    def handle_one_response(self) -> None:
+        """Answer, once the loop has looked at everything else since the last request."""
+        with self.server.turn:
+            gevent.sleep(PAUSE)
+        super().handle_one_response()
+
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         environ[SOCKET_KEY] = self.socket
         return environ
 
     def _expire(self, sock: socket) -> None:
-        # Whoever waits on it sees its end, and closes. Killing the greenlet, or a Timeout in it,
-        # would be taken for a fault of the application.
+        # The greenlet that waits on it reads its end, and closes. Killing the greenlet, or a
+        # Timeout in it, would be logged as an error of the application.
         with suppress(OSError):
             sock.shutdown(SHUT_RDWR)
 
-    def _handle_client_error(self, _error: Exception) -> tuple[str, bytes]:
-        # What a client sends wrong is its own affair: no line in the log, nor on stderr.
-        return "400", _BAD_REQUEST
+    def _handle_client_error(self, error: Exception) -> tuple[str, bytes]:
+        # A mistake of the client: nothing is logged, nor written to stderr.
+        status = str(error) if isinstance(error, _RefusedError) else "400 Bad Request"
+        text = status[4:].lower()
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(text) + 1}\r\n"
+        return status[:3], f"{head}Content-Type: text/plain\r\n\r\n{text}\n".encode()
 
 
 class HttpServer(WSGIServer):
@@ -96,6 +141,9 @@ class HttpServer(WSGIServer):
             environ={"SERVER_NAME": name},  # else it would ask a name server
         )
 
+        self.turn = BoundedSemaphore(1)
+        """Held while a request waits for its loop iteration."""
+
     def close_all(self) -> None:
-        """Stop to listen; responses under way have STOP_TIMEOUT to end."""
+        """Stop listening; responses under way have STOP_TIMEOUT to end."""
         self.stop(timeout=STOP_TIMEOUT)

@@ -11,13 +11,13 @@
   POST /hosts/ID/reconnect  connections end when done, and the gate opens
   POST /reload              as HUP
 
-On the Unix socket (mode 0600) all of it, on the loopback TCP address only what GET gives.
+On the Unix socket (mode 0600) all of it, on the loopback TCP address only what GET gives. As
+`ssh -L` may bring a browser to the Unix socket, a POST from another site's page is refused.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AF_UNIX, SO_REUSEADDR, SOL_SOCKET, socket
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -32,7 +32,8 @@ from lonc_gevent.frontend.access_control import peer_of
 from lonc_gevent.frontend.listeners import listen, remove
 
 from .controls import COMMANDS
-from .http_server import SOCKET_KEY, HttpServer
+from .documents import Document, expand
+from .http_server import BACKLOG, SOCKET_KEY, HttpServer
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
 
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from .reporter import Reporter
 
 MODE: Final = 0o600
-
-TCP_BACKLOG: Final = 64
 
 _OK: Final = "200 OK"
 _JSON: Final = "application/json"
@@ -75,6 +74,7 @@ NOT_FOUND: Final = say("404 Not Found", "there is nothing here")
 READ_ONLY: Final = say("405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
 NO_COMMANDS: Final = say("403 Forbidden", "commands are taken on the Unix socket only")
 MISDIRECTED: Final = say("421 Misdirected Request", "this serves localhost only")
+FOREIGN: Final = say("403 Forbidden", "commands from another site's page are refused")
 FAILED: Final = say("500 Internal Server Error", "the log tells what went wrong")
 
 
@@ -93,15 +93,16 @@ class Admin:
         self.reporter = reporter
         self.log = logger
         self.reload = reload
-        self.metrics = Metrics(reporter)
         self.page = Page.load()
         self.servers: list[HttpServer] = []
         self._inode = 0
         self._encode = msgspec.json.Encoder().encode
+        self._status = Document(lambda: (self._encode(reporter.status()),))
+        self._metrics = Document(Metrics(reporter).render)
         self._readers: dict[str, Callable[[WSGIEnvironment], Answer]] = {
             "/": self._page,
-            "/status": self._status,
-            "/metrics": self._metrics,
+            "/status": lambda environ: _document(self._status, _JSON, environ),
+            "/metrics": lambda environ: _document(self._metrics, CONTENT_TYPE, environ),
             "/healthz": self._health,
             "/readyz": self._readiness,
         }
@@ -115,7 +116,7 @@ class Admin:
         path = Path(self.settings.socket)
         # TCP first: a port that is taken must not leave a socket file behind.
         sockets = [listen_tcp(self.settings.listen)] if self.settings.listen else []
-        sockets.append(listen(path, MODE))
+        sockets.append(listen(path, MODE, backlog=BACKLOG))
         self._inode = path.stat().st_ino
         for sock in sockets:
             server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
@@ -156,7 +157,9 @@ class Admin:
         if not on_unix and not _means_us(environ.get("HTTP_HOST", "")):
             return MISDIRECTED
         if method == "POST":
-            return self._command(path, environ[SOCKET_KEY]) if on_unix else NO_COMMANDS
+            if not on_unix:
+                return NO_COMMANDS
+            return self._command(path, environ[SOCKET_KEY]) if _is_ours(environ) else FOREIGN
         if method not in ("GET", "HEAD"):
             return READ_ONLY
         reader = self._readers.get(path)
@@ -167,15 +170,6 @@ class Admin:
 
     def _page(self, _environ: WSGIEnvironment) -> Answer:
         return Answer(_OK, self.page.html, "text/html; charset=utf-8", self.page.headers)
-
-    def _status(self, _environ: WSGIEnvironment) -> Answer:
-        return Answer(_OK, self._encode(self.reporter.status()), _JSON)
-
-    def _metrics(self, environ: WSGIEnvironment) -> Answer:
-        text = self.metrics.render()
-        if "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            return Answer(_OK, text, CONTENT_TYPE)
-        return Answer(_OK, _gzip(text), CONTENT_TYPE, (("Content-Encoding", "gzip"),))
 
     def _health(self, _environ: WSGIEnvironment) -> Answer:
         return say(_OK, "ok")
@@ -225,14 +219,20 @@ def _means_us(name: str) -> bool:
     return host is None or is_loopback(host)
 
 
-def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Compress piece by piece, so that no piece takes long."""
-    pack = zlib.compressobj(1, wbits=31)
-    for piece in pieces:
-        packed = pack.compress(piece)
-        if packed:
-            yield packed
-    yield pack.flush()
+def _is_ours(environ: WSGIEnvironment) -> bool:
+    """Whether no page of another site sent the request: browsers say where a POST comes from."""
+    origin = environ.get("HTTP_ORIGIN")
+    if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+        return False
+    host = environ.get("HTTP_HOST", "")
+    return origin is None or (origin in (f"http://{host}", f"https://{host}") and _means_us(host))
+
+
+def _document(document: Document, content_type: str, environ: WSGIEnvironment) -> Answer:
+    pieces = document.compressed()
+    if "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        return Answer(_OK, expand(pieces), content_type)
+    return Answer(_OK, b"".join(pieces), content_type, (("Content-Encoding", "gzip"),))
 
 
 def listen_tcp(address: str) -> socket:
@@ -247,7 +247,7 @@ def listen_tcp(address: str) -> socket:
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(TCP_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         reason = os.strerror(error.errno or 0)

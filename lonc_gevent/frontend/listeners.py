@@ -104,7 +104,7 @@ def prepare_directory(directory: Path, names: Container[str] | None = None) -> N
         raise ConfigError([f"{directory}: {error.strerror}"]) from None
 
 
-def listen(path: Path, mode: int, gid: int = -1) -> socket:
+def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> socket:
     """Bind and listen on a Unix socket. A stale one is replaced.
 
     Raises AlreadyRunningError if somebody listens there, ConfigError if it can't be bound.
@@ -122,7 +122,7 @@ def listen(path: Path, mode: int, gid: int = -1) -> socket:
         if gid >= 0:
             os.chown(path, -1, gid)
         path.chmod(mode)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None

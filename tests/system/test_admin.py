@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 import socket
@@ -330,6 +332,69 @@ def test_a_client_that_goes_on_asking_is_kept(hasty: Network) -> None:
 
     assert connection.sock is first
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 1500 + b"\r\n", b"431"),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"414"),
+        (b"POST /reload HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody", b"413"),
+        (b"POST /reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"413"),
+    ],
+)
+def test_large_request_is_refused_and_its_connection_closed(
+    net: Network, said: bytes, status: bytes
+) -> None:
+    """More than 8 KB of headers, and any body, end the connection; nothing is done or logged."""
+    net.add("msul2", start=False)
+    net.start()
+
+    with Client(net.sockets / "lonc-admin") as client:
+        client.send(said + b"GET /healthz HTTP/1.1\r\n\r\n")
+        received = b"".join(iter(client.line, b""))
+
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert received.count(b"HTTP/1.1") == 1
+    assert not net.find("admin_command")
+    assert not [e for e in net.events if e["level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost:9663", "Host": "localhost:9663"}, 200),
+        ({"Origin": "http://localhost:9663", "Host": "localhost:9000"}, 403),
+        ({"Origin": "http://evil.example", "Host": "localhost"}, 403),
+        ({"Origin": "http://evil.example", "Host": "evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_command_from_a_page_of_another_site_is_refused(
+    net: Network, headers: dict[str, str], status: int
+) -> None:
+    """A browser that reaches the socket through `ssh -L` commands nothing for a foreign page."""
+    net.add("msul2", start=False)
+    net.start()
+
+    assert http(net, "/hosts/msul2/pause", "POST", **headers).status == status
+    assert (host_status(net, "msul2")["state"] == "paused") == (status == 200)
+
+
+def test_status_is_compressed_when_gzip_is_accepted(net: Network) -> None:
+    """The same document, with the length that is sent."""
+    net.add("msul2", start=False)
+    net.start()
+
+    response = http(net, "/status", Accept_Encoding="gzip")
+
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(response.body))["hosts"][0]["host"] == "msul2"
 
 
 def test_nonsense_is_refused_quietly(net: Network) -> None:
