@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -145,3 +146,12 @@ def test_state_diagrams_are_those_of_the_tables() -> None:
 
     assert state_diagrams.insert(page) == page, "run scripts/state-diagrams --write"
     assert sorted(names) == sorted(state_diagrams.diagrams())
+
+
+def test_contract_has_every_key_with_its_default() -> None:
+    """The TOML block of docs/reference/contract.md has the keys and values of config/lonc.toml."""
+    contract = (ROOT / "docs" / "reference" / "contract.md").read_text(encoding="utf-8")
+    documented = tomllib.loads(contract.partition("```toml\n")[2].partition("```")[0])
+    del documented["hosts"]
+
+    assert documented == tomllib.loads((ROOT / "config" / "lonc.toml").read_text(encoding="utf-8"))
