@@ -18,7 +18,6 @@ import os
 import stat
 from contextlib import suppress
 from itertools import count
-from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from lonc_gevent.configuration.settings import LOCK_NAME
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTES: Final = ".notes"
-
-FAULT_VARIABLE: Final = "LONC_FAULT_POINT"
-"""For tests only: the process kills itself when it comes to the point of this name."""
 
 MAX_NOTE: Final = 100
 
@@ -79,7 +75,6 @@ class SpoolDirectory:
         self._fds: list[int] = []
         self._inside: dict[str, tuple[int, int]] = {}
         self._lock_fd = -1
-        self._fault_point = os.environ.get(FAULT_VARIABLE, "")
         try:
             self.fd = self._keep(os.open(path, DIRECTORY))
             self.check()
@@ -154,11 +149,6 @@ class SpoolDirectory:
                 return _no_entry(self.path.lstat())
         return reason_of(error)
 
-    def fault(self, point: str) -> None:
-        """Die here, if a test wants it."""
-        if point == self._fault_point:
-            os.kill(os.getpid(), SIGKILL)
-
     # -- files -------------------------------------------------------------------------------
 
     def entries(self, folder: str = ".") -> Iterator[os.DirEntry[str]]:
@@ -211,9 +201,6 @@ class SpoolDirectory:
             with os.fdopen(fd, "wb", buffering=0) as file:
                 os.fchmod(fd, 0o600)  # whatever the umask is
                 view = memoryview(data)
-                half = len(data) // 2
-                view = view[file.write(view[:half]) :]
-                self.fault("half-written")
                 while view:
                     view = view[file.write(view) :]
                 if times is not None:
@@ -228,7 +215,6 @@ class SpoolDirectory:
         """Remove a file for good; that it is gone already is well, too. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
-        self.fault("removed")
         os.fsync(self.fd)
 
     def put_away(self, name: str, note: Note) -> None:
@@ -240,9 +226,7 @@ class SpoolDirectory:
         target = free_name(name, self.quarantine_fd)
         with suppress(OSError):  # a full disk must not keep it in the way of others
             self.write_note(target, note)
-        self.fault("quarantine-noted")
         os.rename(name, target, src_dir_fd=self.fd, dst_dir_fd=self.quarantine_fd)
-        self.fault("quarantine-moved")
         os.fsync(self.quarantine_fd)
         os.fsync(self.fd)
         if target != name:

@@ -137,8 +137,6 @@ class Spool:
         self.directory.check()
         found = self.look(name, max_bytes, now)
         attempts = self.directory.note(name).attempts if found.verdict is Verdict.READY else 0
-        if found.verdict is Verdict.READY:
-            self.directory.fault("claimed")
         return Claim(found, attempts)
 
     # -- acting ------------------------------------------------------------------------------
@@ -149,17 +147,14 @@ class Spool:
         noted: whether there are attempts to forget.
         """
         directory = self.directory
-        directory.fault("answered")
         with self._names:
             directory.remove(name)
-        directory.fault("done")
         if noted:
             directory.forget(name)
 
     def note_attempt(self, name: str, attempts: int) -> None:
         """Remember the connections that a file has cost. Raises OSError, SpoolError."""
         self.directory.write_note(name, Note(attempts))
-        self.directory.fault("attempt-noted")
 
     def quarantine(self, name: str, reason: str, attempts: int = 0) -> bool:
         """Put a file away; False if it is gone. Raises OSError, SpoolError."""
@@ -189,14 +184,12 @@ class Spool:
             return False
         line = key.seal(found.request, os.fsencode(name), os.urandom(NONCE_BYTES))
         new = directory.write_new(line, directory.fd, (status.st_atime_ns, status.st_mtime_ns))
-        directory.fault("seal-written")
         with self._names:
             replaced = directory.replace(name, new, status)
         if not replaced:
             with suppress(OSError):
                 os.unlink(new, dir_fd=directory.fd)
             return False
-        directory.fault("sealed")
         os.fsync(directory.fd)
         return True
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from _typeshed import FileDescriptorLike
@@ -287,9 +287,15 @@ class Network:
         self.write()
         return self.run(ready=ready, env=env)
 
-    def run(self, *, ready: bool = True, env: dict[str, str] | None = None) -> Process:
-        """Start the daemon with the configuration as it is."""
-        self.daemon = Process("lonc_gevent", "run", "--config", str(self.config), env=env)
+    def run(
+        self,
+        *,
+        ready: bool = True,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = ("lonc_gevent",),
+    ) -> Process:
+        """Start the daemon with the configuration as it is; `program` is its module, and more."""
+        self.daemon = Process(*program, "run", "--config", str(self.config), env=env)
         if ready:
             self.wait_for("ready")
         return self.daemon

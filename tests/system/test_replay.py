@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -684,7 +685,9 @@ def test_a_key_file_that_others_may_read(net: Network, key_file: Path) -> None:
 
 def start_until_killed(net: Network, point: str) -> None:
     """Start the daemon, and wait until it kills itself at that point."""
-    daemon = net.start(ready=False, env={"LONC_FAULT_POINT": point})
+    net.write()
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    daemon = net.run(ready=False, env=env, program=("dying_daemon", point))
     assert daemon.process.wait(15) == -signal.SIGKILL
     daemon.close()
     net.daemon = None
