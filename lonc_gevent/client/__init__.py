@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a web process imports to talk to the network: lonnet's `reply` and `critical`, for Python.
+"""Client library for web processes: lonnet's `reply` and `critical` in Python.
 
     from lonc_gevent.client import ConLost, critical, reply
 
@@ -10,15 +10,15 @@
     with Connection("msul2") as connection:                  # kept open, for loops
         connection.reply(b"ping")
 
-It needs only the standard library, and no gevent; it works in threads and, patched by the
-application, in greenlets. `lonc_gevent.client.aio` has the same names for asyncio. Where the
-sockets are says LONC_CONFIG (the daemon's TOML file; reading it needs msgspec), or `sockets=`.
+Needs only the standard library, not gevent. Works in threads and, with gevent's monkey patching by
+the application, in greenlets. `lonc_gevent.client.aio` has the same names for asyncio. The socket
+directory is given by `sockets=` or by the environment variable LONC_CONFIG, the path of the
+daemon's TOML file (reading it needs msgspec).
 """
 
 from __future__ import annotations
 
-from .blocking import Connection, many, reply
-from .critical_request import critical
+from .blocking import Connection, critical, many, reply
 from .delayed import delay
 from .errors import (
     ClientError,

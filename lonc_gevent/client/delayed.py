@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The writing side of a delayed request: for what must happen, once con_lost was the answer.
+"""Writes delayed requests: requests that must be sent although the answer was con_lost.
 
-The file is written under a name that the daemon leaves alone, synced, and only then given its
-own name, so that nobody ever sees half of it. When `delay` returns, a crash of the machine does
-not lose the request (protocol.md, section 2).
+The file is written under a name that the daemon ignores, synced, and then renamed, so the daemon
+never reads a part of it. Once `delay` has returned, a crash of the machine does not lose the
+request (protocol.md, section 2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lonc_gevent.delayed.requests import UNFINISHED_PREFIX, file_name
 from lonc_gevent.protocol.lines import LINE_END
 
 MAX_TRIES = 1000
-"""Names tried, a microsecond apart, before giving up: other threads write in the same instant."""
+"""Names tried, a microsecond apart: other threads may write in the same microsecond."""
 
 
 def delay(request: bytes, host: str, directory: Path | str) -> Path:
@@ -30,28 +30,28 @@ def delay(request: bytes, host: str, directory: Path | str) -> Path:
     directory  `delayed.directory` of the daemon
 
     Requests that one process writes one after the other are sent in that order. The file's mode
-    is 0600; in a directory of another user that our group may read it is 0640, and the file has
-    the directory's group: otherwise that user's daemon could not read it.
+    is 0600. In a directory that belongs to another user and that its group may read, the mode is
+    0640 and the group is the directory's: otherwise the daemon of that user could not read it.
 
-    Raises ValueError if the request is no single line or the host id is none, OSError if it
-    can't be written: then nothing is left behind, and the request will not be sent.
+    Raises ValueError if the request is not a single line or the host id is not valid, OSError if
+    the file cannot be written. In both cases no file remains and the request will not be sent.
     """
     line = request.removesuffix(LINE_END) + LINE_END
     if line == LINE_END or LINE_END in line[:-1]:
-        raise ValueError("a request is one line, and not an empty one")
+        raise ValueError("expected a request of one line that is not empty")
     if not is_host_id(host):
-        raise ValueError("no host id")
+        raise ValueError("not a valid host id")
     directory = Path(directory)
     micros = time.time_ns() // 1000
     for later in range(MAX_TRIES):
         path = directory / file_name(micros + later, os.getpid(), line, host)
         if _write(path, line):
             return path
-    raise FileExistsError(f"{directory}: no free name")
+    raise FileExistsError(f"{directory}: no unused file name found")
 
 
 def _write(path: Path, line: bytes) -> bool:
-    """Write the file; False if the name is taken."""
+    """Write the file; return False if the name is in use."""
     new = path.with_name(UNFINISHED_PREFIX + path.name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -59,7 +59,7 @@ def _write(path: Path, line: bytes) -> bool:
     except FileExistsError:
         return False
     try:
-        # Asked while the other name is ours: nobody else can be about to take this one.
+        # Checked while this process holds the temporary name, so no other can take this one.
         if os.path.lexists(path):
             os.close(fd)
             new.unlink()
@@ -76,18 +76,18 @@ def _write(path: Path, line: bytes) -> bool:
     try:
         _sync(path.parent)
     except OSError:
-        # The caller is told that it failed: then it must not be sent later.
+        # The caller gets an error, so the daemon must not send the request later.
         path.unlink(missing_ok=True)
         raise
     return True
 
 
 def _set_mode(fd: int, directory: Path) -> None:
-    """Let nobody else read the file; or the directory's group, if that is how it is shared."""
+    """Allow only the owner to read the file, and the directory's group where it is shared."""
     place = directory.stat()
     mode = 0o600
     if place.st_uid != os.geteuid() and place.st_mode & stat.S_IRGRP:
-        with suppress(OSError):  # we need not be in that group: the set-group-ID bit does it, too
+        with suppress(OSError):  # outside that group: the set-group-ID bit may do it
             os.fchown(fd, -1, place.st_gid)
         if os.fstat(fd).st_gid == place.st_gid:
             mode = 0o640
@@ -103,9 +103,9 @@ def _sync(directory: Path) -> None:
 
 
 def is_saved(path: Path, request: bytes) -> bool:
-    """Read a delayed request again and compare (protocol.md, section 2, critical()).
+    """Read a delayed request back and compare it (protocol.md, section 2, critical()).
 
-    True, too, if the daemon has taken the file already. Raises OSError.
+    Also True if the daemon has removed the file already. Raises OSError.
     """
     try:
         return path.read_bytes() == request.removesuffix(LINE_END) + LINE_END

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How LON-CAPA writes data into a request: `%XX`, and `key=value&key=value`.
+"""Escaping of data in requests as LON-CAPA does it: `%XX`, and `key=value&key=value`.
 
-A request is one line whose fields are joined by `:`, and lists within a field by `&` and `=`. So
-lonnet escapes every byte of a value but letters, digits and `_` as `%` and two hex digits
-(protocol.md, section 2, "RECALL-hi: lonnet escapes"). Text is taken as UTF-8; what comes back is
-bytes, as it always is with lond.
+A request is one line of fields joined by `:`, with lists in a field joined by `&` and `=`. So
+lonnet escapes every byte of a value except letters, digits and `_` as `%` and two hex digits
+(protocol.md, section 2, "RECALL-hi: lonnet escapes"). Text is encoded as UTF-8. Unescaping returns
+bytes, since the encoding of a reply is not known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 Value: TypeAlias = str | bytes | int | float
-"""What can be escaped: bytes as they are, text as UTF-8, a number as Python writes it."""
+"""Types that can be escaped: bytes as they are, text as UTF-8, numbers as `str` formats them."""
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_]")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -22,7 +22,7 @@ _ESCAPES = [b"%%%02x" % byte for byte in range(256)]
 
 
 def escape(value: Value) -> bytes:
-    """Escape a value, so that it can be a field, a key or an item of a list."""
+    """Escape a value for use as a field, a key or an item of a list."""
     data = value if isinstance(value, bytes) else str(value).encode()
     return _UNSAFE.sub(lambda found: _ESCAPES[found[0][0]], data)
 
@@ -40,16 +40,16 @@ def pack(items: Mapping[str, Value] | Iterable[Value]) -> bytes:
     if isinstance(items, Mapping):
         return b"&".join(escape(key) + b"=" + escape(value) for key, value in items.items())
     if isinstance(items, (str, bytes)):
-        raise TypeError("pack takes a mapping or a list, not one string")
+        raise TypeError("expected a mapping or a list, not a single string")
     return b"&".join(escape(item) for item in items)
 
 
 def unpack(reply: bytes) -> dict[bytes, bytes]:
-    """Take `key=value&key=value` apart; a pair without `=` has the value b""."""
+    """Split `key=value&key=value` and unescape it; a pair without `=` has the value b""."""
     pairs = (pair.partition(b"=") for pair in reply.split(b"&") if pair)
     return {unescape(key): unescape(value) for key, _, value in pairs}
 
 
 def unpack_list(reply: bytes) -> list[bytes]:
-    """Take `item&item` apart; items may be empty."""
+    """Split `item&item` and unescape it; items may be empty."""
     return [unescape(item) for item in reply.split(b"&")] if reply else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a request looks like on the socket, and what `con_lost` becomes."""
+"""Requests as lines on the socket, the special replies, and timeouts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from lonc_gevent.protocol import lines
 
 OnConLost: TypeAlias = Literal["raise", "return"]
-"""What to do about con_lost: raise ConLost, or return CON_LOST as lonnet does."""
+"""On con_lost: raise ConLost, or return CON_LOST as lonnet does."""
 
 CON_LOST: Final = lines.CON_LOST[:-1]
 CON_DELAYED: Final = b"con_delayed"
@@ -17,28 +17,22 @@ CON_FAILED: Final = b"con_failed"
 """What `critical(..., on_con_lost="return")` returns for a request that could not be saved."""
 
 TIMEOUT: Final = 360.0
-"""Seconds; over what the daemon itself waits (queue_timeout and reply_timeout) by default."""
+"""Seconds; longer than the daemon waits by default (queue_timeout plus reply_timeout)."""
 
 LONGEST_TIMEOUT: Final = 1e6
-"""Seconds; what a socket takes as its timeout at most, or nearly."""
-
-CHUNK: Final = 65536
-"""Bytes read in one go."""
-
-BACKLOG_FULL_PAUSE: Final = 0.005
-"""Seconds between two tries to connect to a daemon that has many clients waiting."""
+"""Seconds; about the longest timeout that a socket accepts."""
 
 
 def to_line(request: bytes, *, encrypt: bool) -> bytes:
     r"""Return a request as a line; `encrypt` has the daemon encrypt it on its way to lond.
 
-    Raises TypeError if it is no bytes, ValueError if there is a `\n` in it: the rest would be
-    a request of its own.
+    Raises TypeError if it is not bytes, ValueError if it holds a `\n`: the daemon would take the
+    rest for another request.
     """
     if not isinstance(request, bytes):
-        raise TypeError(f"a request is bytes, not {type(request).__name__}; encode it")
+        raise TypeError(f"expected the request as bytes, not {type(request).__name__}: encode it")
     if lines.LINE_END in request:
-        raise ValueError("a request is one line; this has a newline in it")
+        raise ValueError("a request is one line and cannot hold a newline")
     if encrypt and not lines.encrypted_part(request):
         start = 0
         if request.startswith(b"sethost:"):
@@ -48,7 +42,7 @@ def to_line(request: bytes, *, encrypt: bool) -> bytes:
 
 
 def check_timeout(timeout: float) -> float:
-    """Return a timeout that a socket takes. Raises ValueError if it is not above 0."""
+    """Return a timeout that a socket accepts. Raises ValueError if it is not above 0."""
     if not timeout > 0:
         raise ValueError(f"timeout = {timeout!r}: expected a number of seconds above 0")
     return min(timeout, LONGEST_TIMEOUT)

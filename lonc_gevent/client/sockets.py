@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a daemon's sockets are, and what else of it a web process has to know.
+"""Paths of a daemon's sockets, and the other paths that a web process needs.
 
-A directory says it all where the sockets are named by host id, as they are by default. What is
-only in the daemon's TOML file (names by DNS, another delayed directory, the pid file) is read
-from there: only then is anything imported that does not come with Python.
+The directory is enough where sockets are named by host id, which is the default. Other settings
+(names by DNS, another delayed directory, the pid file) are read from the daemon's TOML file. Only
+that imports anything outside the standard library.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Sockets:
     @classmethod
     def read(cls, config: str | os.PathLike[str]) -> Sockets:
         """Return the sockets that the daemon's TOML file names. Raises ConfigError."""
-        # Not on top: only who has a TOML file read needs msgspec.
+        # Not at the top: only reading a TOML file needs msgspec.
         from lonc_gevent.configuration.files import load  # noqa: PLC0415
 
         return cls.of(load(Path(config)))
@@ -87,15 +87,13 @@ class Sockets:
         """
         config = os.environ.get(CONFIG_VARIABLE, "")
         if not config:
-            raise ConfigError(
-                [f"{CONFIG_VARIABLE} is not set: name lonc's TOML file, or `sockets`"]
-            )
+            raise ConfigError([f"set {CONFIG_VARIABLE} to lonc's TOML file, or give `sockets`"])
         stamp = _stamp(config)
         return _read(config, stamp, _stamp(_hosts_tab(config, stamp)))
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The ids of all hosts, in the order of hosts.tab; () if only the directory is known."""
+        """Ids of all hosts, in the order of hosts.tab; () if only the directory is known."""
         return tuple(self._names or ())
 
     def path_of(self, host: str) -> str:
@@ -106,25 +104,27 @@ class Sockets:
         elif not is_host_id(host):
             name = None
         if name is None:
-            raise UnknownHostError(repr(host), f"{self.directory}/?", "no such host is served here")
+            raise UnknownHostError(
+                repr(host), f"{self.directory}/?", "the daemon does not serve this host"
+            )
         return f"{self.directory}/{name}"
 
 
 Where: TypeAlias = Sockets | str | os.PathLike[str] | None
-"""What `sockets=` takes: a directory, a Sockets, or None for what LONC_CONFIG says."""
+"""Values of `sockets=`: a directory, a Sockets, or None for the file named by LONC_CONFIG."""
 
 
 def find(sockets: Where) -> Sockets:
-    """Return what `sockets=` means. Raises ConfigError if it is to be read, and cannot."""
+    """Return the Sockets for a value of `sockets=`. Raises ConfigError if reading it fails."""
     if isinstance(sockets, Sockets):
         return sockets
     return Sockets.default() if sockets is None else Sockets(sockets)
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file does."""
+    """Return values that change when the file is replaced or written."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - a Path costs as much again, with each request
+        found = os.stat(path)  # noqa: PTH116 - a Path would double the cost, for each request
     except OSError:
         return (0, 0, 0)
     return (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The asyncio twin, where it could differ from the blocking one."""
+"""The asyncio client, where it could differ from the blocking one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_line_nobody_asked_for(
         async with aio.Connection("fake", timeout=PATIENCE, sockets=short_path) as connection:
             first = await connection.reply(b"1")
             answered.set()
-            wait_until(lambda: not connection._link.is_quiet(), "the stray line is there")
+            wait_until(connection._sock.has_input, "the stray line is there")
             return [first, await connection.reply(b"2")]
 
     assert asyncio.run(ask()) == [b"1", b"2"]

@@ -197,14 +197,14 @@ def test_failed(short_path: Path, critical: Callable[..., bytes]) -> None:
     value = critical(b"put:secret", "msul2", timeout=0.2, on_con_lost="return", sockets=sockets)
 
     assert value == CON_FAILED
-    assert str(caught.value).startswith(f"msul2: con_failed: not saved in {short_path}/d: ")
+    assert str(caught.value).startswith(f"msul2: con_failed: cannot save in {short_path}/d: ")
     assert "secret" not in str(caught.value) + (short_path / "log").read_text()
     assert [line.split(":")[1] for line in (short_path / "log").read_text().split()] == ["F", "F"]
 
 
 def test_failed_for_want_of_a_directory(short_path: Path, critical: Callable[..., bytes]) -> None:
     """It is the daemon's to make: one of another user could do nothing with ours."""
-    with pytest.raises(ConFailed, match="delayed: there is no such directory; lonc makes it"):
+    with pytest.raises(ConFailed, match="delayed: no such directory; lonc creates it"):
         critical(b"x", "msul2", timeout=0.2, sockets=short_path)
 
     assert not (short_path / "delayed").exists()
@@ -219,7 +219,7 @@ def test_read_back_changed(
     """A file that does not read back as written is no promise: it fails, and is removed."""
     monkeypatch.setattr("lonc_gevent.client.critical_request.is_saved", lambda *_: False)
 
-    with pytest.raises(ConFailed, match="read back"):
+    with pytest.raises(ConFailed, match="read back with another content"):
         critical(b"x", "msul2", timeout=0.2, sockets=short_path)
     assert list(delayed.iterdir()) == []
 
@@ -229,7 +229,7 @@ def test_an_unknown_host_is_not_delayed(net: Network, critical: Callable[..., by
     net.add("msul2", start=False)
     net.write()
 
-    with pytest.raises(UnknownHostError, match="no such host"):
+    with pytest.raises(UnknownHostError, match="does not serve this host"):
         critical(b"x", "msul3", sockets=Sockets.read(net.config))
 
 

@@ -91,7 +91,7 @@ def test_a_failure_leaves_nothing(
 
 def test_a_host_is_no_path(tmp_path: Path) -> None:
     """A host that cannot be one never leads out of the directory."""
-    with pytest.raises(ValueError, match="no host id"):
+    with pytest.raises(ValueError, match="not a valid host id"):
         delay(b"echo", "../x", tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_unpack_list_undoes_pack(items: list[bytes]) -> None:
 
 def test_pack_takes_no_single_string() -> None:
     """A string is a list of characters to Python, but to nobody who calls this."""
-    with pytest.raises(TypeError, match="one string"):
+    with pytest.raises(TypeError, match="not a single string"):
         pack("abc")
 
 
