@@ -117,7 +117,7 @@ class Admin:
         # TCP first: a port that is taken must not leave a socket file behind.
         sockets = [listen_tcp(self.settings.listen)] if self.settings.listen else []
         sockets.append(listen(path, MODE, backlog=BACKLOG))
-        self._inode = path.stat().st_ino
+        self._inode = path.lstat().st_ino
         for sock in sockets:
             server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
             server.start()

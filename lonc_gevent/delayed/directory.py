@@ -47,15 +47,27 @@ MAX_NOTE: Final = 100
 
 
 def prepare(directory: Path, gid: int = -1) -> None:
-    """Make the delayed directory if it is missing; for its group, too, if there is one (gid).
+    """Make the delayed directory if it is missing, writable for the group `gid` unless that is -1.
 
-    A failure shows when the directory is opened, again and again: it is no reason not to start.
+    One of ours that its group may write to gets the sticky bit: then a group member cannot rename
+    or remove the files of another one. A failure shows when the directory is opened: it does not
+    keep the daemon from starting.
     """
     with suppress(OSError):
-        directory.mkdir(mode=0o700, parents=True)
-        if gid >= 0:
-            os.chown(directory, -1, gid)
-            directory.chmod(0o770)
+        made = not directory.exists()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory, DIRECTORY)
+        try:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid():
+                return
+            if made and gid >= 0:
+                os.fchown(fd, -1, gid)
+                os.fchmod(fd, 0o1770)
+            elif status.st_mode & stat.S_IWGRP:
+                os.fchmod(fd, stat.S_IMODE(status.st_mode) | stat.S_ISVTX)
+        finally:
+            os.close(fd)
 
 
 class SpoolDirectory:
@@ -134,6 +146,13 @@ class SpoolDirectory:
         for name, known in self._inside.items():
             if self._identity(name) != known:
                 raise SpoolError(f"its {name} was removed, or something else put in its place")
+
+    def check_removal(self, file: os.stat_result | None) -> None:
+        """Check that the sticky bit does not keep us from removing this file. Raises SpoolError."""
+        info, uid = os.fstat(self.fd), os.geteuid()
+        others = file is not None and uid not in (0, info.st_uid, file.st_uid)
+        if others and info.st_mode & stat.S_ISVTX:
+            raise SpoolError(f"its sticky bit lets only uid {info.st_uid} remove others' files")
 
     def _identity(self, name: str) -> tuple[int, int] | None:
         try:

@@ -26,13 +26,26 @@ MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 def open_folder(name: str, directory: int) -> int:
-    """Open a folder of our own; make it if there is none. Raises SpoolError."""
+    """Open a folder of the daemon's own; make it if there is none.
+
+    Raises SpoolError, also for a folder that a user other than root, us and the directory's owner
+    made, or that others may write to: such a user could read and exchange what is moved there.
+    """
     try:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=directory)
-        return os.open(name, DIRECTORY, dir_fd=directory)
+        fd = os.open(name, DIRECTORY, dir_fd=directory)
     except OSError as error:
         raise SpoolError(f"its folder {name}: {reason_of(error)}") from None
+    found, owner = os.fstat(fd), os.fstat(directory).st_uid
+    if found.st_uid not in (0, os.geteuid(), owner):
+        reason = f"it belongs to uid {found.st_uid}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        reason = f"others may write to it (mode {stat.S_IMODE(found.st_mode):04o})"
+    else:
+        return fd
+    os.close(fd)
+    raise SpoolError(f"its folder {name}: {reason}")
 
 
 def take_lock(name: str, directory: int) -> int:

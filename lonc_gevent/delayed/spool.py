@@ -137,6 +137,8 @@ class Spool:
         self.directory.check()
         found = self.look(name, max_bytes, now)
         attempts = self.directory.note(name).attempts if found.verdict is Verdict.READY else 0
+        if found.verdict is Verdict.READY:
+            self.directory.check_removal(found.status)
         return Claim(found, attempts)
 
     # -- acting ------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unix sockets on disk: their directory, binding, taking up, stale files, permissions.
+"""Unix sockets on disk: their directory, binding, inheriting, stale files, permissions.
 
-A socket is bound with no permission for anybody, gets its group and mode, and listens last. So
-there is no moment in which somebody can connect whom the mode shuts out. A file is removed only
-if it is a socket on which nobody listens (the original unlinked blindly, so that a second daemon
+A socket is bound with mode 0, gets its group and mode, and listens last. So at no moment can a
+client connect that the mode excludes. Other users may be able to write to the directory: nothing
+that they put in the socket's place is changed, or followed if it is a link. A file is removed only
+if it is a socket that no process listens on (the original unlinked blindly, so that a second daemon
 stole the sockets: protocol.md, section 6, 36).
 """
 
@@ -61,7 +62,7 @@ class Listener:
         self.pool = pool
         self.sock = sock
         self.fd = sock.fileno()
-        self.inode = path.stat().st_ino
+        self.inode = path.lstat().st_ino
         self._accept = accept
         self.likely = 1
         """How many are likely to wait: to ask in vain costs 1.4 us."""
@@ -119,9 +120,7 @@ def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> s
         # the umask, which is every thread's.
         os.fchmod(sock.fileno(), 0)
         sock.bind(str(path))
-        if gid >= 0:
-            os.chown(path, -1, gid)
-        path.chmod(mode)
+        _set_access(path, mode, gid)
         sock.listen(backlog)
     except OSError as error:
         sock.close()
@@ -140,18 +139,33 @@ def take_up(path: Path, fd: int, inode: int, mode: int, gid: int = -1) -> socket
     sock.settimeout(0)
     sock.set_inheritable(False)
     try:
-        if path.lstat().st_ino != inode:
-            raise FileNotFoundError  # noqa: TRY301 - as if it had been removed
-        if gid >= 0:
-            os.chown(path, -1, gid)
-        path.chmod(mode)
-    except FileNotFoundError:
+        _set_access(path, mode, gid, inode)
+    except (FileNotFoundError, FileExistsError):
         sock.close()
         return None
     except OSError as error:
         sock.close()
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     return sock
+
+
+def _set_access(path: Path, mode: int, gid: int, inode: int = 0) -> None:
+    """Give a socket file of ours its group and mode.
+
+    Raises OSError; FileExistsError if another file, or a link, is in its place.
+    """
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        is_ours = stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid()
+        if not is_ours or found.st_nlink != 1 or inode not in (0, found.st_ino):
+            raise FileExistsError(errno.EEXIST, "replaced by another file")
+        opened = f"/proc/self/fd/{fd}"  # fchmod() and fchown() refuse such a descriptor
+        if gid >= 0:
+            os.chown(opened, -1, gid)
+        os.chmod(opened, mode)  # noqa: PTH101 - no path, but the descriptor
+    finally:
+        os.close(fd)
 
 
 def remove_stale(path: Path) -> None:

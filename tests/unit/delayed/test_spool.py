@@ -16,7 +16,7 @@ import pytest
 from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory
 
 from lonc_gevent.delayed import scan
-from lonc_gevent.delayed.directory import SpoolDirectory
+from lonc_gevent.delayed.directory import SpoolDirectory, prepare
 from lonc_gevent.delayed.requests import UNFINISHED_AGE, Verdict
 from lonc_gevent.delayed.scan import Scanner
 from lonc_gevent.delayed.spool import Spool
@@ -113,6 +113,63 @@ def shared(short_path: Path) -> Iterator[Spool]:
     yield made
     made.close()
     made.close()
+
+
+@only_root
+@pytest.mark.parametrize("existed", [False, True])
+def test_directory_that_a_group_may_write_to_gets_the_sticky_bit(
+    short_path: Path, *, existed: bool
+) -> None:
+    """A group member can add files, and neither rename nor remove those of others."""
+    path = shared_directory(short_path, 0, SHARED) if existed else short_path / "shared"
+    prepare(path, SHARED)
+
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o1770, SHARED)
+
+
+def test_directory_of_one_user_keeps_its_mode(short_path: Path) -> None:
+    """Neither a private directory nor another user's is changed."""
+    path = short_path / "private"
+    prepare(path)
+    prepare(path)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+@only_root
+def test_file_that_the_sticky_bit_protects_from_us_is_not_sent(short_path: Path) -> None:
+    """A request whose file cannot be removed afterwards would be sent again and again."""
+    directory = shared_directory(short_path, 0, SHARED)
+    directory.chmod(0o1770)
+    spool = Spool(directory, uids=frozenset({WEB}), settle=1.0)
+    put_as_web(directory, mode=0o640)
+    with as_user(DAEMON, SHARED):
+        spool.open()
+        with pytest.raises(SpoolError, match="sticky bit"):
+            spool.claim(NAME, LIMIT, time.time() + 10)
+    spool.close()
+    spool.close()
+
+
+@only_root
+@pytest.mark.parametrize("folder", ["quarantine", ".notes"])
+def test_folder_that_another_user_made_is_not_used(short_path: Path, folder: str) -> None:
+    """Such a user could read what is put away there, and exchange it."""
+    directory = shared_directory(short_path, DAEMON, SHARED)
+    with as_user(WEB, SHARED):
+        (directory / folder).mkdir(mode=0o777)
+    with as_user(DAEMON, SHARED), pytest.raises(SpoolError, match=f"{folder}: it belongs to uid"):
+        Spool(directory, uids=frozenset({WEB}), settle=1.0).open()
+
+
+@pytest.mark.parametrize("folder", ["quarantine", ".notes"])
+def test_folder_that_others_may_write_to_is_not_used(directory: Path, folder: str) -> None:
+    """The reason names the folder and its mode."""
+    (directory / folder).mkdir()
+    (directory / folder).chmod(0o770)
+    with pytest.raises(SpoolError, match=rf"{folder}: others may write to it \(mode 0770\)"):
+        Spool(directory, settle=1.0).open()
 
 
 def put_as_web(directory: Path, name: str = NAME, *, mode: int) -> Path:
