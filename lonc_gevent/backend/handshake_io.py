@@ -34,6 +34,9 @@ MAX_HANDSHAKE_LINE = 4096
 """Bytes; the longest real one, lond's version line, has some 30."""
 
 
+CLOSE_NOTIFY_ADVICE = "try network.tls_close_notify = false"
+
+
 class FallBackError(Exception):
     """ssl failed, and this host may do without: dial again, then shake hands as insecure."""
 
@@ -79,6 +82,8 @@ def shake_hands(
             return handshake.session
         if handshake.may_fall_back:
             raise FallBackError(f"{error.kind}: {error}")
+        if handshake.failed_after_tls and credentials.close_notify:
+            error = type(error)(f"{error}; it may read no close_notify: {CLOSE_NOTIFY_ADVICE}")
         raise error
 
 

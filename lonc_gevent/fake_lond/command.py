@@ -118,10 +118,11 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 )
 @click.option(
     "--close-notify",
-    type=click.Choice(["none", "send", "late", "both"]),
+    type=click.Choice(["none", "send", "unread", "late", "both"]),
     default="none",
     show_default=True,
-    help="How TLS ends: send one, send it with the next line, wait for the client's, too.",
+    help="How TLS ends: send one and not read the client's (unread: where it holds a newline), send"
+    " one with the next line, or wait for the client's, too.",
 )
 @click.option("--no-insecure", is_flag=True, help="Take only ssl and local.")
 @click.option("--seal-replies", is_flag=True, help="Seal the reply to every encrypted request.")

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from gevent.socket import socket
 
-CloseNotify = Literal["none", "send", "late", "both"]
+CloseNotify = Literal["none", "send", "unread", "late", "both"]
 
+_ALERT = b"\x15"
 _CHUNK = 65536
 _VERSIONS: Final = {
     "1.0": ssl.TLSVersion.TLSv1,
@@ -31,9 +32,11 @@ _T = TypeVar("_T")
 class TlsManner:
     """With what the fake lond proves itself, and how it leaves TLS.
 
-    close_notify  none: TLS just ends. send: a close_notify after the key, and no waiting for
-                  the client's. late: the same, but only with the next plain line. both: one
-                  from either side
+    close_notify  none: TLS just ends
+                  send: a close_notify after the key; the client's is read as plain text
+                  unread: the same, where the client's holds a newline, as one in ten does
+                  late: a close_notify with the next plain line
+                  both: one from either side
     """
 
     certificate: Path
@@ -97,7 +100,16 @@ def hand_over_key(
         with suppress(ssl.SSLWantReadError):
             tls.unwrap()
         late = outgoing.read()
-    if manner.close_notify == "send":
+    if manner.close_notify in ("send", "unread"):
         sock.sendall(late)
         late = b""
-    return incoming.read(), late
+    return _plain_text(sock, manner, incoming.read()), late
+
+
+def _plain_text(sock: socket, manner: TlsManner, data: bytes) -> bytes:
+    """Return what came after TLS; for `unread`, the client's close_notify with a newline in it."""
+    if manner.close_notify == "unread":
+        data = data or sock.recv(_CHUNK)
+        if data.startswith(_ALERT):
+            return _ALERT + b"\n" + data[1:]
+    return data

@@ -24,6 +24,7 @@ from lonc_gevent.errors import HandshakeGarbageError, HandshakeLostError, LondEr
 
 from .cipher import key_from_digits, session_key
 from .handshake_tables import (
+    BUILD_KEY,
     FIRST,
     MISSING,
     OPENINGS,
@@ -154,6 +155,14 @@ class Handshake:
         )
 
     @property
+    def failed_after_tls(self) -> bool:
+        """Whether it failed at the first plain lines after TLS."""
+        return self._security.startswith("ssl") and self._failed_in in (
+            State.VERSION,
+            State.HOST_OK,
+        )
+
+    @property
     def session(self) -> Session:
         """What was agreed. Raises RuntimeError before the handshake is complete."""
         if not self.complete:
@@ -219,6 +228,8 @@ class Handshake:
         elif keep is Keep.HOST_SET:
             self._host_set = True
         elif keep is Keep.BUILD_KEY:
+            if not BUILD_KEY.fullmatch(text):
+                raise self.failed(HandshakeGarbageError, "lond's build key is not all hex digits")
             self._key = session_key(self._server_id, self._client_id, text)
         elif keep is Keep.LOCAL_KEY and self._local is not None:
             self._key = self._local.key

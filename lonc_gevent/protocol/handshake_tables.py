@@ -17,6 +17,10 @@ and the openings, by security mode:
     local              init:local:<file>  ok:local; the key is in the file     3c
     ssl                init:ssl           ok:ssl; TLS, and in it <key>         3d
     ssl-or-insecure    init:ssl           as ssl, or a <challenge>: as insecure
+
+Every lond that has local or ssl knows version and sethost (3d). So after those openings `modern`
+holds whatever the negotiation: `unknown_cmd` there means that lond has read something else than
+our lines, such as a close_notify of TLS, and its replies may be shifted by one.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ MAX_LINE: Final = 4096
 
 REVISION: Final = re.compile(rb"Revision: 1\.([0-9]{1,9})(?![0-9])")
 
+BUILD_KEY: Final = re.compile(rb"[0-9A-Fa-f]+")
+"""What lond answers to `ekey` (protocol.md, section 4). Anything else is another line, which came
+in front of the build key and would shift every reply by one."""
 
 INLINE_SETHOST: Final = 322
 """The first revision 1.N of lond that takes `sethost:ID:REQUEST` in one line (3e)."""
@@ -135,13 +142,6 @@ _CHALLENGE: Row = _REFUSED | {Kind.TEXT: Move(State.CHALLENGE_OK, Say.ECHO)}
 _BUILD_KEY: Row = _REFUSED | {Kind.TEXT: Move(State.COMPLETE, keep=Keep.BUILD_KEY)}
 
 
-def _after_opening(negotiation: Negotiation) -> tuple[State, Say]:
-    """Give what follows an opening that brought the key: version, where there is one."""
-    if negotiation == "legacy":
-        return State.COMPLETE, Say.NOTHING
-    return State.VERSION, Say.VERSION
-
-
 def _version_and_host(negotiation: Negotiation, to: State, say: Say = Say.NOTHING) -> Table:
     """Make the rows for version and sethost; after them comes `to`."""
     if negotiation == "legacy":
@@ -171,20 +171,19 @@ def _insecure(negotiation: Negotiation) -> Table:
     }
 
 
-def _local(negotiation: Negotiation) -> Table:
-    to, say = _after_opening(negotiation)
-    return {
-        State.LOCAL_OK: _REFUSED | {Kind.LOCAL_OK: Move(to, say, Keep.LOCAL_KEY)},
-        **_version_and_host(negotiation, State.COMPLETE),
-    }
+def _local(_: Negotiation) -> Table:
+    answers = _version_and_host("modern", State.COMPLETE)
+    opening = Move(State.VERSION, Say.VERSION, Keep.LOCAL_KEY)
+    return {State.LOCAL_OK: _REFUSED | {Kind.LOCAL_OK: opening}, **answers}
 
 
-def _ssl(negotiation: Negotiation) -> Table:
-    to, say = _after_opening(negotiation)
+def _ssl(_: Negotiation) -> Table:
+    answers = _version_and_host("modern", State.COMPLETE)
+    key = Move(State.VERSION, Say.VERSION, Keep.TLS_KEY)
     return {
         State.SSL_OK: _REFUSED | {Kind.SSL_OK: Move(State.TLS_KEY)},
-        State.TLS_KEY: _REFUSED | {Kind.TEXT: Move(to, say, Keep.TLS_KEY)},
-        **_version_and_host(negotiation, State.COMPLETE),
+        State.TLS_KEY: _REFUSED | {Kind.TEXT: key},
+        **answers,
     }
 
 

@@ -167,6 +167,23 @@ def test_several_settings_at_once(net: Network) -> None:
     assert "! network.check_certificate_name: works with false" in findings
 
 
+@pytest.mark.parametrize("close_notify", ["send", "unread"])
+@pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
+def test_close_notify_that_lond_does_not_read(
+    net: Network, close_notify: str, security: str
+) -> None:
+    """The setting that sends one is named."""
+    manner, authority = tls(net.directory, close_notify=close_notify)
+    net.tables["network"] = authority.settings(authority.sign("lonc"))
+    net.tables["network"]["tls_close_notify"] = True
+    well, findings, _ = examine(
+        net, replace(MANNER, tls=manner, allow_insecure=False), timeout=2.0, security=security
+    )
+
+    assert not well
+    assert "! network.tls_close_notify: works with false" in findings
+
+
 def test_an_old_tls(net: Network) -> None:
     """A lond that knows TLS 1.0 only is found out."""
     manner, authority = tls(net.directory, version="1.0")

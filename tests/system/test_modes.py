@@ -66,6 +66,32 @@ def test_ssl(net: Network, authority: Authority, version: str, close_notify: str
     assert not net.find("session_not_encrypted")
 
 
+@pytest.mark.parametrize("close_notify", ["send", "unread"])
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("negotiation", ["auto", "legacy"])
+@pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
+def test_close_notify_that_lond_reads_as_plain_text_ends_the_handshake(
+    net: Network,
+    authority: Authority,
+    version: str,
+    close_notify: str,
+    negotiation: str,
+    security: str,
+) -> None:
+    """No service rather than replies of other requests, and the setting is named."""
+    options = ("--tls-version", version, "--close-notify", close_notify)
+    lond = secure(net, authority, *options, security=security, tls_close_notify=True)
+    net.hosts["msul2"]["negotiation"] = negotiation
+    net.start()
+
+    failed = net.wait_for("connection_failed", host="msul2")
+    assert failed["error"] == "handshake_garbage"
+    assert "network.tls_close_notify = false" in failed["detail"]
+    assert net.ask("msul2", b"echo:x") == b"con_lost"
+    assert not net.find("connection_made")
+    assert b"echo:x" not in lond.received
+
+
 def test_ssl_with_an_old_lond(net: Network, authority: Authority) -> None:
     """TLS 1.0 is spoken where it is asked for, and only there."""
     secure(net, authority, "--no-insecure", "--tls-version", "1.0", tls_minimum="1.0")

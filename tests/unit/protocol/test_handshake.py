@@ -139,9 +139,9 @@ def test_odd_challenges(challenge: bytes) -> None:
     assert begin().receive(challenge) == challenge
 
 
-@pytest.mark.parametrize("build_key", [b"5", b"5A0", b"not hex\r", b"F" * 4095])
+@pytest.mark.parametrize("build_key", [b"5", b"5a0", b"F" * 4095])
 def test_any_build_key(build_key: bytes) -> None:
-    """A build key of any length from one byte on, of any characters, makes a key."""
+    """A build key of any length from one byte on makes a key."""
     handshake = begin("legacy", b"1\n", b"ok\n", build_key + b"\n")
 
     assert handshake.session.key == session_key("msul1", "nscll1", build_key)
@@ -204,6 +204,15 @@ def test_an_error_is_no_build_key(line: bytes) -> None:
     with pytest.raises(HandshakeGarbageError):
         handshake.receive(line)
     assert not handshake.complete
+
+
+@pytest.mark.parametrize("line", [b"lond is busy\n", b"msul2\n", b"5A0\r\n", b"-5A0\n"])
+def test_line_in_front_of_the_build_key_ends_the_handshake(line: bytes) -> None:
+    """Taken for the build key it would leave the real one in front of the first reply."""
+    handshake = begin("legacy", b"1\n", b"ok\n")
+
+    with pytest.raises(HandshakeGarbageError, match="build key"):
+        handshake.receive(line)
 
 
 UNFIT = [b"", b"\n", b"ok", b"1" * MAX_LINE + b"\n", b"ok\nok\n", b"\n\n", b"ok\n1"]

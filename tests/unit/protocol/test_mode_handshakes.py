@@ -47,19 +47,16 @@ def begin(security: str, *lines: bytes, negotiation: Negotiation = "auto") -> Ha
 
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
 def test_local(negotiation: Negotiation) -> None:
-    """The key is the one in our file, and nobody asks for another."""
+    """The key is the one in our file; version and sethost are asked, whatever the negotiation."""
     handshake = begin("local", negotiation=negotiation)
 
-    if negotiation == "legacy":
-        assert handshake.receive(b"ok:local\n") == b""
-    else:
-        assert handshake.receive(b"ok:local\n") == b"version\n"
-        assert handshake.receive(VERSION) == b"sethost:msul1\n"
-        assert handshake.receive(b"ok\n") == b""
+    assert handshake.receive(b"ok:local\n") == b"version\n"
+    assert handshake.receive(VERSION) == b"sethost:msul1\n"
+    assert handshake.receive(b"ok\n") == b""
     session = handshake.session
     assert session.key == KEY
     assert session.security == "local"
-    assert session.host_set is (negotiation != "legacy")
+    assert session.host_set
 
 
 @pytest.mark.parametrize("line", [b"ok\n", b"ok:ssl\n", b"12345\n", b"error:no\n", b"ok:local2\n"])
@@ -75,22 +72,33 @@ def test_local_takes_nothing_else(line: bytes) -> None:
 @pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
 def test_ssl(negotiation: Negotiation, security: str) -> None:
-    """The key comes inside TLS, and nobody asks for another."""
+    """The key comes inside TLS; version and sethost are asked, whatever the negotiation."""
     handshake = begin(security, negotiation=negotiation)
 
     assert handshake.receive(b"ok:ssl\n") == b""
     assert handshake.wants_tls is True
-    if negotiation == "legacy":
-        assert handshake.receive(DIGITS + b"\n") == b""
-    else:
-        assert handshake.receive(DIGITS + b"\n") == b"version\n"
-        assert handshake.receive(VERSION) == b"sethost:msul1\n"
-        assert handshake.receive(b"ok\n") == b""
+    assert handshake.receive(DIGITS + b"\n") == b"version\n"
+    assert handshake.receive(VERSION) == b"sethost:msul1\n"
+    assert handshake.receive(b"ok\n") == b""
     session = handshake.session
     assert session.key == KEY
     assert session.security == "ssl"
     assert session.fell_back == ""
-    assert session.lond_version == (None if negotiation == "legacy" else 402)
+    assert session.lond_version == 402
+
+
+@pytest.mark.parametrize("security", ["local", "ssl", "ssl-or-insecure"])
+@pytest.mark.parametrize("answers", [(b"unknown_cmd\n",), (VERSION, b"unknown_cmd\n")])
+def test_unknown_cmd_from_a_lond_of_local_or_ssl_is_an_answer_to_another_line(
+    security: str, answers: tuple[bytes, ...]
+) -> None:
+    """Each of those londs knows version and sethost, so its replies are shifted."""
+    opening = (b"ok:local\n",) if security == "local" else (b"ok:ssl\n", DIGITS + b"\n")
+    handshake = begin(security, *opening, *answers[:-1])
+
+    with pytest.raises(HandshakeGarbageError, match="unknown_cmd"):
+        handshake.receive(answers[-1])
+    assert not handshake.may_fall_back
 
 
 def test_a_host_that_is_not_served_over_ssl() -> None:
