@@ -84,8 +84,7 @@ def test_close_notify_that_lond_reads_as_plain_text_ends_the_handshake(
     net.hosts["msul2"]["negotiation"] = negotiation
     net.start()
 
-    failed = net.wait_for("connection_failed", host="msul2")
-    assert failed["error"] == "handshake_garbage"
+    failed = net.wait_for("connection_failed", host="msul2", error="handshake_garbage")
     assert "network.tls_close_notify = false" in failed["detail"]
     assert net.ask("msul2", b"echo:x") == b"con_lost"
     assert not net.find("connection_made")
