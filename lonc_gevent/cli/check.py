@@ -11,7 +11,7 @@ import click
 from lonc_gevent.configuration.problems import Severity, is_fatal
 from lonc_gevent.daemon.requirements import examine
 
-from .common import EXIT_BAD_CONFIG, config_option
+from .common import EXIT_BAD_CONFIG, config_option, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,13 +33,13 @@ def command(config: Path, *, strict: bool, for_restart: bool) -> None:
         is_error = strict or problem.severity is not Severity.WARNING
         errors |= is_error
         if not for_restart or problem.severity is Severity.FATAL:
-            click.echo(f"{problem}" if is_error else f"warning: {problem}", err=True)
+            echo(f"{problem}" if is_error else f"warning: {problem}", err=True)
     if is_fatal(examined.problems) if for_restart else errors:
         raise SystemExit(EXIT_BAD_CONFIG)
     if for_restart:
         import_module("lonc_gevent.cli.run")
     configuration = examined.accepted()
-    click.echo(
+    echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"
     )

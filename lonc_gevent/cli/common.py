@@ -13,6 +13,7 @@ import click
 
 from lonc_gevent.configuration.files import load
 from lonc_gevent.errors import ConfigError
+from lonc_gevent.printable import escape
 
 if TYPE_CHECKING:
     from lonc_gevent.configuration.settings import Configuration
@@ -28,6 +29,11 @@ config_option = click.option(
 )
 
 
+def echo(text: object, *, err: bool = False) -> None:
+    """Print one line on stdout, or stderr; what is not printable is escaped."""
+    click.echo(escape(str(text)), err=err)
+
+
 def load_or_exit(path: Path) -> Configuration:
     """Return the configuration; if a problem is fatal, print all problems and exit with 2."""
     try:
@@ -39,5 +45,5 @@ def load_or_exit(path: Path) -> Configuration:
 def exit_bad_config(error: ConfigError) -> NoReturn:
     """Print each problem as one line on stderr, and exit with 2."""
     for problem in error.problems:
-        click.echo(problem, err=True)
+        echo(problem, err=True)
     raise SystemExit(EXIT_BAD_CONFIG)

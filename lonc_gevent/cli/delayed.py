@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lonc_gevent.configuration.problems import escape
 from lonc_gevent.delayed.key_file import make_key, read_key
 from lonc_gevent.delayed.listing import Item, items, look_up
 from lonc_gevent.delayed.spool import Spool
 from lonc_gevent.errors import SpoolError
+from lonc_gevent.printable import escape
 
-from .common import EXIT_BAD_CONFIG, load_or_exit
+from .common import EXIT_BAD_CONFIG, echo, load_or_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class _Context:
             try:
                 key = read_key(Path(settings.delayed.key_file))
             except ValueError as error:
-                click.echo(f"{settings.delayed.key_file}: {error}", err=True)
+                echo(f"{settings.delayed.key_file}: {error}", err=True)
         spool = Spool(
             Path(settings.delayed.directory),
             uids=frozenset(settings.sockets.allow_uids),
@@ -78,7 +78,7 @@ def _failing(what: str) -> Iterator[None]:
         reason = str(error)
     else:
         return
-    click.echo(f"{escape(what)}: {reason}", err=True)
+    echo(f"{what}: {reason}", err=True)
     raise SystemExit(EXIT_BAD_CONFIG)
 
 
@@ -108,24 +108,25 @@ def list_command(context: _Context) -> None:
     with _failing(str(spool.path)):
         rows = [_row(item) for item in items(spool, configuration.known, limits, time.time())]
     if not rows:
-        click.echo("no delayed requests")
+        echo("no delayed requests")
         return
     widths = [max(len(row[i]) for row in (HEAD, *rows)) for i in range(len(HEAD) - 1)]
     for row in (HEAD, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        click.echo("  ".join([*cells, row[-1]]))
+        echo("  ".join([*cells, row[-1]]))
 
 
 def _row(item: Item) -> tuple[str, ...]:
-    return (
+    cells = (
         duration(item.age),
-        escape(item.host) or "-",
+        item.host or "-",
         item.verb or "-",
         str(item.size),
         str(item.attempts),
         item.state,
-        escape(item.name),
+        item.name,
     )
+    return tuple(map(escape, cells))
 
 
 def duration(seconds: float) -> str:
@@ -148,12 +149,12 @@ def show_command(context: _Context, name: str, *, reveal: bool) -> None:
         item = look_up(spool, name, configuration.known, limits, time.time())
     if reveal:
         if item.request is None:
-            click.echo(f"{escape(name)}: cannot be opened: {item.state}", err=True)
+            echo(f"{name}: cannot be opened: {item.state}", err=True)
             raise SystemExit(EXIT_BAD_CONFIG)
         sys.stdout.buffer.write(item.request)
         return
     for head, cell in zip(HEAD, _row(item), strict=True):
-        click.echo(f"{head.lower():<6} {cell}")
+        echo(f"{head.lower():<6} {cell}")
 
 
 @command.command("retry")
@@ -164,7 +165,7 @@ def retry_command(context: _Context, name: str) -> None:
     spool, _ = context.open()
     with _failing(name):
         target = spool.retry(name)
-    click.echo(f"{escape(target)}: waits to be sent")
+    echo(f"{target}: waits to be sent")
 
 
 @command.command("discard")
@@ -180,7 +181,7 @@ def discard_command(context: _Context, name: str, *, yes: bool) -> None:
         raise SystemExit(EXIT_BAD_CONFIG)
     with _failing(name):
         spool.discard(name)
-    click.echo(f"{escape(name)}: removed")
+    echo(f"{name}: removed")
 
 
 @command.command("new-key")
@@ -189,4 +190,4 @@ def new_key_command(file: Path) -> None:
     """Make a key for `delayed.key_file`, in a new file with mode 0600."""
     with _failing(str(file)):
         key = make_key(file)
-    click.echo(f"{file}: key {key.id}. Without it, what it has sealed cannot be sent: keep a copy.")
+    echo(f"{file}: key {key.id}. Without it, what it has sealed cannot be sent: keep a copy.")

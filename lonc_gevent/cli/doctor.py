@@ -9,7 +9,7 @@ import click
 
 from lonc_gevent.doctor.examination import Doctor
 
-from .common import config_option, load_or_exit
+from .common import config_option, echo, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,5 +41,5 @@ def command(config: Path, timeout: float, host: str) -> None:
             break
     else:
         raise click.UsageError(f"no host {host!r} is served here")
-    if not Doctor(configuration, settings, click.echo, timeout).examine():
+    if not Doctor(configuration, settings, echo, timeout).examine():
         raise SystemExit(EXIT_NOT_WELL)

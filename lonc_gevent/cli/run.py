@@ -17,7 +17,7 @@ from lonc_gevent.errors import AlreadyRunningError, ConfigError
 from lonc_gevent.logs import open_logs
 from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 
-from .common import config_option, exit_bad_config
+from .common import config_option, echo, exit_bad_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def command(config: Path, part: Shard | None) -> None:
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:
-        click.echo(error, err=True)
+        echo(error, err=True)
         raise SystemExit(EXIT_ALREADY_RUNNING) from None
     finally:
         logs.close(LAST_LINES)

@@ -11,7 +11,7 @@ import click
 from lonc_gevent import client
 from lonc_gevent.protocol.lines import LINE_END
 
-from .common import config_option, load_or_exit
+from .common import config_option, echo, load_or_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,10 +53,10 @@ def command(config: Path, timeout: float, host: str, request: str) -> None:
         known = ", ".join(sorted(sockets.hosts)[:MAX_NAMED])
         raise click.UsageError(f"no host {host!r} is served here; there are {known}") from None
     except client.TimedOutError:
-        click.echo(f"{host}: no reply within {timeout:g} s", err=True)
+        echo(f"{host}: no reply within {timeout:g} s", err=True)
         raise SystemExit(EXIT_TIMED_OUT) from None
     except (client.NoDaemonError, client.HungUpError) as error:
-        click.echo(error, err=True)
+        echo(error, err=True)
         raise SystemExit(EXIT_NO_DAEMON) from None
     except client.ConLost:
         sys.stdout.buffer.write(client.CON_LOST + LINE_END)

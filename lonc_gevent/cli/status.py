@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lonc_gevent.admin.status import Status
 
-from .common import config_option, load_or_exit
+from .common import config_option, echo, load_or_exit
 from .table import render
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
             return
         _watch(path, console, status)
     except (OSError, HTTPException, msgspec.DecodeError) as error:
-        click.echo(_nobody(path, error), err=True)
+        echo(_nobody(path, error), err=True)
         raise SystemExit(EXIT_NO_DAEMON) from None
 
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from lonc_gevent.printable import escape
+
 if TYPE_CHECKING:
     from lonc_gevent.admin.status import HostStatus, Status
 
@@ -61,8 +63,9 @@ def _headline(status: Status) -> tuple[Text, Text]:
     totals = status.totals
     part = f" · shard {status.shard}" if status.shard else ""
     first = Text.assemble(
-        (f"lonc {status.host_id}", "bold"),
-        f"{part} · {status.phase} · up {seconds(status.uptime_s)} · pid {status.pid}",
+        (f"lonc {escape(status.host_id)}", "bold"),
+        f"{escape(part)} · {escape(status.phase)} · up {seconds(status.uptime_s)}",
+        f" · pid {status.pid}",
         f" · {status.clients} clients",
     )
     down = totals.states.get("down", 0)
@@ -90,8 +93,8 @@ def _row(host: HostStatus) -> tuple[Text | str, ...]:
             f"{count(host.delayed_waiting)} {count(host.delayed_quarantined)}!", style="yellow"
         )
     return (
-        host.host,
-        Text(f"{sign} {host.state}", style=style),
+        Text(escape(host.host)),
+        Text(f"{sign} {escape(host.state)}", style=style),
         f"{host.idle}+{host.busy}",
         queue,
         count(host.requests),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from lonc_gevent.printable import escape
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
@@ -26,7 +28,6 @@ _SHOWN_TAIL = 17
 _SHOWN = _SHOWN_HEAD + 3 + _SHOWN_TAIL
 _SHOWN_DIGITS = 10**18
 _COMPARED = 64
-_BYTE_MIN, _BYTE_MAX = 0xDC80, 0xDCFF
 _CANDIDATES = 5000
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
@@ -135,13 +136,6 @@ def is_fatal(problems: Iterable[Problem]) -> bool:
     return any(problem.severity is Severity.FATAL for problem in problems)
 
 
-def escape(text: str) -> str:
-    """Make `text` printable on one line, whatever is in it."""
-    if text.isprintable():
-        return text
-    return "".join(_escape(char) for char in text)
-
-
 def show(value: object) -> str:
     """Show a value of a TOML file, or a piece of a line, in at most some 60 characters."""
     if isinstance(value, bytes):
@@ -209,12 +203,4 @@ def _fitting(text: str, width: int) -> list[str]:
 
 
 def _quote(char: str) -> str:
-    return f"\\{char}" if char in '"\\' else _escape(char)
-
-
-def _escape(char: str) -> str:
-    if char.isprintable():
-        return char
-    if _BYTE_MIN <= ord(char) <= _BYTE_MAX:  # a byte that is not UTF-8, see surrogateescape
-        return f"\\x{ord(char) & 0xFF:02x}"
-    return char.encode("unicode_escape").decode("ascii")
+    return f"\\{char}" if char in '"\\' else escape(char)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+from lonc_gevent.printable import escape
+
 from . import settings
-from .problems import did_you_mean, dotted, escape, nearest, show
+from .problems import did_you_mean, dotted, nearest, show
 
 if TYPE_CHECKING:
     from .problems import Sheet

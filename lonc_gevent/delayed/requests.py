@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from lonc_gevent.configuration.names import is_host_id
+from lonc_gevent.printable import escape_bytes
 from lonc_gevent.protocol.lines import (
     CLOSE_CONNECTIONS,
     LINE_END,
@@ -145,9 +146,9 @@ def age_of(now: float, mtime: float, ctime: float) -> float | None:
 
 
 def first_word(answer: bytes | bytearray) -> str:
-    """Return an answer's text up to a colon or blank, at most 32 bytes, fit for a log line."""
+    """Return an answer's text up to a colon or blank, at most 32 bytes, as printable ASCII."""
     match = _ANSWER_WORD.match(answer[:MAX_VERB])
-    return match[0].decode("ascii", "backslashreplace") if match else ""
+    return escape_bytes(bytes(match[0])) if match else ""
 
 
 def is_failure(answer: bytes | bytearray) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lonc_gevent.printable import escape_bytes
 from lonc_gevent.protocol.handshake import NO_SSL
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST, Kind, State, kind_of
 
@@ -240,7 +241,7 @@ def masked(line: bytes, *, ours: bool) -> str:
         known = kind_of(line) in _SHOWN_WHOLE
     text = line.rstrip(b"\n")
     if known and text.isascii():
-        return _escaped(text)
+        return escape_bytes(text[:_SHOWN])
     return f"<{len(text)} bytes{', all digits' if text.isdigit() else ''}>"
 
 
@@ -251,10 +252,5 @@ def reply_in_words(reply: bytes, host_id: str) -> str:
         return "ok"
     kind = kind_of(text + b"\n")
     if kind in _SHOWN_WHOLE:
-        return _escaped(text)
+        return escape_bytes(text[:_SHOWN])
     return "error:..." if kind is Kind.ERROR else f"another line of {len(text)} bytes"
-
-
-def _escaped(text: bytes) -> str:
-    """Show some bytes of lond so that they cannot steer a terminal."""
-    return text[:_SHOWN].decode("latin-1").encode("unicode_escape").decode()

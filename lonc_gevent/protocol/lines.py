@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
+from lonc_gevent.printable import escape_bytes
+
 LINE_END = b"\n"
 
 CON_LOST = b"con_lost\n"
@@ -183,8 +185,8 @@ def clear_prefix(request: Line, start: int) -> bytes:
 
 
 def verb(request: Line) -> str:
-    """Return the request's text up to its first colon, at most 32 bytes, fit for a log line."""
+    """Return the request's text up to its first colon, at most 32 bytes, as printable ASCII."""
     head = bytes(request[: MAX_VERB + 1])
     end = head.find(b":")
     word = head[: end if end >= 0 else MAX_VERB].rstrip(LINE_END)[:MAX_VERB]
-    return word.decode("ascii", "backslashreplace")
+    return escape_bytes(word)

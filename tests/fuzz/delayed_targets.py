@@ -16,6 +16,7 @@ from lonc_gevent.delayed.requests import (
 )
 from lonc_gevent.delayed.seal import SealKey, is_sealed, sealed_size
 from lonc_gevent.errors import UnsealError
+from lonc_gevent.printable import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ def names(data: bytes) -> None:
     assert middle == "_" or data.startswith(middle.encode())
     assert shown_name(made) == "1700000000.000001.42.*.s10.l2"
     assert "*" in shown_name(name)
+    assert escape(name).isprintable()
 
 
 def texts(data: bytes) -> None:
@@ -46,6 +48,7 @@ def texts(data: bytes) -> None:
         assert 1 < len(data) <= 64
         assert completed_line(1.5, "msul2", data).count(b"\n") == 1
     assert first_word(data).isascii()
+    assert first_word(data).isprintable()
 
 
 def sealed_files(data: bytes) -> None:

@@ -82,7 +82,7 @@ def requests(data: bytes) -> None:
     if start:
         assert request == clear_prefix(request, start) + b"encrypt:" + request[start:]
     word = verb(request)
-    assert "\n" not in word
+    assert word.isprintable()
     assert word.isascii()
 
 

@@ -62,6 +62,26 @@ def test_list(net: Network, directory: Path) -> None:
     assert b"secret" not in result.stdout
 
 
+@pytest.mark.parametrize("command", [("list",), ("show", "1.1.1.put.msul2")])
+def test_terminal_escapes_in_files_are_not_printed(
+    net: Network, directory: Path, command: tuple[str, ...]
+) -> None:
+    """Neither a request's verb, nor a note, nor a name can steer the terminal of the reader."""
+    net.add("msul2", start=False)
+    net.write()
+    clear = "\x1b[2J\x9b2J\x07"
+    (directory / "1.1.1.put.msul2").write_bytes(b"\x1b]0;put\x07\x9b2J:x\n")
+    (directory / ".notes/1.1.0.echo.msul2").write_bytes(b"5 max\x1b[2Jattempts\n")
+    (directory / f"quarantine/1.1.4.{clear}.msul2").write_bytes(b"echo\n")
+
+    result = net.command("delayed", *command)
+
+    text = result.stdout.decode()
+    assert result.returncode == 0
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "\\x1b]0;put" in text
+
+
 def test_list_of_nothing(net: Network) -> None:
     """An empty directory is no fault, one that is missing is."""
     net.tables["delayed"] = {"directory": "d"}

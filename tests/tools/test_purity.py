@@ -33,6 +33,7 @@ PURE = [
     "doctor.diagnosis",
     "logs.ecs",
     "logs.throttle",
+    "printable",
     "protocol.cipher",
     "protocol.handshake",
     "protocol.handshake_tables",

@@ -164,7 +164,7 @@ def test_what_goes_out_in_clear(request_line: bytes) -> None:
         (b"auth:msu:smith:secret\n", "auth"),
         (b":x\n", ""),
         (b"\n", ""),
-        (b"\xff\x1b:x\n", "\\xff\x1b"),
+        (b"\xff\x1b:x\n", "\\xff\\x1b"),
         (b"v" * 40 + b"\n", "v" * 32),
         (b"v" * 32 + b":x\n", "v" * 32),
     ],
@@ -192,10 +192,13 @@ def test_a_cleared_buffer_searches_from_its_start() -> None:
     assert buffer.add(b"\n") == b"x\n"
 
 
-@pytest.mark.parametrize("request_line", [b"ping \n", b"ping\t\n", b"ping\r\n"])
-def test_blanks_are_part_of_a_verb(request_line: bytes) -> None:
+@pytest.mark.parametrize(
+    ("request_line", "word"),
+    [(b"ping \n", "ping "), (b"ping\t\n", "ping\\t"), (b"ping\r\n", "ping\\r")],
+)
+def test_blanks_are_part_of_a_verb(request_line: bytes, word: str) -> None:
     """Only the line's end is taken off a verb."""
-    assert verb(request_line) == request_line[:-1].decode()
+    assert verb(request_line) == word
 
 
 def test_a_long_verb_before_a_late_colon() -> None:
