@@ -27,7 +27,7 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 PATH = re.compile(r"`((?:config|docs|scripts|tests)/[\w./-]+)")
-CITATION = re.compile(r"protocol\.md,\s+(?:#\s+)?(?:sections?\s+)?(\d[a-f]?)\b")
+CITATION = re.compile(r"protocol\.md,\s+(?:#\s+)?(?:sections?\s+)?(\d+[a-f]?)\b")
 
 
 def text_of(document: Path) -> str:
