@@ -26,7 +26,7 @@ METRICS = ROOT / "docs" / "reference" / "metrics.md"
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
-PATH = re.compile(r"`((?:config|docs|scripts|tests)/[\w./-]+)")
+PATH = re.compile(r"`((?:config|docs|lonc_gevent|scripts|tests)/[\w./-]+)")
 CITATION = re.compile(r"protocol\.md,\s+(?:#\s+)?(?:sections?\s+)?(\d+[a-f]?)\b")
 
 
