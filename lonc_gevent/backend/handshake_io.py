@@ -107,10 +107,11 @@ class _Talk:
         while not handshake.complete:
             line = self._tls_line() if handshake.wants_tls else self._line()
             answer = handshake.receive(line)
+            if self._buffer and not handshake.wants_tls:
+                # lond answers one line with one line: its replies would be shifted.
+                raise handshake.failed(HandshakeGarbageError, "more bytes than one line")
             if answer:
                 self._stream.write(answer)
-        if self._buffer:
-            raise HandshakeGarbageError("more bytes than the handshake has")
 
     def _line(self) -> bytes:
         """Read a line in plain text."""
@@ -146,8 +147,5 @@ class _Talk:
             close_notify=credentials.close_notify,
         )
         self._tail = Tail()
-        rest = self._plain(rest)
-        if rest:
-            # lond speaks only when it was asked, and nobody has asked yet.
-            raise HandshakeGarbageError("plain text at the end of TLS that nobody asked for")
+        self._buffer.refill(self._plain(rest))
         return line
