@@ -162,3 +162,21 @@ need_debian() {
         trap - EXIT
     fi
 }
+
+# unpack_debian PACKAGE...: unpacks Debian's packages into $venv/debian, for a program that cannot be
+# installed beside another (syslog-ng and rsyslog conflict). Needs no root.
+unpack_debian() {
+    local folder=$venv/debian work file
+    [[ $(cat "$folder/unpacked" 2>/dev/null) != "$*" ]] || return 0
+    command -v apt-get >/dev/null || return 0
+    say "unpacking Debian's $* into $folder"
+    work=$(mktemp -d)
+    if (cd "$work" && apt-get -qq download "$@" >/dev/null 2>&1); then
+        mkdir -p "$folder"
+        for file in "$work"/*.deb; do dpkg-deb -x "$file" "$folder"; done
+        printf '%s' "$*" >"$folder/unpacked"
+    else
+        say "could not be downloaded, and its tests are skipped: $1"
+    fi
+    rm -r "$work"
+}
