@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each fault of the network and of lond, under traffic: nothing lost, mixed up or stuck.
 
-In each: the fault comes and goes while clients ask; what they saw, what was logged, and how long
-it took until all was well again becomes a row of the table that `scripts/drill faults` prints.
+In each, the fault comes and goes while clients ask, and all is well again within a bound.
 """
 
 from __future__ import annotations
