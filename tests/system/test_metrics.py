@@ -266,8 +266,8 @@ FIRES = {
                         {
                             "exp_labels": {**LABELS, "state": "down", "severity": "warning"},
                             "exp_annotations": {
-                                "summary": "msul2 is not reached from i",
-                                "description": "lonc-gevent doctor msul2 tries it step by step.",
+                                "summary": "msul2 cannot be reached from i",
+                                "description": "lonc-gevent doctor msul2 examines it step by step.",
                             },
                         }
                     ],
