@@ -72,6 +72,15 @@ def test_paths_in_code_spans_exist(document: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_named_in_code_spans_exist(document: Path) -> None:
+    """A name such as `test_silence*` in the text is that of a test, or the beginning of one."""
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    names = re.findall(r"`(test_\w+)\*?`", text_of(document))
+
+    assert [name for name in names if not any(f"def {name}" in text for text in tests)] == []
+
+
 def test_broken_links_are_found(tmp_path: Path) -> None:
     """The check itself: it finds a missing file and a missing heading, and no other."""
     good = tmp_path / "good.md"
