@@ -164,3 +164,21 @@ def test_contract_has_every_key_with_its_default() -> None:
     del documented["hosts"]
 
     assert documented == tomllib.loads((ROOT / "config" / "lonc.toml").read_text(encoding="utf-8"))
+
+
+def test_packages_are_those_of_the_import_contract() -> None:
+    """The table of docs/architecture.md has the packages of import-linter's layers, in their order."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = state_diagrams.PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| (`[^|]+`) \|", page, re.MULTILINE)
+    level = {
+        name.removesuffix("/").removesuffix(".py"): int(number)
+        for number, names in rows
+        for name in re.findall(r"`([\w./]+)`", names)
+    }
+    levels = [{level.pop(name) for name in layer.split(" | ")} for layer in layers]
+
+    assert level == {}
+    assert all(len(each) == 1 for each in levels), "one level for each layer"
+    assert levels == sorted(levels, key=max, reverse=True)
