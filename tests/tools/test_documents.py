@@ -167,7 +167,7 @@ def test_contract_has_every_key_with_its_default() -> None:
 
 
 def test_packages_are_those_of_the_import_contract() -> None:
-    """The table of docs/architecture.md has the packages of import-linter's layers, in their order."""
+    """The packages in docs/architecture.md are import-linter's layers, in their order."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     page = state_diagrams.PAGE.read_text(encoding="utf-8")
