@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What others would print to stderr, as events: unhandled errors, foreign loggers, warnings.
+"""Events for what would be printed to stderr: unhandled errors, foreign loggers, warnings.
 
-`unhandled_error` says what was raised and where, but not the text of an exception that is neither
-ours nor the system's, as that may hold a payload. `source` says who met it: main, thread, greenlet,
-or unraisable (a `__del__`, a callback). `foreign_log` is a record of Python's own `logging`.
+`unhandled_error` has the exception's type and place, and its text only if it is of this package or
+of the system, as any other text may hold a payload. `source` is where it was raised: main, thread,
+greenlet, or unraisable (a `__del__`, a callback). `foreign_log` is a record of Python's `logging`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from . import Logs
 
 MAX_FOREIGN_TEXT: Final = 512  # characters
-LAST_WORDS: Final = 1.0  # seconds for the line about the error that ends the process
+LAST_LINE_TIMEOUT: Final = 1.0  # seconds for writing the error that ends the process
 
 
 def capture_hub_errors(hub: Hub, logger: FilteringBoundLogger) -> Callable[[], None]:
-    """From now on, an error that no greenlet caught is an event, not a traceback on stderr.
+    """Log errors that no greenlet caught as events, in place of a traceback on stderr.
 
-    Uses what gevent documents for it: `handle_error` set on the hub, and an `exception_stream` of
-    None, which silences the hub's own print. What the hub does then (an error that must end the
-    process is raised in the main greenlet) stays. Returns a function that undoes it.
+    Uses what gevent documents: `handle_error` set on the hub, and an `exception_stream` of None, so
+    Uses what gevent documents: `handle_error` set on the hub, and an `exception_stream` of None, so
+    Returns a function that undoes it.
     """
     handle_error, stream = hub.handle_error, hub.exception_stream
 
@@ -51,23 +51,23 @@ def capture_hub_errors(hub: Hub, logger: FilteringBoundLogger) -> Callable[[], N
         del hub.handle_error
         hub.exception_stream = stream
 
-    # gevent documents this very assignment.
+    # gevent documents this assignment.
     hub.handle_error = log_error  # type: ignore[method-assign]
     hub.exception_stream = None
     return undo
 
 
 def capture_foreign(logs: Logs) -> Callable[[], None]:
-    """Turn the process's other ways to stderr into events: excepthooks, `logging`, `warnings`.
+    """Log what excepthooks, `logging` and `warnings` would print to stderr as events.
 
-    Once a process, early; before that, foreign modules may already have their own handlers.
-    Returns a function that undoes it.
+    To be called once, early, before foreign modules add handlers of their own. Returns a function
+    that undoes it.
     """
     logger = logs.logger
 
     def on_main(kind: type[BaseException], value: BaseException, tb: TracebackType | None) -> None:
         _unhandled(logger, "main", kind, value, tb)
-        logs.flush(LAST_WORDS)  # the process ends right after it
+        logs.flush(LAST_LINE_TIMEOUT)  # the process ends right after it
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_type is not SystemExit:
@@ -94,7 +94,7 @@ def capture_foreign(logs: Logs) -> Callable[[], None]:
 
 
 class _ForeignHandler(logging.Handler):
-    """Takes the records of Python's `logging` over as `foreign_log` events."""
+    """Logs the records of Python's `logging` as `foreign_log` events."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _ForeignHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()[:MAX_FOREIGN_TEXT].strip()
-        except Exception as error:  # noqa: BLE001 - others' format strings may not fit their values
+        except Exception as error:  # noqa: BLE001 - a foreign format string may not fit its values
             text = f"<unprintable: {type(error).__name__}>"
         raised = record.exc_info[1] if record.exc_info else None
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
@@ -119,7 +119,7 @@ def _unhandled(
     value: Any,
     tb: TracebackType | None,
 ) -> None:
-    """Log it. The value may be missing, or be just a text, when C code reports an error."""
+    """Log an error. Its value may be None or a text when C code reports it."""
     fields = (
         error_fields(value, tb) if isinstance(value, BaseException) else {"error": kind.__name__}
     )

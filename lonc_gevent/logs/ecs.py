@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events in the names of the Elastic Common Schema (`log.schema = "ecs"`): one table.
+"""Names of the Elastic Common Schema for the fields of events (`log.schema = "ecs"`).
 
-What the schema has no name for goes below `lonc.`, as it is. Values stay, but for a duration,
-which the schema counts in nanoseconds.
+Fields without a name in the schema get the prefix `lonc.`. Values are kept, except durations, which
+the schema counts in nanoseconds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION: Final = "8.11.0"
-"""Of the schema: where these names were looked up."""
+"""Version of the schema that has these names."""
 
 SERVICE: Final = "lonc-gevent"
 
 NAMES: Final = {
-    # our field, the schema's
+    # name in lonc's log: name in the schema
     "timestamp": "@timestamp",
     "level": "log.level",
     "event": "event.action",
@@ -35,21 +35,18 @@ NAMES: Final = {
     "where": "error.stack_trace",
 }
 
-TAKEN: Final = frozenset({"@timestamp", "log.level", "event.action", "ecs.version", "service.name"})
-"""Names of which nothing may be cut from a line that is too long."""
-
 _NANOSECONDS: Final = 1_000_000  # in a millisecond
 
 
-def renamed(shape: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event's shape in the schema's names, in the same order."""
+def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event's fields with the schema's names, in the same order."""
     made: dict[str, Any] = {}
-    for name, value in shape.items():
+    for name, value in fields.items():
         made[NAMES.get(name, f"lonc.{name}")] = value
         if name == "event":
             made["ecs.version"] = VERSION
             made["service.name"] = SERVICE
-    duration = shape.get("duration_ms")
+    duration = fields.get("duration_ms")
     if isinstance(duration, int | float):
         made["event.duration"] = round(duration * _NANOSECONDS)
     stack = made.get("error.stack_trace")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""When to say again what happens often: at once, then at most once per interval."""
+"""Rate limit for repeated log events."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from math import inf
 
 
 class Throttle:
-    """Counts what happens, and lets one report through per `interval` seconds."""
+    """Counts occurrences and allows one report per `interval` seconds, the first at once."""
 
-    __slots__ = ("_due", "_unsaid", "interval")
+    __slots__ = ("_due", "_unreported", "interval")
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
         self._due = -inf
-        self._unsaid = 0
+        self._unreported = 0
 
     def count(self, now: float) -> int:
-        """Count one; return how many to report now, itself included, or 0: not yet."""
-        self._unsaid += 1
+        """Count one occurrence; return the number to report now, or 0 if it is too early."""
+        self._unreported += 1
         if now < self._due:
             return 0
-        unsaid, self._unsaid = self._unsaid, 0
+        unreported, self._unreported = self._unreported, 0
         self._due = now + self.interval
-        return unsaid
+        return unreported

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The one log writer: a bounded queue, and a thread that writes it to a descriptor.
+"""The log writer: a bounded queue, and a thread that writes its lines to a descriptor.
 
-Whoever logs only puts a line into the queue; that never waits, whatever the descriptor's reader
-does. The thread is a real one, as a write to a pipe, a full disk or a hung file server cannot be
-waited for in the hub. Rules:
+Logging puts a line into the queue and never waits, however slow the descriptor's reader is. The
+writer is a system thread, since a write to a pipe, a full disk or a hung file server blocks, and
+would block the hub. Rules:
 
-1. The queue is bounded in lines and in bytes. Full, it refuses new lines until half of it is
-   written; so a reader that is too slow gets few long gaps, not many short ones.
-2. What is lost leaves its count in its place in the queue, and the count becomes a line of its own
-   (`report`) when its turn comes. So lines written + counts reported = lines put.
-3. A line is written whole or not at all. Of one that was begun the rest is written first, later.
-4. A descriptor that refuses (no reader, no space) costs the lines in hand, and is tried again after
-   a pause.
+1. The queue is bounded in lines and in bytes. Once full, it refuses new lines until half of it is
+   written, so a slow reader gets few long gaps in place of many short ones.
+2. Lost lines leave their count in their place in the queue. When the writer reaches the count, it
+   writes a line with it (`report`). So lines written + counts reported = lines put.
+3. A line is written whole or not at all. The rest of a line that was written in part is written
+   first, later.
+4. After a failed write (no reader, no space) the lines of that write are lost, and the writer tries
+   again after a pause.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
 MAX_LINES: Final = 10_000
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_WRITE: Final = 64 * 1024  # bytes a write: what a Linux pipe holds
-PAUSE: Final = 1.0  # seconds before a descriptor that refused is tried again
-# Seconds in which lines gather after a write. With 900 lines/s, one at a time, a line then costs
-# the process 4 to 12 us more; without it, where each line wakes the thread, 33 to 42 us.
+PAUSE: Final = 1.0  # seconds between a failed write and the next
+# Seconds after a write in which the queue collects lines for the next one: waking the thread for
+# each line is several times as expensive.
 GATHER: Final = 0.005
-FULL_AGAIN: Final = 0.001  # seconds, when poll says writable and the write says not
-FLUSH_STEP: Final = 0.002  # seconds between two looks of somebody who waits for the end
+FULL_AGAIN: Final = 0.001  # seconds, when poll returns "writable" and the write fails with EAGAIN
+FLUSH_STEP: Final = 0.002  # seconds between two checks whether all is written
 
 
 class LogWriter:
     """Writes whole lines to `fd`, in order, in its own thread.
 
-    `report` makes the line that says how many lines are missing at this place. The descriptor stays
-    the caller's: it may be blocking or not, and must stay open until `close` returned True.
+    `report` returns the line for a number of lines lost at this place. The caller owns the
+    descriptor: it may be blocking or not, and must stay open until `close` has returned True.
     """
 
     def __init__(
@@ -59,25 +60,25 @@ class LogWriter:
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._pause = pause
-        # Held for moments only, never during a write. Reentrant, as a collection of garbage inside
-        # `put` can log (sys.unraisablehook).
+        # Never held during a write. Reentrant, as garbage collection inside `put` can log
+        # (sys.unraisablehook).
         self._lock = threading.RLock()
-        self._waiting: deque[bytes | int] = deque()  # a number stands for so many lost lines
+        self._waiting: deque[bytes | int] = deque()  # a number is a count of lost lines
         self._bytes = 0
         self._full = False
         self._dropped = 0
-        self._in_hand = False  # the thread has lines that are not in the queue any more
-        self._rest = b""  # of a line that was begun
+        self._in_hand = False  # whether the thread has taken lines that are not yet written
+        self._rest = b""  # of a line that was written in part
         self._asleep = False
-        self._bell = threading.Lock()  # released to wake the thread; it alone acquires it
-        self._bell.acquire()
+        self._wakeup = threading.Lock()  # released to wake the thread, the only one to acquire it
+        self._wakeup.acquire()
         self._closed = False
         self._pausing = threading.Event()  # set to end a pause early
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        """State for people and tests."""
+        """Return the state."""
         state = "closed" if self._closed else "full" if self._full else "open"
         return (
             f"<LogWriter fd={self._fd} {state} waiting={len(self._waiting)} bytes={self._bytes}"
@@ -86,15 +87,15 @@ class LogWriter:
 
     @property
     def dropped(self) -> int:
-        """Lines lost since the start, those included that are not reported yet."""
+        """Lines lost since the start, including those that are not yet reported."""
         return self._dropped
 
     def put(self, line: bytes) -> None:
-        """Take a line, with its newline, to be written; or count it as lost. Never waits."""
+        """Put a line, with its newline, into the queue, or count it as lost. Never waits."""
         with self._lock:
             size = self._bytes + len(line)
             if self._closed:
-                self._dropped += 1  # nobody will report it
+                self._dropped += 1  # too late to report
             elif self._full or size > self._max_bytes or len(self._waiting) >= self._max_lines:
                 self._full = True
                 self._lose_newest()
@@ -105,9 +106,9 @@ class LogWriter:
                     self._wake()
 
     def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until nothing waits any more; False if something still does.
+        """Wait up to `timeout` seconds until all lines are written; return whether they are.
 
-        It holds up the calling thread, hub and all: for the last moment before an end.
+        Blocks the calling thread with its hub, so it is for the end of the process.
         """
         deadline = time.monotonic() + timeout
         while not self._is_done():
@@ -117,10 +118,10 @@ class LogWriter:
         return True
 
     def close(self, timeout: float) -> bool:
-        """Take no more lines, write those that wait, end the thread. True if it ended in time.
+        """Refuse new lines, write those in the queue, end the thread; return whether it has ended.
 
-        Waits up to `timeout` seconds, as `flush` does. If the descriptor refuses now, the rest is
-        lost. False: the thread hangs in a write, and ends when that does, or with the process.
+        Waits up to `timeout` seconds, as `flush` does. After a failed write the rest is lost.
+        Returns False if the thread hangs in a write; it ends with that write or with the process.
         """
         with self._lock:
             self._closed = True
@@ -134,7 +135,7 @@ class LogWriter:
         with self._lock:
             return not (self._in_hand or self._waiting or self._rest)
 
-    # -- whoever logs, lock held --------------------------------------------------------------
+    # -- callers of put, lock held --------------------------------------------------------------
 
     def _lose_newest(self) -> None:
         self._dropped += 1
@@ -146,15 +147,17 @@ class LogWriter:
 
     def _wake(self) -> None:
         self._asleep = False
-        self._bell.release()
+        self._wakeup.release()
 
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # Signals are the main thread's: one that arrives here would wake it late.
+        # The main thread handles signals; delivered to this one, a signal would wake it late.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            closed = self._closed  # looked at first: what was put before it must still go out
+            closed = (
+                self._closed
+            )  # read before the queue, so that lines put before `close` are written
             batch = self._take()
             if batch or self._rest:
                 wrote = self._write(batch)
@@ -179,10 +182,10 @@ class LogWriter:
             if self._waiting or self._closed:
                 return
             self._asleep = True
-        self._bell.acquire()
+        self._wakeup.acquire()
 
     def _take(self) -> list[tuple[bytes, int]]:
-        """Take lines for one write; each with 0, or with the number of lines it reports lost."""
+        """Take lines for one write, each with 0 or the number of lost lines that it reports."""
         taken: list[bytes | int] = []
         size = len(self._rest)
         with self._lock:
@@ -207,7 +210,7 @@ class LogWriter:
         ]
 
     def _write(self, batch: list[tuple[bytes, int]]) -> bool:
-        """Write the rest and the batch; False if the descriptor refused (the batch is settled)."""
+        """Write the rest and the batch; return False if a write failed (the batch is settled)."""
         rest = self._rest
         data = memoryview(rest + b"".join(line for line, _ in batch))
         done = 0
@@ -235,7 +238,7 @@ class LogWriter:
                 poll.poll()
 
     def _settle(self, batch: list[tuple[bytes, int]], done: int) -> None:
-        """After `done` bytes of the batch: keep the rest of a begun line, count what is lost."""
+        """Keep the rest of a line that was written in part; count the lines after it as lost."""
         lines = reported = end = 0
         for line, gap in batch:
             start, end = end, end + len(line)

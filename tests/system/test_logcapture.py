@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Others' errors and records, as events: in real processes, whose stderr must stay empty."""
+"""Unhandled errors and foreign records as events, in real processes with an empty stderr."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(script: str, code: int = 0, stderr: str = "") -> list[dict[str, Any]]:
 
 
 def test_an_error_in_a_greenlet_is_an_event() -> None:
-    """What no greenlet caught comes out with type and place, without text or arguments."""
+    """An error that no greenlet caught is logged with type and place, without text or arguments."""
     (event,) = run("""
 gevent.spawn(fail, KeyError("canary-payload")).join()
 gevent.spawn(fail, gevent.GreenletExit()).join()
@@ -61,7 +61,7 @@ gevent.spawn(fail, gevent.GreenletExit()).join()
 
 
 def test_an_error_in_a_callback_of_the_hub_is_an_event() -> None:
-    """Callbacks and timers fail as loudly as greenlets, and the hub goes on."""
+    """Errors of callbacks and timers are logged as those of greenlets, and the hub runs on."""
     events = run("""
 get_hub().loop.run_callback(fail, OSError(32, os.strerror(32)))
 gevent.sleep(0.01)
@@ -77,7 +77,7 @@ gevent.sleep(0.05)
 
 
 def test_an_error_that_ends_the_process_still_ends_it() -> None:
-    """A SystemExit in a greenlet reaches the main greenlet, as without us."""
+    """A SystemExit in a greenlet is still raised in the main greenlet."""
     events = run(
         """
 try:
@@ -93,14 +93,13 @@ finally:
 
 
 def test_an_error_in_the_main_greenlet_is_logged_before_the_end() -> None:
-    """The last words of a process that dies of an exception are out before it is gone."""
     (event,) = run("fail(ValueError('canary-payload'))", code=1)
 
     assert (event["level"], event["source"], event["error"]) == ("critical", "main", "ValueError")
 
 
 def test_errors_in_threads_and_finalisers_are_events() -> None:
-    """Threads and `__del__` print nothing to stderr."""
+    """Threads and `__del__` log their errors and print nothing to stderr."""
     events = run("""
 thread = threading.Thread(target=fail, args=(ValueError("canary-payload"),))
 thread.start()
@@ -124,7 +123,7 @@ gc.collect()
 
 
 def test_foreign_records_and_warnings_are_events() -> None:
-    """Python's `logging` and `warnings` come out as `foreign_log`, shortened."""
+    """Records of Python's `logging` and `warnings` are `foreign_log` events, shortened."""
     events = run("""
 logging.getLogger("other").warning("found %d\\n", 3)
 logging.getLogger("other").info("not asked for")
@@ -153,7 +152,6 @@ warnings.warn("careful", stacklevel=1)
 
 
 def test_capturing_can_be_undone() -> None:
-    """After undoing, Python and gevent print as they did."""
     events = run(
         """
 undo_foreign()

@@ -12,7 +12,7 @@ CATALOGUE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "log-ev
 
 
 def test_names_values_and_order() -> None:
-    """Known names are the schema's, others go below `lonc.`; durations are nanoseconds."""
+    """Known fields get the schema's names, others the prefix `lonc.`; durations are nanoseconds."""
     made = renamed(
         {
             "timestamp": "t",
@@ -34,13 +34,11 @@ def test_names_values_and_order() -> None:
     assert made["ecs.version"]
 
 
-def test_no_two_fields_share_a_name() -> None:
-    """No field of ours takes the place of another one."""
+def test_names_of_the_schema_are_unique() -> None:
     assert len(set(NAMES.values())) == len(NAMES)
 
 
-def test_the_table_for_people_is_the_same() -> None:
-    """docs/reference/log-events.md lists the same names."""
+def test_the_reference_lists_the_same_names() -> None:
     text = CATALOGUE.read_text(encoding="utf-8").partition("## Elastic Common Schema")[2]
     rows = re.findall(r"^\| (\w+) \| ([@\w.]+) \|$", text, re.MULTILINE)
 

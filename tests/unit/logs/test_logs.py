@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The whole log on a real pipe: structlog in front, the writer behind."""
+"""The log on a real pipe: structlog and the writer together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEADLINE = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What settings give the log."""
+    """Settings of the log."""
 
     level: str = "info"
     format: str = "json"
@@ -35,7 +35,7 @@ class Settings:
 
 
 class Piped:
-    """A log on a pipe, and what came out of it."""
+    """A log on a pipe, and the lines written to it."""
 
     def __init__(self, settings: Settings) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -75,8 +75,8 @@ def test_an_event_is_one_json_line(piped: Piped) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_lower_levels_are_off(level: str) -> None:
-    """Only the level that is set and those above it come out, each under its name."""
+def test_events_below_the_level_are_not_logged(level: str) -> None:
+    """Only the configured level and those above it are logged, each with its name."""
     log = Piped(Settings(level))
     for name in LEVELS:
         getattr(log.logs.logger, name)("tried")
@@ -86,14 +86,14 @@ def test_lower_levels_are_off(level: str) -> None:
 
 
 def test_bound_fields_come_before_the_events_own(piped: Piped) -> None:
-    """A logger that was bound to a host names it in each event."""
+    """The fields that a logger was bound to are in each of its events."""
     piped.logs.logger.bind(host="msul1", connection=3).warning("connection_lost", error="stale")
     (event,) = piped.events()
 
     assert list(event.items())[3:] == [("host", "msul1"), ("connection", 3), ("error", "stale")]
 
 
-def test_exc_info_is_described_not_printed(piped: Piped) -> None:
+def test_exc_info_is_logged_as_type_and_place(piped: Piped) -> None:
     """`exception` logs type and place, never the text of a foreign exception."""
     try:
         raise KeyError("canary-payload")  # noqa: TRY301 - any foreign exception
@@ -110,8 +110,7 @@ def test_exc_info_is_described_not_printed(piped: Piped) -> None:
     assert "error" not in last
 
 
-def test_console_is_for_people() -> None:
-    """The console format has a line an event, no colours in a pipe, no broken lines."""
+def test_the_console_format_is_one_line_per_event_without_control_characters() -> None:
     log = Piped(Settings(format="console"))
     log.logs.logger.info("ready", hosts=3, text="one\ntwo \x1b[31mred")
     text = log.text()
@@ -122,8 +121,7 @@ def test_console_is_for_people() -> None:
     assert "hosts=3" in text
 
 
-def test_a_terminal_gets_colours() -> None:
-    """The console format is coloured when a terminal shows it."""
+def test_the_console_format_has_colours_on_a_terminal() -> None:
     master, slave = os.openpty()
     logs = open_logs(Settings(format="console"), slave)
     logs.logger.info("ready")
@@ -134,8 +132,7 @@ def test_a_terminal_gets_colours() -> None:
     os.close(slave)
 
 
-def test_another_schema() -> None:
-    """With `schema = "ecs"` the same event has other names, the report of lost lines included."""
+def test_the_schema_ecs_renames_fields() -> None:
     log = Piped(Settings(schema="ecs"))
     log.logs.logger.info("ready", hosts=3)
 
@@ -148,14 +145,14 @@ def test_another_schema() -> None:
 @pytest.mark.parametrize(
     "settings", [Settings(level="loud"), Settings(format="xml"), Settings(schema="own")]
 )
-def test_settings_that_are_none_are_refused(settings: Settings) -> None:
-    """A level or a format that does not exist is an error that lists those that do."""
+def test_unknown_settings_are_refused(settings: Settings) -> None:
+    """The error lists the known values."""
     with pytest.raises(ValueError, match="is not one of"):
         open_logs(settings)
 
 
-def test_a_frozen_reader_stops_no_greenlet(tmp_path: Path) -> None:
-    """While the reading process is stopped, greenlets log and tick on; the loss is reported."""
+def test_greenlets_run_and_log_while_the_reader_is_frozen(tmp_path: Path) -> None:
+    """While the reading process is stopped, no greenlet is delayed; lost lines are reported."""
     read_end, write_end = os.pipe()
     with (tmp_path / "out").open("wb") as out:
         reader = subprocess.Popen(["cat"], stdin=read_end, stdout=out)
@@ -197,6 +194,5 @@ def test_a_frozen_reader_stops_no_greenlet(tmp_path: Path) -> None:
     assert {event["level"] for event in reports} == {"warning"}
 
 
-def test_repr_tells_the_state(piped: Piped) -> None:
-    """The state is readable by people and tests."""
+def test_repr_shows_the_state(piped: Piped) -> None:
     assert re.fullmatch(r"<Logs <LogWriter fd=\d+ open .*>>", repr(piped.logs))

@@ -26,12 +26,12 @@ PIPE_BYTES = 4096  # small pipes, so that a few lines fill one
 
 
 def report(lost: int) -> bytes:
-    """Say how many are missing, as the daemon's `log_lines_dropped` does."""
+    """Return a line with the number of lost lines, as the daemon's `log_lines_dropped`."""
     return b"dropped %d\n" % lost
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until it holds, and fail if it never does."""
+    """Wait until the condition holds; fail after the deadline."""
     deadline = time.monotonic() + DEADLINE
     while not holds():
         assert time.monotonic() < deadline
@@ -40,7 +40,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def pipe() -> Iterator[list[int]]:
-    """Make a small pipe: [read end, write end]; an end that a test closes is to be set to -1."""
+    """Make a small pipe: [read end, write end]. A test that closes an end sets it to -1."""
     ends = list(os.pipe())
     fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     try:
@@ -52,7 +52,7 @@ def pipe() -> Iterator[list[int]]:
 
 
 def drain(fd: int, writer: LogWriter) -> bytes:
-    """Read until the writer has nothing left and the pipe is empty."""
+    """Read until the writer has written all lines and the pipe is empty."""
     os.set_blocking(fd, False)
     got = b""
     deadline = time.monotonic() + DEADLINE
@@ -68,7 +68,7 @@ def drain(fd: int, writer: LogWriter) -> bytes:
 
 
 def numbered(count: int) -> list[bytes]:
-    """Make lines of 100 bytes each that tell their number."""
+    """Make numbered lines of 100 bytes each."""
     return [b"%06d " % i + b"x" * 92 + b"\n" for i in range(count)]
 
 
@@ -90,7 +90,7 @@ def account(text: bytes, sent: list[bytes]) -> int:
     return missing
 
 
-def test_lines_come_out_whole_and_in_order() -> None:
+def test_lines_are_written_whole_and_in_order() -> None:
     """Many more lines than one write can take arrive as they were put."""
     sent = numbered(3000)
     with pipe() as (read_end, write_end):
@@ -108,8 +108,10 @@ def test_lines_come_out_whole_and_in_order() -> None:
 
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "nonblocking"])
 @pytest.mark.parametrize("bound", ["lines", "bytes"])
-def test_a_frozen_reader_costs_lines_not_time(blocking: bool, bound: str, tmp_path: Path) -> None:
-    """With the reading process stopped, `put` goes on, and what is lost is told exactly."""
+def test_with_a_frozen_reader_put_returns_and_lines_are_counted(
+    blocking: bool, bound: str, tmp_path: Path
+) -> None:
+    """With the reading process stopped, `put` does not wait, and each lost line is reported."""
     sent = numbered(30_000)
     limits = {"max_lines": 5000} if bound == "lines" else {"max_bytes": 500_000}
     read_end, write_end = os.pipe()
@@ -136,8 +138,8 @@ def test_a_frozen_reader_costs_lines_not_time(blocking: bool, bound: str, tmp_pa
     assert account((tmp_path / "out").read_bytes(), sent) == dropped == writer.dropped
 
 
-def test_the_gap_is_reported_without_another_line() -> None:
-    """The number of lost lines comes out as soon as lines flow again, not with the next event."""
+def test_a_gap_is_reported_without_another_event() -> None:
+    """The number of lost lines is written as soon as the reader reads, not with the next event."""
     sent = numbered(300)
     with pipe() as (read_end, write_end):
         writer = LogWriter(write_end, report, max_lines=10)
@@ -149,8 +151,8 @@ def test_the_gap_is_reported_without_another_line() -> None:
     assert account(got, sent) == writer.dropped > 0
 
 
-def test_a_full_queue_opens_again_only_half_empty() -> None:
-    """A reader that is a little too slow gets few gaps, not one after each line."""
+def test_a_full_queue_accepts_lines_again_when_half_is_written() -> None:
+    """A reader that is slightly too slow gets few gaps, not one after each line."""
     with pipe() as (read_end, write_end):
         os.set_blocking(write_end, False)
         writer = LogWriter(write_end, report, max_lines=5000)
@@ -167,8 +169,7 @@ def test_a_full_queue_opens_again_only_half_empty() -> None:
     assert got.count(b"dropped ") <= 10  # 15,000 lines lost; and it opens after 2,500 lines read
 
 
-def test_a_slow_reader_on_a_nonblocking_pipe_costs_no_busy_loop() -> None:
-    """Waiting for a frozen reader uses no processor time."""
+def test_waiting_for_a_reader_of_a_nonblocking_pipe_uses_no_processor_time() -> None:
     with pipe() as (read_end, write_end):
         os.set_blocking(write_end, False)
         writer = LogWriter(write_end, report)
@@ -184,8 +185,8 @@ def test_a_slow_reader_on_a_nonblocking_pipe_costs_no_busy_loop() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.15
 
 
-def test_a_closed_reader_costs_lines_and_no_busy_loop() -> None:
-    """With nobody at the other end, lines are lost and counted, and closing still works."""
+def test_with_a_closed_reader_lines_are_lost_without_a_busy_loop() -> None:
+    """Without a reader, lines are lost and counted, and closing still works."""
     with pipe() as ends:
         writer = LogWriter(ends[1], report, pause=0.05)
         os.close(ends[0])
@@ -206,8 +207,8 @@ def test_a_closed_reader_costs_lines_and_no_busy_loop() -> None:
     assert writer.dropped == 3
 
 
-def test_the_next_reader_of_a_fifo_gets_whole_lines(tmp_path: Path) -> None:
-    """A line that was begun for a reader that left is finished before anything else is written."""
+def test_the_next_reader_of_a_fifo_gets_the_rest_of_a_line_first(tmp_path: Path) -> None:
+    """A line written in part for a reader that closed is completed before anything else."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -238,12 +239,11 @@ def test_the_next_reader_of_a_fifo_gets_whole_lines(tmp_path: Path) -> None:
 
 
 def _unread(fd: int) -> int:
-    """Count the bytes in the pipe (FIONREAD), without taking them."""
+    """Return the number of bytes in the pipe (FIONREAD)."""
     return int.from_bytes(fcntl.ioctl(fd, 0x541B, b"\0" * 4), "little")
 
 
-def test_a_full_device_costs_lines_only() -> None:
-    """Writing to a device without space loses and counts lines, and closing still works."""
+def test_a_full_device_loses_lines_and_close_works() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     try:
         writer = LogWriter(fd, report, pause=0.02)
@@ -255,8 +255,8 @@ def test_a_full_device_costs_lines_only() -> None:
         os.close(fd)
 
 
-def test_a_file_that_may_not_grow_gets_the_rest_later(tmp_path: Path) -> None:
-    """A line cut by a full disk is finished when there is space, and the loss is told after it."""
+def test_a_line_cut_by_a_full_disk_is_completed_later(tmp_path: Path) -> None:
+    """Once there is space, the rest of the line is written, and after it the report of the gap."""
     sent = numbered(40)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -283,8 +283,7 @@ def test_a_file_that_may_not_grow_gets_the_rest_later(tmp_path: Path) -> None:
     assert account((tmp_path / "log").read_bytes(), sent) == writer.dropped == 7
 
 
-def test_close_does_not_wait_for_a_stuck_reader() -> None:
-    """A stop with a frozen reader ends at its timeout and says that not all is out."""
+def test_close_returns_false_at_its_timeout_with_a_frozen_reader() -> None:
     with pipe() as ends:
         writer = LogWriter(ends[1], report)
         for line in numbered(300):
@@ -301,8 +300,8 @@ def test_close_does_not_wait_for_a_stuck_reader() -> None:
         assert writer.close(DEADLINE)
 
 
-def test_a_line_put_while_the_thread_looks_the_other_way_comes_out() -> None:
-    """A line and a close that come just after the thread found nothing to do lose nothing."""
+def test_a_line_put_just_before_the_thread_sleeps_is_written() -> None:
+    """A line and a close just after the thread found its queue empty lose nothing."""
 
     class Late(LogWriter):
         late = False
@@ -322,8 +321,8 @@ def test_a_line_put_while_the_thread_looks_the_other_way_comes_out() -> None:
         assert os.read(read_end, 100) == b"late\n"
 
 
-def test_a_collection_of_garbage_may_log_while_a_line_is_put() -> None:
-    """`put` can be entered again from a `__del__`, as sys.unraisablehook does, without a hang."""
+def test_put_is_reentrant_for_finalizers() -> None:
+    """A `__del__` that runs inside `put` may log, as sys.unraisablehook does, without a hang."""
     with pipe() as (read_end, write_end):
         writer = LogWriter(write_end, report)
 

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The throttle: what happens often is said at once, then now and then, and all of it counts."""
+"""Rate limit for repeated log events."""
 
 from __future__ import annotations
 
 from lonc_gevent.logs.throttle import Throttle
 
 
-def test_the_first_is_said_at_once() -> None:
-    """Nobody waits for the first report."""
+def test_the_first_occurrence_is_reported_at_once() -> None:
     assert Throttle(10.0).count(0.0) == 1
 
 
-def test_more_are_said_together_once_the_interval_is_over() -> None:
-    """What happened meanwhile is in the next report's count, and is not said twice."""
+def test_later_occurrences_are_reported_together_after_the_interval() -> None:
+    """Each occurrence is in exactly one report."""
     throttle = Throttle(10.0)
 
     said = [throttle.count(now) for now in (100.0, 101.0, 109.9, 110.0, 110.1, 125.0)]
