@@ -32,8 +32,8 @@ def capture_hub_errors(hub: Hub, logger: FilteringBoundLogger) -> Callable[[], N
     """Log errors that no greenlet caught as events, in place of a traceback on stderr.
 
     Uses what gevent documents: `handle_error` set on the hub, and an `exception_stream` of None, so
-    Uses what gevent documents: `handle_error` set on the hub, and an `exception_stream` of None, so
-    Returns a function that undoes it.
+    that the hub prints nothing. The hub still raises an error that must end the process in the main
+    greenlet. Returns a function that undoes it.
     """
     handle_error, stream = hub.handle_error, hub.exception_stream
 
