@@ -39,7 +39,7 @@ _SHOWN_WHOLE: Final = frozenset(
 )
 _OURS: Final = (b"init", b"version\n", b"sethost:", b"ekey\n")
 _SHOWN: Final = 80
-_CHALLENGE_FOR_SSL: Final = f"lond said {Kind.TEXT.value} in place of {State.SSL_OK.value}"
+_CHALLENGE_FOR_SSL: Final = f"lond sent {Kind.TEXT.value}, expected {State.SSL_OK.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The session key, and `enc:` lines sealed and opened (protocol.md, section 4).
+"""The session key, and sealing and opening of `enc:` lines (protocol.md, section 4).
 
-IDEA with a 16-byte key over 8-byte blocks, each block for itself (ECB): what lond speaks. It keeps
-a casual reader out, no more: nothing proves that a line is whole or from whom it is, and in
-insecure mode whoever listens can compute the key.
+lond uses IDEA with a 16-byte key in ECB mode: 8-byte blocks, each encrypted by itself. That keeps
+out casual readers only. Nothing authenticates a line, and in insecure mode the key can be computed
+from the network traffic.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from .lines import Line
 
 PIECE = 65536
-"""Clear bytes that `seal_pieces` and `open_pieces` work on in one go: about 0.6 ms."""
+"""Clear bytes that `seal_pieces` and `open_pieces` process in one step: under a millisecond."""
 
 KEY_BYTES = 16
 _BLOCK = 8
 _HEX_BLOCK = 2 * _BLOCK
 _SEALED = b"enc"
 _MOST_LENGTH = len(b"1234567890")
-"""Digits of LENGTH, at most."""
+"""Most digits of LENGTH."""
 _NEWLINE = 0x0A
-"""As a number: Python looks for that in a sixth of the time that it takes for b"\\n"."""
+"""As a number: `in` finds a number in bytes several times as fast as b"\\n"."""
 _ZERO = ord("0")
 _PADDING = tuple(b" " * (_BLOCK - over) for over in range(_BLOCK))
-"""What follows a text that is so many bytes longer than a number of blocks."""
+"""Padding of a text, by the number of its bytes in the last block."""
 
 # tr/a-z/A-Z/, then G-P to 0-9, then Q-Z to 0-9, each letter once.
 _ID_DIGITS = bytes.maketrans(
@@ -45,7 +45,7 @@ _ID_DIGITS = bytes.maketrans(
 
 
 def _hex_digit(byte: int) -> int:
-    """Give the digit that Perl's `pack "H"` sees in any character: low nibble, letters plus 9."""
+    """Return the digit that Perl's `pack "H"` reads in a character: low nibble, letters plus 9."""
     is_letter = bytes([byte]).isalpha()
     return b"0123456789abcdef"[(byte + 9 if is_letter else byte) & 15]
 
@@ -56,9 +56,9 @@ _PACK_H = bytes(_hex_digit(byte) for byte in range(256))
 def session_key(server_id: str, client_id: str, build_key: bytes) -> bytes:
     """Derive the 16-byte key of a session (protocol.md, section 4).
 
-    `server_id` is the lond's current id, `client_id` the id it takes us for, `build_key` its
-    answer to `ekey` without the newline. Host ids may hold `-`, `_` or `.`: Perl packs these too,
-    and so do we. What falls short of 32 digits is filled up with zeros, as Perl fills it.
+    `server_id` is the lond's current id, `client_id` the id that lond knows this client by,
+    `build_key` its answer to `ekey` without the newline. `-`, `_` and `.` in host ids are packed as
+    Perl packs them. Fewer than 32 digits are padded with zeros, as in Perl.
 
     Raises ValueError if the build key is empty.
     """
@@ -70,24 +70,23 @@ def session_key(server_id: str, client_id: str, build_key: bytes) -> bytes:
 
 
 def key_from_digits(digits: bytes) -> bytes:
-    """Read the 16-byte key that is handed over as 32 hex digits (protocol.md, 3c and 3d).
+    """Return the 16-byte key that was sent as 32 hex digits (protocol.md, 3c and 3d).
 
     Raises ValueError, without the digits in its text, if it is anything else.
     """
     if len(digits) != 2 * KEY_BYTES:
-        raise ValueError(f"a key of {2 * KEY_BYTES} hex digits was expected, another length came")
+        raise ValueError(f"expected a key of {2 * KEY_BYTES} hex digits, received another length")
     try:
         return binascii.unhexlify(digits)
     except binascii.Error:
-        raise ValueError("a key that is not all hex digits") from None
+        raise ValueError("expected a key of hex digits, received other characters") from None
 
 
 class Cipher:
-    """Seals requests and opens replies with one session's key, for the life of that session.
+    """Seals requests and opens replies with the key of one session, as long as the session lasts.
 
-    ECB carries nothing from block to block, so one encryptor and one decryptor are made here and
-    kept: 0.6 us for a 64-byte message against 2.3 us with new ones (measured). They are only ever
-    given whole blocks; a part of one would stay inside and shift all that follows.
+    ECB keeps no state between blocks, so one encryptor and one decryptor serve all messages. They
+    must be given whole blocks only: a part of a block would remain and shift all later output.
     """
 
     __slots__ = ("_decrypt", "_encrypt")
@@ -103,20 +102,20 @@ class Cipher:
         return "<Cipher>"
 
     def seal(self, payload: Line) -> bytes:
-        """`enc:LENGTH:HEX`, without a newline, for what follows `encrypt:` (no newline either).
+        """Return `enc:LENGTH:HEX` for the text after `encrypt:`, both without a newline.
 
-        Padded with blanks to LENGTH // 8 + 1 blocks, as the Perl side does: a multiple of eight
-        gets one block of blanks more.
+        Pads with blanks to LENGTH // 8 + 1 blocks, as Perl does: a multiple of eight bytes gets a
+        whole block of padding.
         """
         length = len(payload)
         blocks = self._encrypt(payload + _PADDING[length % _BLOCK])
         return b"enc:%d:%s" % (length, binascii.hexlify(blocks))
 
     def seal_pieces(self, payload: Line) -> Iterator[bytes]:
-        """`seal` in slices of PIECE bytes, so that the caller can let others run in between."""
+        """Yield the parts of `seal`, PIECE bytes each: the caller can switch between them."""
         length = len(payload)
         yield b"enc:%d:" % length
-        # The last slice is the one with the padding; it may be nothing but padding.
+        # The last slice has the padding and may consist of padding only.
         last = length - length % PIECE
         view = memoryview(payload)
         for start in range(0, last, PIECE):
@@ -125,28 +124,28 @@ class Cipher:
         yield binascii.hexlify(self._encrypt(padded))
 
     def open(self, line: Line) -> bytes:
-        """Give the clear text of a whole `enc:LENGTH:HEX` line, without its newline.
+        """Return the clear text of a whole `enc:LENGTH:HEX` line without its newline.
 
-        LENGTH is decimal digits alone: no sign, blank, underscore or leading zero. Both block
-        counts that senders make are accepted, LENGTH // 8 + 1 and LENGTH / 8 rounded up, and no
-        other. A clear text with a newline in it is no line; a wrong key gives such.
+        LENGTH is decimal digits only: no sign, blank, underscore or leading zero. The number of
+        blocks must be one of the two that senders use, LENGTH // 8 + 1 or LENGTH / 8 rounded up.
 
-        Raises BadSealedReplyError for anything else.
+        Raises BadSealedReplyError for anything else, and for a clear text with a newline, which is
+        a sign of a wrong key.
         """
-        length, digits = _parse(line)
+        length, digits = _split_sealed(line)
         return self._open_digits(digits, length)
 
     def open_pieces(self, line: Line) -> Iterator[bytes]:
-        """`open` in slices of PIECE bytes, so that the caller can let others run in between.
+        """Yield the parts of `open`, PIECE bytes each: the caller can switch between them.
 
-        Raises BadSealedReplyError as `open` does, for a bad LENGTH at once, for a bad digit only
-        where it stands: nothing of a line is to be used before the last piece has come.
+        Raises BadSealedReplyError as `open` does: for a bad LENGTH at once, for a bad digit when
+        its part is reached. So no part may be used before the last one was yielded.
         """
-        length, digits = _parse(line)
+        length, digits = _split_sealed(line)
         return self._open_slices(memoryview(digits), length)
 
     def _open_slices(self, digits: memoryview, length: int) -> Iterator[bytes]:
-        """Do the work of `open_pieces`, once LENGTH is known to fit."""
+        """Yield the parts of a line whose LENGTH was checked."""
         step = 2 * PIECE
         for at in range(0, len(digits), step):
             clear = self._open_digits(digits[at : at + step], length)
@@ -154,20 +153,22 @@ class Cipher:
             yield clear
 
     def _open_digits(self, digits: Line | memoryview, length: int) -> bytes:
-        """At most `length` clear bytes of these hex digits."""
+        """Return at most `length` clear bytes of these hex digits."""
         try:
             blocks = binascii.unhexlify(digits)
         except ValueError:
-            # Without the cause: nothing of the line shall get into a log.
-            raise BadSealedReplyError("an enc: line with something other than hex digits") from None
+            # Without the cause, so that no part of the line gets into a log.
+            raise BadSealedReplyError(
+                "an enc: line with characters that are not hex digits"
+            ) from None
         clear = self._decrypt(blocks)[:length]
         if _NEWLINE in clear:
             raise BadSealedReplyError("an enc: line that opens to more than one line")
         return clear
 
 
-def _parse(line: Line) -> tuple[int, Line]:
-    """LENGTH, and the hex digits; raises BadSealedReplyError unless they can fit."""
+def _split_sealed(line: Line) -> tuple[int, Line]:
+    """Return LENGTH and the hex digits. Raises BadSealedReplyError unless they fit."""
     try:
         mark, number, digits = line.split(b":", 2)
     except ValueError:
@@ -179,9 +180,9 @@ def _parse(line: Line) -> tuple[int, Line]:
         or len(number) > _MOST_LENGTH
         or (number[0] == _ZERO and number != b"0")
     ):
-        raise BadSealedReplyError("an enc: line without a proper LENGTH")
+        raise BadSealedReplyError("an enc: line without a valid LENGTH")
     length = int(number)
     size = len(digits)
     if size % _HEX_BLOCK or not 0 <= size // 2 - length <= _BLOCK:
-        raise BadSealedReplyError("an enc: line whose LENGTH and hex digits do not fit")
+        raise BadSealedReplyError("an enc: line whose LENGTH does not fit its hex digits")
     return length, digits

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our side of the dialogue that opens a lond connection (protocol.md, section 3).
+"""The client's side of the handshake of a lond connection, without I/O (protocol.md, section 3).
 
-What can happen stands in the tables of dialogues.py. The rules of walking them:
+`Handshake` is a state machine over the tables of handshake_tables.py. Its rules:
 
-1. All that can happen is in the tables. The code below looks lines up and knows no dialogue.
-2. A missing entry IS the protocol error: what has no place in a state ends the handshake. The
-   error is HandshakeGarbageError, but ChallengeFailedError where lond owes us its `ok`.
-3. An error sticks. Whatever arrives afterwards raises it again; nothing is said any more.
-4. lond speaks one line at a time, each an answer to ours. So `receive` takes one whole line and
-   gives what to say next, and bytes that come with or after the last line belong to nobody.
-5. A kind depends on the line alone, never on the state: `refused` is never taken for a challenge,
-   nor `error:no_key` for a build key.
-6. Where `wants_tls`, the next line comes inside TLS, and what is said to it is plain again.
-7. Only `ssl-or-insecure` may end up without ssl, and the session then says so (`fell_back`).
+1. All transitions are in the tables. The code below only looks up the line that was received.
+2. A missing entry is a protocol error: a line that is not expected in a state ends the handshake
+   with HandshakeGarbageError, or with ChallengeFailedError where lond must send its `ok`.
+3. An error is final. Each later line raises it again, and nothing more is sent.
+4. lond sends one line for each line of the client. So `receive` takes one whole line and returns
+   the line to send next, and bytes after the last line are an error.
+5. The kind of a line depends on the line alone, never on the state: `refused` is never taken for a
+   challenge, nor `error:no_key` for a build key.
+6. While `wants_tls`, the next line arrives inside TLS, and the line sent after it is plain again.
+7. Only `ssl-or-insecure` may end without ssl, and the session then has the reason (`fell_back`).
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ from .handshake_tables import (
     Kind,
     Move,
     Negotiation,
-    Say,
+    Send,
     State,
     kind_of,
 )
 
 NO_SSL = "lond sent a challenge in place of ok:ssl: it has no certificates"
-"""Why a session fell back, when that was lond's doing."""
+"""`fell_back` of a session with a lond without certificates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a complete handshake leaves behind."""
+    """Result of a complete handshake."""
 
     key: bytes = field(repr=False)
     """The 16-byte session key."""
     lond_version: int | None
-    """NNN of lond's `Revision: 1.NNN`; None if we did not ask or it is very old."""
+    """NNN of lond's `Revision: 1.NNN`; None if it was not asked for, or lond is very old."""
     host_set: bool
-    """Whether lond accepted our `sethost`; if not, it speaks for the one host that it has."""
+    """Whether lond accepted `sethost`; if not, it serves one host only."""
     security: str = "insecure"
-    """How its key came: insecure, local or ssl."""
+    """How the key was exchanged: insecure, local or ssl."""
     fell_back: str = ""
-    """Why it is insecure although ssl was asked for first; "" if nothing of the kind."""
+    """Why the session is insecure although ssl was tried first; "" if it was not."""
 
 
 class LocalKey(NamedTuple):
-    """For security local: the file that we wrote, and the key in it."""
+    """Key file of security local: its path, and the key in it."""
 
     path: str
     key: bytes
@@ -71,11 +71,11 @@ class LocalKey(NamedTuple):
 
 
 class Handshake:
-    """One handshake with the lond of `server_id`, which knows us as `client_id`.
+    """One handshake with the lond of `server_id`, which knows this client as `client_id`.
 
-    Say what `start` returns, then feed each line to `receive` and say what that returns, until
-    `complete`. `fell_back` tells why this one is insecure, if it stands in for another that
-    failed. Raises ValueError if there is no dialogue for these settings.
+    Send what `start` returns, then pass each line to `receive` and send what that returns, until
+    `complete`. `fell_back` is the reason if this insecure handshake follows a failed one with ssl.
+    Raises ValueError if there is no table for these settings.
     """
 
     __slots__ = (
@@ -108,13 +108,13 @@ class Handshake:
     ) -> None:
         table = TABLES.get((security, negotiation))
         if table is None:
-            raise ValueError(f"no dialogue for security {security!r}, negotiation {negotiation!r}")
+            raise ValueError(f"no handshake for security {security!r}, negotiation {negotiation!r}")
         if "\n" in server_id:
-            raise ValueError("a server id cannot hold a newline")
+            raise ValueError("a server id cannot contain a newline")
         if (security == "local") != (local is not None):
-            raise ValueError("a key file belongs to security 'local'")
+            raise ValueError("expected a key file if and only if security is 'local'")
         if local is not None and {"\n", ":"} & set(local.path):
-            raise ValueError("the path of a key file cannot hold a newline or a colon")
+            raise ValueError("the path of a key file cannot contain a newline or a colon")
         self.state = State.NEW
         self._table = table
         self._negotiation = negotiation
@@ -140,14 +140,14 @@ class Handshake:
 
     @property
     def wants_tls(self) -> bool:
-        """Whether lond agreed to TLS: the next line comes inside of it."""
+        """Whether lond agreed to TLS: the next line arrives inside it."""
         return self.state is State.TLS_KEY
 
     @property
     def may_fall_back(self) -> bool:
-        """Whether, having failed, it may be tried again as `insecure` on a new connection.
+        """Whether a failed handshake may be followed by an `insecure` one on a new connection.
 
-        Only ssl-or-insecure may, and only for a failure of the ssl part (protocol.md, 3d).
+        True only for ssl-or-insecure, and only if the ssl part failed (protocol.md, 3d).
         """
         return self._security == "ssl-or-insecure" and self._failed_in in (
             State.SSL_OK,
@@ -156,7 +156,7 @@ class Handshake:
 
     @property
     def failed_after_tls(self) -> bool:
-        """Whether it failed at the first plain lines after TLS."""
+        """Whether the handshake failed at one of the first plain lines after TLS."""
         return self._security.startswith("ssl") and self._failed_in in (
             State.VERSION,
             State.HOST_OK,
@@ -164,14 +164,14 @@ class Handshake:
 
     @property
     def session(self) -> Session:
-        """What was agreed. Raises RuntimeError before the handshake is complete."""
+        """The resulting session. Raises RuntimeError before the handshake is complete."""
         if not self.complete:
             raise RuntimeError(f"{self!r} has no session")
         security = "ssl" if self._security == "ssl-or-insecure" else self._security
         return Session(self._key, self._version, self._host_set, security, self._fell_back)
 
     def start(self) -> bytes:
-        """Give the first bytes to send. Raises RuntimeError if it was called before."""
+        """Return the first line to send. Raises RuntimeError if it was called before."""
         if self.state is not State.NEW:
             raise RuntimeError(f"{self!r} was started before")
         self.state = FIRST[self._security]
@@ -181,10 +181,10 @@ class Handshake:
         return openings[self._security] % {b"path": path, b"version": version}
 
     def receive(self, line: bytes) -> bytes:
-        r"""Take one line of lond, with its `\n`; returns what to send, b"" once complete.
+        r"""Process one line of lond, with its `\n`; return the line to send, b"" once complete.
 
-        Raises RefusedError, ChallengeFailedError, HostNotServedError or HandshakeGarbageError,
-        and the same one again ever after. No part of the line is in an error's text.
+        Raises RefusedError, ChallengeFailedError, HostNotServedError or HandshakeGarbageError, and
+        the same error in every later call. Error texts never contain a part of the line.
         """
         if self._failure is not None:
             raise self._again(*self._failure)
@@ -195,26 +195,28 @@ class Handshake:
             if kind is not Kind.UNFIT:
                 entry = MISSING.get(self.state, HandshakeGarbageError)
         if not isinstance(entry, Move):
-            raise self.failed(entry, f"lond said {kind.value} in place of {self.state.value}")
+            raise self.failed(entry, f"lond sent {kind.value}, expected {self.state.value}")
         text = line[:-1]
         self._remember(entry.keep, text)
         self.state = entry.to
-        return self._words(entry.say, text)
+        return self._line_to_send(entry.send, text)
 
     def lost(self) -> LondError:
-        """Tell what it means that lond closed the connection now; the handshake has then failed.
+        """Mark the handshake as failed since lond closed the connection; return the error.
 
-        A lond that does not want us may close without a line (protocol.md, section 3a): so
-        RefusedError if nothing was received, and HandshakeLostError later. After an error: that.
+        A lond that refuses a client may close without a line (protocol.md, section 3a), so this is
+        RefusedError if no line was received, else HandshakeLostError. After an error: that error.
         """
         if self._failure is not None:
             return self._again(*self._failure)
         if self.state is State.NEW or self.state is FIRST[self._security]:
-            return self.failed(RefusedError, "lond closed the connection without a line")
-        return self.failed(HandshakeLostError, f"lond went away in place of {self.state.value}")
+            return self.failed(RefusedError, "lond closed the connection without sending a line")
+        return self.failed(
+            HandshakeLostError, f"lond closed the connection, expected {self.state.value}"
+        )
 
     def failed(self, error: type[LondError], reason: str) -> LondError:
-        """Note that the handshake has failed; return the error to raise, now and ever after."""
+        """Mark the handshake as failed; return the error to raise, now and in later calls."""
         self._failed_in = self.state
         self.state = State.FAILED
         self._key = b""
@@ -243,15 +245,15 @@ class Handshake:
             except ValueError as error:
                 raise self.failed(HandshakeGarbageError, str(error)) from None
 
-    def _words(self, say: Say, text: bytes) -> bytes:
-        words: bytes = say.value
-        if say is Say.ECHO:
-            return words % text
-        if say is Say.SETHOST:
-            return words % self._server_id.encode("utf-8", "surrogateescape")
-        return words
+    def _line_to_send(self, send: Send, text: bytes) -> bytes:
+        line: bytes = send.value
+        if send is Send.ECHO:
+            return line % text
+        if send is Send.SETHOST:
+            return line % self._server_id.encode("utf-8", "surrogateescape")
+        return line
 
     @staticmethod
     def _again(error: type[LondError], reason: str) -> LondError:
-        """Give a failure again, as a new exception: a raised one collects tracebacks."""
+        """Return a new exception for a failure: raising one again would extend its traceback."""
         return error(reason)

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dialogues that open a lond connection, as tables (protocol.md, section 3).
+"""Transition tables of the handshakes of a lond connection (protocol.md, section 3).
 
-The state we wait in, the kind of line that arrives -> the next state, what to say, what to keep;
-handshake.py walks them. Every line that either side says stands here once, so that the capture of
-a real session can correct it in one place. How the ways to negotiate differ:
+An entry maps a state and the kind of the line received to the next state, the line to send and
+what to keep. handshake.py is the state machine. Each line that either side sends is written here
+once, so that it can be corrected in one place. The negotiations differ so:
 
-    we say             lond answers       legacy    modern    auto
+    lonc sends         lond answers       legacy    modern    auto
     <opening>          by mode, below     yes       yes       yes
-    version            version:...        -         yes       yes, or anything that is no version
+    version            version:...        -         yes       yes, or any line but a version
     sethost:<id>       ok                 -         yes       yes, or unknown_cmd
     ekey               <build key>        insecure  insecure  insecure
 
-and the openings, by security mode:
+and the security modes in the opening:
 
-    insecure           init               <challenge>; we echo it; ok          3a, 3b
+    insecure           init               <challenge>; lonc echoes it; ok      3a, 3b
     local              init:local:<file>  ok:local; the key is in the file     3c
     ssl                init:ssl           ok:ssl; TLS, and in it <key>         3d
     ssl-or-insecure    init:ssl           as ssl, or a <challenge>: as insecure
 
-Every lond that has local or ssl knows version and sethost (3d). So after those openings `modern`
-holds whatever the negotiation: `unknown_cmd` there means that lond has read something else than
-our lines, such as a close_notify of TLS, and its replies may be shifted by one.
+Every lond with local or ssl knows version and sethost (3d). So after those openings `modern`
+applies, whatever the negotiation: `unknown_cmd` there means that lond has read something other than
+the lines of lonc, such as a close_notify of TLS, and its replies may be shifted by one.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_LINE: Final = 4096
-"""The longest line of a handshake in bytes, its newline included."""
+"""Bytes of the longest line of a handshake, with its newline."""
 
 REVISION: Final = re.compile(rb"Revision: 1\.([0-9]{1,9})(?![0-9])")
 
 BUILD_KEY: Final = re.compile(rb"[0-9A-Fa-f]+")
-"""What lond answers to `ekey` (protocol.md, section 4). Anything else is another line, which came
-in front of the build key and would shift every reply by one."""
+"""lond's answer to `ekey` (protocol.md, section 4). Any other line was sent before the build key,
+and taking it for the key would shift every reply by one."""
 
 INLINE_SETHOST: Final = 322
 """The first revision 1.N of lond that takes `sethost:ID:REQUEST` in one line (3e)."""
 
 
 class State(enum.Enum):
-    """What we wait for; the value ends the sentence `lond said ... in place of`."""
+    """What the client waits for. The value ends the sentence `lond sent ..., expected`."""
 
-    NEW = "nothing: we have not begun"
+    NEW = "nothing: the handshake has not begun"
     CHALLENGE = "the challenge"
     CHALLENGE_OK = "ok to the challenge"
     LOCAL_OK = "ok:local"
@@ -64,7 +64,7 @@ class State(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What a line is, by itself."""
+    """Kind of a line, which depends on the line alone. The value is for error texts."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -76,11 +76,11 @@ class Kind(enum.Enum):
     VERSION = "version:..."
     ERROR = "error:..."
     TEXT = "another line"
-    UNFIT = "an empty, unended or over-long line"
+    UNFIT = "an empty, incomplete or too long line"
 
 
-class Say(enum.Enum):
-    """What we say next: `%s` is the line just received or the server id, see `Handshake`."""
+class Send(enum.Enum):
+    """Line to send next: `%s` is the line just received or the server id, see `Handshake`."""
 
     ECHO = b"%s\n"
     VERSION = b"version\n"
@@ -90,7 +90,7 @@ class Say(enum.Enum):
 
 
 class Keep(enum.Enum):
-    """What the session keeps of an answer."""
+    """What is kept of an answer."""
 
     NOTHING = enum.auto()
     VERSION = enum.auto()
@@ -102,10 +102,10 @@ class Keep(enum.Enum):
 
 
 class Move(NamedTuple):
-    """An entry of a table."""
+    """Transition: the next state, the line to send, what to keep of the line received."""
 
     to: State
-    say: Say = Say.NOTHING
+    send: Send = Send.NOTHING
     keep: Keep = Keep.NOTHING
 
 
@@ -119,7 +119,7 @@ OPENINGS: Final[Mapping[str, bytes]] = {
     "ssl": b"init:ssl\n",
     "ssl-or-insecure": b"init:ssl\n",
 }
-"""The first line by security mode; `path` is that of the key file."""
+"""First line by security mode; `path` is the path of the key file."""
 
 OPENINGS_WITH_VERSION: Final[Mapping[str, bytes]] = {
     "insecure": b"init::%(version)s\n",
@@ -127,7 +127,7 @@ OPENINGS_WITH_VERSION: Final[Mapping[str, bytes]] = {
     "ssl": b"init:ssl:%(version)s\n",
     "ssl-or-insecure": b"init:ssl:%(version)s\n",
 }
-"""The same for a lond that wants to hear a version (`network.init_version`)."""
+"""First line for a lond that requires a version (`network.init_version`)."""
 
 FIRST: Final[Mapping[str, State]] = {
     "insecure": State.CHALLENGE,
@@ -135,51 +135,51 @@ FIRST: Final[Mapping[str, State]] = {
     "ssl": State.SSL_OK,
     "ssl-or-insecure": State.SSL_OK,
 }
-"""What we wait for after it."""
+"""State after the first line."""
 
 _REFUSED: Row = {Kind.REFUSED: RefusedError}
-_CHALLENGE: Row = _REFUSED | {Kind.TEXT: Move(State.CHALLENGE_OK, Say.ECHO)}
+_CHALLENGE: Row = _REFUSED | {Kind.TEXT: Move(State.CHALLENGE_OK, Send.ECHO)}
 _BUILD_KEY: Row = _REFUSED | {Kind.TEXT: Move(State.COMPLETE, keep=Keep.BUILD_KEY)}
 
 
-def _version_and_host(negotiation: Negotiation, to: State, say: Say = Say.NOTHING) -> Table:
-    """Make the rows for version and sethost; after them comes `to`."""
+def _version_and_host(negotiation: Negotiation, to: State, send: Send = Send.NOTHING) -> Table:
+    """Return the rows for version and sethost, which lead to the state `to`."""
     if negotiation == "legacy":
         return {}
-    version = _REFUSED | {Kind.VERSION: Move(State.HOST_OK, Say.SETHOST, Keep.VERSION)}
-    host_ok = _REFUSED | {Kind.OK: Move(to, say, Keep.HOST_SET), Kind.UNABLE: HostNotServedError}
+    version = _REFUSED | {Kind.VERSION: Move(State.HOST_OK, Send.SETHOST, Keep.VERSION)}
+    host_ok = _REFUSED | {Kind.OK: Move(to, send, Keep.HOST_SET), Kind.UNABLE: HostNotServedError}
     if negotiation == "auto":
-        # A lond too old to know `version` may not know `sethost` either. It then goes on with
-        # the one host that it serves: the caller sees `host_set` and decides whether that will do.
-        very_old = Move(State.HOST_OK, Say.SETHOST)
+        # A lond too old for `version` may not know `sethost` either, and serves one host only.
+        # The caller checks `host_set` and decides whether that is enough.
+        very_old = Move(State.HOST_OK, Send.SETHOST)
         version |= {Kind.UNKNOWN: very_old, Kind.ERROR: very_old, Kind.TEXT: very_old}
-        host_ok |= {Kind.UNKNOWN: Move(to, say)}
+        host_ok |= {Kind.UNKNOWN: Move(to, send)}
     return {State.VERSION: version, State.HOST_OK: host_ok}
 
 
 def _insecure(negotiation: Negotiation) -> Table:
     accepted = (
-        Move(State.BUILD_KEY, Say.EKEY)
+        Move(State.BUILD_KEY, Send.EKEY)
         if negotiation == "legacy"
-        else Move(State.VERSION, Say.VERSION)
+        else Move(State.VERSION, Send.VERSION)
     )
     return {
         State.CHALLENGE: _CHALLENGE,
         State.CHALLENGE_OK: _REFUSED | {Kind.OK: accepted},
-        **_version_and_host(negotiation, State.BUILD_KEY, Say.EKEY),
+        **_version_and_host(negotiation, State.BUILD_KEY, Send.EKEY),
         State.BUILD_KEY: _BUILD_KEY,
     }
 
 
 def _local(_: Negotiation) -> Table:
     answers = _version_and_host("modern", State.COMPLETE)
-    opening = Move(State.VERSION, Say.VERSION, Keep.LOCAL_KEY)
+    opening = Move(State.VERSION, Send.VERSION, Keep.LOCAL_KEY)
     return {State.LOCAL_OK: _REFUSED | {Kind.LOCAL_OK: opening}, **answers}
 
 
 def _ssl(_: Negotiation) -> Table:
     answers = _version_and_host("modern", State.COMPLETE)
-    key = Move(State.VERSION, Say.VERSION, Keep.TLS_KEY)
+    key = Move(State.VERSION, Send.VERSION, Keep.TLS_KEY)
     return {
         State.SSL_OK: _REFUSED | {Kind.SSL_OK: Move(State.TLS_KEY)},
         State.TLS_KEY: _REFUSED | {Kind.TEXT: key},
@@ -188,9 +188,9 @@ def _ssl(_: Negotiation) -> Table:
 
 
 def _ssl_or_insecure(negotiation: Negotiation) -> Table:
-    """Make the table of ssl, and a way out of it: a lond without certificates sends a challenge."""
+    """Return the table of ssl, plus the challenge that a lond without certificates sends."""
     table = _ssl(negotiation)
-    no_ssl = Move(State.CHALLENGE_OK, Say.ECHO, Keep.NO_SSL)
+    no_ssl = Move(State.CHALLENGE_OK, Send.ECHO, Keep.NO_SSL)
     return table | {State.SSL_OK: table[State.SSL_OK] | {Kind.TEXT: no_ssl}}
 
 
@@ -207,12 +207,12 @@ TABLES: Final[Mapping[tuple[str, Negotiation], Table]] = {
     for security, table in _MODES.items()
     for negotiation in _NEGOTIATIONS
 }
-"""What may happen, by security mode and negotiation. After Keep.NO_SSL, that of insecure holds."""
+"""Tables by security mode and negotiation. After Keep.NO_SSL the table of insecure applies."""
 
 MISSING: Final[Mapping[State, type[LondError]]] = {State.CHALLENGE_OK: ChallengeFailedError}
-"""The error for what has no place in a state, where it is not HandshakeGarbageError."""
+"""Errors for lines that are not expected, by state, where not HandshakeGarbageError."""
 
-_WORDS: Final[Mapping[bytes, Kind]] = {
+_EXACT_LINES: Final[Mapping[bytes, Kind]] = {
     b"ok": Kind.OK,
     b"refused": Kind.REFUSED,
     b"unknown_cmd": Kind.UNKNOWN,
@@ -223,12 +223,12 @@ _WORDS: Final[Mapping[bytes, Kind]] = {
 
 
 def kind_of(line: bytes) -> Kind:
-    """Tell the kind of one line, its newline included."""
+    """Return the kind of a line, given with its newline."""
     if not 1 < len(line) <= MAX_LINE or line.find(b"\n") != len(line) - 1:
         return Kind.UNFIT
     text = line[:-1]
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _EXACT_LINES:
+        return _EXACT_LINES[text]
     if text.startswith(b"ok:"):
         return Kind.OTHER_OK
     if text.startswith(b"error:"):

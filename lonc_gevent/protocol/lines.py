@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lines: how bytes become requests and replies, and which requests are special.
+"""Lines as requests and replies: a buffer for them, control lines, and prefixes of requests.
 
-A request and a reply are one line each, ended by one LF, and may hold any other byte
-(protocol.md, section 2). So the only framing there is, is to look for the next LF.
+A request and a reply are one line each, which ends with one LF and may contain any other byte
+(protocol.md, section 2). So framing means to search for the next LF.
 
-LineBuffer wants three things of its bytes:
-  1. the common case, one whole line in one read, costs no copy;
-  2. a line that trickles in costs time linear in its length: the buffer remembers how far it
-     has searched, and grows as a bytearray does;
-  3. it never holds more than its limit and one read.
+Properties of LineBuffer:
+  1. one whole line in one read, the common case, is not copied;
+  2. a line that arrives in many parts takes time linear in its length: the buffer remembers how
+     far it has searched, and grows as a bytearray does;
+  3. it never contains more than its limit and one read.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from lonc_gevent.printable import escape_bytes
 LINE_END = b"\n"
 
 CON_LOST = b"con_lost\n"
-"""The daemon's answer when no lond took the request, or lond was lost before its whole reply."""
+"""Answer of the daemon if no lond took the request, or lond was lost before its whole reply."""
 
 OK = b"ok\n"
-"""The daemon's answer to a control line."""
+"""Answer of the daemon to a control line."""
 
 RESET_RETRIES = b"reset_retries\n"
-"""Control line: open the gate of this host (protocol.md, section 2)."""
+"""Control line: open the retry gate of this host (protocol.md, section 2)."""
 
 CLOSE_CONNECTIONS = b"close_connection_exit\n"
-"""Control line: close this host's lond connections once they are done."""
+"""Control line: close this host's lond connections after their current requests."""
 
 MAX_VERB = 32
 
 Line: TypeAlias = bytes | bytearray
-"""A whole line with its LF; a bytearray where a copy of something large was saved."""
+"""A whole line with its LF; a bytearray where that saves a copy."""
 
 SETHOST = b"sethost:"
 ENCRYPT = b"encrypt:"
@@ -62,15 +62,14 @@ SPECIAL_FIRST = frozenset(
 
 
 class LineTooLongError(Exception):
-    """The line in the buffer is longer than its limit, its end not yet in sight or too far."""
+    """The line in the buffer is longer than the limit."""
 
 
 class LineBuffer:
-    """Collects bytes and gives them back as lines, each with its LF.
+    """Buffer that returns bytes as lines, each with its LF.
 
-    `limit` is the longest line, in bytes, LF included; `data` is what waits, for whoever wants to
-    know whether anything does. After LineTooLongError the buffer is
-    of no further use.
+    `limit` is the length of the longest line in bytes, with its LF. `data` are the buffered bytes,
+    for reading only. After LineTooLongError the buffer must not be used any more.
     """
 
     __slots__ = ("_searched", "data", "limit")
@@ -81,16 +80,16 @@ class LineBuffer:
         self._searched = 0
 
     def __len__(self) -> int:
-        """Return the number of bytes that wait in the buffer."""
+        """Return the number of buffered bytes."""
         return len(self.data)
 
     def __repr__(self) -> str:
         return f"<LineBuffer {len(self.data)} of {self.limit} bytes>"
 
     def add(self, data: bytes) -> Line | None:
-        """Take what a read brought; return the first whole line, if there is one now.
+        """Append bytes; return the first whole line, or None.
 
-        Raises LineTooLongError if that line is, or is bound to be, over the limit.
+        Raises LineTooLongError if that line is, or will be, longer than the limit.
         """
         if not self.data:
             end = data.find(LINE_END) + 1
@@ -100,7 +99,7 @@ class LineBuffer:
         return self.take()
 
     def take(self) -> Line | None:
-        """Return the next whole line that is already in the buffer, or None.
+        """Return the next whole line in the buffer, or None.
 
         Raises LineTooLongError as `add` does.
         """
@@ -125,32 +124,32 @@ class LineBuffer:
 
     @property
     def contents(self) -> bytes:
-        """All that waits in the buffer."""
+        """The buffered bytes."""
         return bytes(self.data)
 
     def refill(self, contents: bytes) -> None:
-        """Hold these bytes, as if they had just been read, in place of what was there."""
+        """Replace the buffered bytes by these."""
         self.data = bytearray(contents)
         self._searched = 0
 
     def rest(self) -> bytes:
-        """Hand over all bytes that wait: what follows the last line is no line."""
+        """Remove and return all buffered bytes, which do not form a whole line."""
         rest = bytes(self.data)
         self.clear()
         return rest
 
     def clear(self) -> None:
-        """Forget everything: the buffer is as new."""
+        """Remove all buffered bytes."""
         if self.data:
             self.data = bytearray()
         self._searched = 0
 
 
 def text_part(request: Line) -> tuple[int, bool]:
-    """Return where the text begins that is lond's to read, and whether it is to be sealed.
+    """Return the start of the text that lond is to read, and whether it must be sealed.
 
-    Before it stand one `sethost:ID:`, or nothing, and `encrypt:` if it is to be sealed; anywhere
-    else that is only text (protocol.md, section 3e). The `encrypt:` itself is not sent.
+    The text follows an optional `sethost:ID:` and, if it must be sealed, `encrypt:`, which is not
+    sent. Anywhere else these are part of the text (protocol.md, section 3e).
     """
     head = request[:8]
     if head == ENCRYPT:
@@ -164,13 +163,13 @@ def text_part(request: Line) -> tuple[int, bool]:
 
 
 def encrypted_part(request: Line) -> int:
-    """Return where the text to seal begins, or 0 if the request goes out in clear."""
+    """Return the start of the text to seal, or 0 if the request is sent in clear."""
     start, sealed = text_part(request)
     return start if sealed else 0
 
 
 def split_sethost(request: Line) -> tuple[bytes, Line]:
-    """Take a `sethost:ID:` prefix off a request; return ID and the rest, b"" and all if none."""
+    """Split off a `sethost:ID:` prefix; return ID and the rest, or b"" and the request."""
     if request[:8] != SETHOST:
         return b"", request
     end = request.find(b":", len(SETHOST))
@@ -180,12 +179,12 @@ def split_sethost(request: Line) -> tuple[bytes, Line]:
 
 
 def clear_prefix(request: Line, start: int) -> bytes:
-    """Return what stands before `encrypt:` where the text to seal begins at `start`."""
+    """Return the part before `encrypt:` of a request whose text to seal begins at `start`."""
     return bytes(request[: start - len(ENCRYPT)])
 
 
 def verb(request: Line) -> str:
-    """Return the request's text up to its first colon, at most 32 bytes, as printable ASCII."""
+    """Return the request up to its first colon, at most 32 bytes, as printable ASCII."""
     head = bytes(request[: MAX_VERB + 1])
     end = head.find(b":")
     word = head[: end if end >= 0 else MAX_VERB].rstrip(LINE_END)[:MAX_VERB]

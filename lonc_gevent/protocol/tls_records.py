@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where TLS ends in a stream of bytes that is plain again after it (protocol.md, 3d).
+"""Finds the end of TLS in a stream of bytes that continues in plain text (protocol.md, 3d).
 
-lond drops TLS without closing TCP. What arrives after that can still be TLS: a close_notify, or a
-TLS 1.3 session ticket that was late. Taken for plain text it would spoil the first line. So the
-bytes are cut into records here, one is given to TLS at a time, and what is no record is plain.
+lond ends TLS without closing TCP. TLS records can still arrive after that: a close_notify, or a
+late session ticket of TLS 1.3. Taken for plain text, they would corrupt the first line. So bytes
+are split into records here and passed to TLS one by one. Bytes that are no record are plain text.
 
-A record is a type (20 to 24), 3, a minor version (0 to 4), a length in two bytes, and as many
-bytes. No line of lond begins so: 20 to 24 are control characters.
+A record is a type (20 to 24), the number 3, a minor version (0 to 4), a length in two bytes, and as
+many bytes. No line of lond begins so, as 20 to 24 are control characters.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 
 HEADER: Final = 5
 MAX_BODY: Final = (1 << 14) + 2048
-"""Bytes; the longest body that any version of TLS allows."""
+"""Bytes of the longest body that any version of TLS allows."""
 
 MAX_TAIL: Final = 1 << 16
-"""Bytes of records after the key; a close_notify and two tickets have some 600."""
+"""Most bytes of records after the key: many times a close_notify and two tickets."""
 
 _TYPES: Final = range(20, 25)
 _MAJOR: Final = 3
@@ -26,11 +26,11 @@ _MINORS: Final = range(5)
 
 
 class NotARecordError(ValueError):
-    """The bytes cannot be the beginning of a TLS record."""
+    """The bytes are not the beginning of a TLS record."""
 
 
 class Records:
-    """Collects bytes and gives them back as TLS records."""
+    """Buffer that returns bytes as TLS records."""
 
     __slots__ = ("_data",)
 
@@ -41,13 +41,13 @@ class Records:
         return f"<Records {len(self._data)} bytes>"
 
     def add(self, data: bytes) -> None:
-        """Take what a read brought."""
+        """Append bytes."""
         self._data += data
 
     def take(self) -> bytes | None:
-        """Return the next whole record, None if it is not whole yet.
+        """Return the next whole record, or None if a part of it is missing.
 
-        Raises NotARecordError as soon as it cannot become one; the bytes stay.
+        Raises NotARecordError as soon as the bytes cannot be a record, and keeps them.
         """
         data = self._data
         for place, good in zip(data[:3], (_TYPES, (_MAJOR,), _MINORS), strict=False):
@@ -57,7 +57,7 @@ class Records:
             return None
         length = int.from_bytes(data[3:HEADER], "big")
         if length > MAX_BODY:
-            raise NotARecordError("a TLS record that is too long")
+            raise NotARecordError("a TLS record longer than TLS allows")
         end = HEADER + length
         if len(data) < end:
             return None
@@ -66,14 +66,14 @@ class Records:
         return record
 
     def rest(self) -> bytes:
-        """Hand over all bytes that are left."""
+        """Remove and return all bytes."""
         rest = bytes(self._data)
         self._data.clear()
         return rest
 
 
 class Tail:
-    """Leaves out the records that still come after TLS has ended, up to the first plain byte."""
+    """Filter that drops TLS records after the end of TLS, up to the first plain byte."""
 
     __slots__ = ("_plain", "_records", "_seen")
 
@@ -86,9 +86,9 @@ class Tail:
         return f"<Tail {'plain' if self._plain else 'records'}>"
 
     def plain(self, data: bytes) -> bytes:
-        """Return what of these bytes is plain text.
+        """Return the plain text among these bytes.
 
-        Raises NotARecordError for records without end.
+        Raises NotARecordError if more than MAX_TAIL bytes of records arrive.
         """
         if self._plain:
             return data
@@ -101,5 +101,5 @@ class Tail:
             self._plain = True
             return self._records.rest()
         if self._seen > MAX_TAIL:
-            raise NotARecordError("TLS goes on where it should have ended")
+            raise NotARecordError("TLS continues after its end")
         return b""

@@ -19,7 +19,7 @@ from lonc_gevent.protocol.handshake_tables import (
     TABLES,
     Keep,
     Move,
-    Say,
+    Send,
     State,
 )
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
 PLACE = re.compile(r"(<!-- diagram: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-WORDS = {Say.ECHO: "the same line", Say.SETHOST: "sethost:ID"}
-"""Labels for the templates in `Say`."""
+WORDS = {Send.ECHO: "the same line", Send.SETHOST: "sethost:ID"}
+"""Labels for the templates in `Send`."""
 
 Edge = tuple[str, str, str]
 """From a state, to a state, and the label."""
@@ -88,7 +88,7 @@ def _ways(security: str) -> dict[tuple[str, str, str, str], list[str]]:
 def _action(entry: Move | type[LondError]) -> str:
     if not isinstance(entry, Move):
         return entry.__name__
-    action = WORDS.get(entry.say, entry.say.value.decode().rstrip("\n"))
+    action = WORDS.get(entry.send, entry.send.value.decode().rstrip("\n"))
     return f"{action}, go on as insecure" if entry.keep is Keep.NO_SSL else action
 
 

@@ -108,7 +108,7 @@ def test_falling_back_is_a_problem() -> None:
         (session(), [failed("handshake_garbage", NO_SSL, Way("ssl"))]),
         (
             session(),
-            [failed("handshake_garbage", "lond said another line in place of ok:ssl", Way("ssl"))],
+            [failed("handshake_garbage", "lond sent another line, expected ok:ssl", Way("ssl"))],
         ),
     ],
 )

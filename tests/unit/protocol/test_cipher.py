@@ -31,8 +31,8 @@ WORKED = [
 
 
 @pytest.mark.parametrize(("key", "clear", "sealed"), VECTORS)
-def test_the_published_vectors(key: str, clear: str, sealed: str) -> None:
-    """Each vector's block comes out as published, in both directions."""
+def test_published_idea_vectors(key: str, clear: str, sealed: str) -> None:
+    """Each vector holds in both directions."""
     cipher = Cipher(bytes.fromhex(key))
 
     line = cipher.seal(bytes.fromhex(clear))
@@ -41,20 +41,17 @@ def test_the_published_vectors(key: str, clear: str, sealed: str) -> None:
     assert bytes.fromhex(clear) == cipher.open(b"enc:8:" + sealed.encode())
 
 
-def test_the_worked_key() -> None:
-    """The worked example's ids and build key give its 16 bytes."""
+def test_the_key_of_the_worked_example() -> None:
     assert session_key("msul1", "nscll1", b"48213A0EAF00000BCA790BA07734") == KEY
 
 
 @pytest.mark.parametrize(("payload", "line"), WORKED)
-def test_the_worked_lines(payload: bytes, line: bytes) -> None:
-    """The worked example's requests are sealed and opened as written there."""
+def test_the_lines_of_the_worked_example(payload: bytes, line: bytes) -> None:
     assert Cipher(KEY).seal(payload) == line
     assert Cipher(KEY).open(line) == payload
 
 
-def test_the_worked_odd_ids() -> None:
-    """Ids with `-` and `_` give the key that Perl's pack gives, and so the example's line."""
+def test_ids_with_dash_and_underscore_give_the_key_of_perl() -> None:
     key = session_key("msu-l1", "s10_l2", b"5A0")
 
     assert key.hex() == "624d51210f525a0624d51210f525a062"
@@ -69,32 +66,32 @@ def test_the_worked_odd_ids() -> None:
         ("gp", "qz", b"G", "0909009090090900000000000000000" + "0"),  # the build key is not mapped
     ],
 )
-def test_perl_packs_what_is_no_hex(server: str, client: str, build_key: bytes, key: str) -> None:
-    """Odd characters count by their low nibble, and what is missing counts as zero."""
+def test_characters_that_are_not_hex_are_packed_as_in_perl(
+    server: str, client: str, build_key: bytes, key: str
+) -> None:
+    """Their low nibble counts; missing digits are zeros."""
     assert session_key(server, client, build_key).hex() == key
 
 
-def test_the_order_of_the_ids_matters() -> None:
-    """The server's id comes first: the same two ids the other way round give another key."""
+def test_swapped_ids_give_another_key() -> None:
     assert session_key("msul1", "nscll1", b"5A0") != session_key("nscll1", "msul1", b"5A0")
 
 
 def test_an_empty_build_key_is_refused() -> None:
-    """Without a build key there is no key."""
     with pytest.raises(ValueError, match="empty"):
         session_key("msul1", "nscll1", b"")
 
 
 @pytest.mark.parametrize("size", [0, 15, 17])
-def test_a_key_has_sixteen_bytes(size: int) -> None:
-    """A key of any other size is refused, and not shown."""
+def test_a_key_of_another_size_is_refused(size: int) -> None:
+    """The error does not show the key."""
     with pytest.raises(ValueError, match=f"a key of {size} bytes, expected 16"):
         Cipher(b"k" * size)
 
 
 @given(key=KEYS, payload=PAYLOADS)
-def test_round_trip(key: bytes, payload: bytes) -> None:
-    """What was sealed opens to the same bytes, with the same and with another object."""
+def test_a_sealed_payload_opens_to_the_same_bytes(key: bytes, payload: bytes) -> None:
+    """With the same cipher object and with another one."""
     cipher = Cipher(key)
     line = cipher.seal(payload)
 
@@ -102,8 +99,8 @@ def test_round_trip(key: bytes, payload: bytes) -> None:
 
 
 @given(key=KEYS, payloads=st.lists(PAYLOADS, max_size=5))
-def test_messages_do_not_touch_each_other(key: bytes, payloads: list[bytes]) -> None:
-    """A cipher that has sealed and opened other lines, bad ones too, works like a new one."""
+def test_a_used_cipher_works_like_a_new_one(key: bytes, payloads: list[bytes]) -> None:
+    """After sealing and opening other lines, invalid ones included."""
     cipher = Cipher(key)
     for payload in payloads:
         cipher.seal(payload)
@@ -116,8 +113,8 @@ def test_messages_do_not_touch_each_other(key: bytes, payloads: list[bytes]) -> 
 @pytest.mark.parametrize(
     "size", [0, 1, 7, 8, 9, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE - 8, 3 * PIECE, 3 * PIECE + 5]
 )
-def test_pieces_make_the_whole(size: int) -> None:
-    """Joined pieces are the line, and the payload again; none is longer than its slice."""
+def test_joined_pieces_are_the_whole_line(size: int) -> None:
+    """Sealed and opened; no piece is longer than its slice."""
     cipher = Cipher(KEY)
     payload = bytes(range(11, 256)) * (size // 245 + 1)
     payload = payload[:size]
@@ -132,8 +129,8 @@ def test_pieces_make_the_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [8, 16, PIECE])
-def test_a_sender_without_the_extra_block(size: int) -> None:
-    """A multiple of eight without its block of blanks is opened too."""
+def test_a_line_without_the_extra_block_is_opened(size: int) -> None:
+    """Some senders add no block of padding to a multiple of eight bytes."""
     cipher = Cipher(KEY)
     line = cipher.seal(b"x" * size)[:-16]
 
@@ -141,13 +138,11 @@ def test_a_sender_without_the_extra_block(size: int) -> None:
     assert b"".join(cipher.open_pieces(line)) == b"x" * size
 
 
-def test_an_empty_text_in_no_block() -> None:
-    """An empty text needs no block at all."""
+def test_an_empty_text_may_have_no_block() -> None:
     assert Cipher(KEY).open(b"enc:0:") == b""
 
 
-def test_capital_digits_are_digits() -> None:
-    """Hex digits in capitals are opened like small ones: Perl's pack makes no difference."""
+def test_upper_case_hex_digits_are_accepted() -> None:
     assert Cipher(KEY).open(b"enc:4:857D0CB0E06DCEDC") == b"ping"
 
 
@@ -197,8 +192,8 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("line", NONSENSE)
-def test_nonsense_is_refused(line: bytes) -> None:
-    """A line that is not a proper `enc:` line raises the one error, whole and in pieces."""
+def test_invalid_lines_raise_bad_sealed_reply(line: bytes) -> None:
+    """Opened whole and in pieces."""
     with pytest.raises(BadSealedReplyError):
         Cipher(KEY).open(line)
     with pytest.raises(BadSealedReplyError):
@@ -206,8 +201,8 @@ def test_nonsense_is_refused(line: bytes) -> None:
 
 
 @given(line=st.binary(max_size=80) | st.binary(max_size=60).map(lambda rest: b"enc:" + rest))
-def test_rubbish_raises_nothing_else(line: bytes) -> None:
-    """Whatever arrives either opens or raises BadSealedReplyError, which shows none of it."""
+def test_random_lines_raise_no_other_error(line: bytes) -> None:
+    """A line is opened or raises BadSealedReplyError, which shows no part of it."""
     shown: BaseException | None = None
     try:
         Cipher(KEY).open(line)
@@ -216,8 +211,7 @@ def test_rubbish_raises_nothing_else(line: bytes) -> None:
     assert shown is None
 
 
-def test_a_bad_digit_far_along() -> None:
-    """A bad digit in a later slice is found when that slice is opened."""
+def test_an_invalid_digit_is_found_when_its_piece_is_opened() -> None:
     line = bytearray(Cipher(KEY).seal(b"x" * (2 * PIECE)))
     line[-20] = ord("g")
     pieces = Cipher(KEY).open_pieces(bytes(line))
@@ -228,15 +222,14 @@ def test_a_bad_digit_far_along() -> None:
 
 
 def test_a_text_of_two_lines_is_refused() -> None:
-    """A newline inside would hand the client two lines for one request."""
+    """A newline inside would give the client two lines for one request."""
     cipher = Cipher(KEY)
 
     with pytest.raises(BadSealedReplyError, match="more than one line"):
         cipher.open(cipher.seal(b"ok\nok"))
 
 
-def test_blanks_after_the_length_may_be_anything() -> None:
-    """Only LENGTH bytes count: what the padding decodes to is not looked at."""
+def test_the_padding_is_ignored() -> None:
     cipher = Cipher(KEY)
     line = cipher.seal(b"ping\n\n\n")
 
@@ -244,7 +237,6 @@ def test_blanks_after_the_length_may_be_anything() -> None:
 
 
 def test_the_repr_shows_no_key() -> None:
-    """The repr of a cipher is its name alone."""
     assert repr(Cipher(KEY)) == "<Cipher>"
 
 
@@ -252,42 +244,39 @@ def test_the_repr_shows_no_key() -> None:
     ("line", "words"),
     [
         (b"5:00", "a line that does not start with enc:"),
-        (b"enc:x:00", "an enc: line without a proper LENGTH"),
-        (b"enc::0123456789abcdef", "an enc: line without a proper LENGTH"),
-        (b"enc:05:0123456789abcdef", "an enc: line without a proper LENGTH"),
-        (b"enc:-1:", "an enc: line without a proper LENGTH"),
-        (b"enc:+5:0123456789abcdef", "an enc: line without a proper LENGTH"),
-        (b"enc:1_0:" + 32 * b"0", "an enc: line without a proper LENGTH"),
-        (b"enc: 5:0123456789abcdef", "an enc: line without a proper LENGTH"),
-        (b"enc:00000000005:0123456789abcdef", "an enc: line without a proper LENGTH"),
-        (b"enc:5", "an enc: line without a proper LENGTH"),
+        (b"enc:x:00", "an enc: line without a valid LENGTH"),
+        (b"enc::0123456789abcdef", "an enc: line without a valid LENGTH"),
+        (b"enc:05:0123456789abcdef", "an enc: line without a valid LENGTH"),
+        (b"enc:-1:", "an enc: line without a valid LENGTH"),
+        (b"enc:+5:0123456789abcdef", "an enc: line without a valid LENGTH"),
+        (b"enc:1_0:" + 32 * b"0", "an enc: line without a valid LENGTH"),
+        (b"enc: 5:0123456789abcdef", "an enc: line without a valid LENGTH"),
+        (b"enc:00000000005:0123456789abcdef", "an enc: line without a valid LENGTH"),
+        (b"enc:5", "an enc: line without a valid LENGTH"),
         (b"encrypted:5:0123456789abcdef", "a line that does not start with enc:"),
-        (b"enc", "an enc: line without a proper LENGTH"),
-        (b"enc:50:0123456789abcdef", "an enc: line whose LENGTH and hex digits do not fit"),
-        (b"enc:5:0123456789abcde", "an enc: line whose LENGTH and hex digits do not fit"),
-        (b"enc:5:0123456789abcdeg", "an enc: line with something other than hex digits"),
+        (b"enc", "an enc: line without a valid LENGTH"),
+        (b"enc:50:0123456789abcdef", "an enc: line whose LENGTH does not fit its hex digits"),
+        (b"enc:5:0123456789abcde", "an enc: line whose LENGTH does not fit its hex digits"),
+        (b"enc:5:0123456789abcdeg", "an enc: line with characters that are not hex digits"),
     ],
 )
-def test_the_words_for_a_bad_line(line: bytes, words: str) -> None:
-    """What is wrong is said in whole, and nothing of the line with it."""
+def test_the_error_for_an_invalid_line_shows_no_part_of_it(line: bytes, words: str) -> None:
     with pytest.raises(BadSealedReplyError) as caught:
         Cipher(bytes(16)).open(line)
 
     assert str(caught.value) == words
 
 
-def test_a_colon_in_the_digits_is_not_the_first_one() -> None:
-    """LENGTH ends at the first colon; a second one is no hex digit."""
-    with pytest.raises(BadSealedReplyError, match="than hex digits"):
+def test_a_second_colon_is_not_a_hex_digit() -> None:
+    with pytest.raises(BadSealedReplyError, match="not hex digits"):
         Cipher(bytes(16)).open(b"enc:5:01234567:9abcdef")
 
 
-def test_ids_that_are_not_utf8_make_a_key() -> None:
-    """Bytes of an id that are no UTF-8 count as they are."""
+def test_ids_that_are_not_utf8_give_a_key() -> None:
+    """Their bytes count."""
     assert session_key("a\udcff", "b", b"1") == session_key("a\udcff", "b", b"1")
     assert len(session_key("a\udcff", "b", b"1")) == 16
 
 
-def test_a_short_key_is_filled_with_zeros() -> None:
-    """Three times ids and build key, and where that is less than 32 digits, zeros."""
+def test_a_short_key_is_padded_with_zeros() -> None:
     assert session_key("a", "b", b"1").hex() == "ab1ab1ab1" + "0" * 23

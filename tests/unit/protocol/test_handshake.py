@@ -39,7 +39,7 @@ NEGOTIATIONS: list[Negotiation] = ["legacy", "modern", "auto"]
 
 
 def begin(negotiation: Negotiation = "auto", *lines: bytes) -> Handshake:
-    """Start a handshake and give it these lines."""
+    """Start a handshake and pass these lines to it."""
     handshake = Handshake(server_id="msul1", client_id="nscll1", negotiation=negotiation)
     assert handshake.start() == b"init\n"
     for line in lines:
@@ -47,8 +47,8 @@ def begin(negotiation: Negotiation = "auto", *lines: bytes) -> Handshake:
     return handshake
 
 
-def test_legacy() -> None:
-    """The dialogue of 2003: challenge, ok, key; no word of version and sethost."""
+def test_legacy_handshake_is_challenge_ok_key() -> None:
+    """The handshake of 2003, without version and sethost."""
     handshake = begin("legacy")
 
     assert handshake.receive(b"23171051600000\n") == b"23171051600000\n"
@@ -62,8 +62,8 @@ def test_legacy() -> None:
 
 
 @pytest.mark.parametrize("negotiation", ["modern", "auto"])
-def test_modern(negotiation: Negotiation) -> None:
-    """The later dialogue, which `auto` speaks too as long as lond does."""
+def test_modern_handshake_has_version_and_sethost(negotiation: Negotiation) -> None:
+    """`auto` sends the same lines as long as lond knows them."""
     handshake = begin(negotiation)
 
     assert handshake.receive(b"23171051600000\n") == b"23171051600000\n"
@@ -80,8 +80,8 @@ def test_modern(negotiation: Negotiation) -> None:
 @pytest.mark.parametrize(
     "answer", [b"unknown_cmd\n", b"error:what\n", b"whatever this may be\n", b"version:\n"]
 )
-def test_auto_with_a_very_old_lond(answer: bytes) -> None:
-    """A lond that knows neither version nor sethost goes on with the one host that it has."""
+def test_auto_completes_without_version_and_sethost(answer: bytes) -> None:
+    """A very old lond knows neither, and serves one host only."""
     handshake = begin("auto", b"1\n", b"ok\n")
 
     assert handshake.receive(answer) == b"sethost:msul1\n"
@@ -91,8 +91,7 @@ def test_auto_with_a_very_old_lond(answer: bytes) -> None:
     assert handshake.session.host_set is False
 
 
-def test_auto_with_no_version_but_sethost() -> None:
-    """A lond without a version may know sethost all the same."""
+def test_auto_uses_sethost_without_a_version() -> None:
     handshake = begin("auto", b"1\n", b"ok\n", b"unknown_cmd\n", b"ok\n", BUILD_KEY + b"\n")
 
     assert handshake.session.lond_version is None
@@ -111,16 +110,15 @@ def test_auto_with_no_version_but_sethost() -> None:
         (b"version:$Revision: 1.99999999999999999999 $\n", None),
     ],
 )
-def test_the_version_of_lond(line: bytes, version: int | None) -> None:
-    """The number after `Revision: 1.` counts, whatever stands around it."""
+def test_the_version_is_the_number_after_revision_1(line: bytes, version: int | None) -> None:
     handshake = begin("modern", b"1\n", b"ok\n", line, b"ok\n", BUILD_KEY + b"\n")
 
     assert handshake.session.lond_version == version
 
 
 @given(challenge=st.binary(min_size=1, max_size=300))
-def test_the_challenge_comes_back_byte_for_byte(challenge: bytes) -> None:
-    """Whatever text arrives as a challenge is echoed exactly; all else is an error."""
+def test_a_challenge_is_echoed_byte_for_byte(challenge: bytes) -> None:
+    """Any text is a challenge and echoed exactly; any other kind of line is an error."""
     handshake = begin("auto")
     line = challenge + b"\n"
     if kind_of(line) is Kind.TEXT:
@@ -134,14 +132,13 @@ def test_the_challenge_comes_back_byte_for_byte(challenge: bytes) -> None:
 @pytest.mark.parametrize(
     "challenge", [b" 12 \r\n", b"%s%d\n", b"\xff\x00\x80\n", b"1" * 4095 + b"\n"]
 )
-def test_odd_challenges(challenge: bytes) -> None:
-    """Blanks, percent signs, bytes that are no text, the longest line: all are echoed."""
+def test_challenges_with_unusual_bytes_are_echoed(challenge: bytes) -> None:
+    """Blanks, percent signs, bytes that are not text, the longest line."""
     assert begin().receive(challenge) == challenge
 
 
 @pytest.mark.parametrize("build_key", [b"5", b"5a0", b"F" * 4095])
-def test_any_build_key(build_key: bytes) -> None:
-    """A build key of any length from one byte on makes a key."""
+def test_a_build_key_of_any_length_gives_a_key(build_key: bytes) -> None:
     handshake = begin("legacy", b"1\n", b"ok\n", build_key + b"\n")
 
     assert handshake.session.key == session_key("msul1", "nscll1", build_key)
@@ -153,7 +150,7 @@ def test_any_build_key(build_key: bytes) -> None:
     + [("modern", steps) for steps in range(5)]
     + [("auto", steps) for steps in range(5)],
 )
-def test_refused_wherever_it_comes(negotiation: Negotiation, steps: int) -> None:
+def test_refused_raises_refused_error_in_every_state(negotiation: Negotiation, steps: int) -> None:
     """`refused` is never taken for a challenge, a version or a key."""
     lines = [b"1\n", b"ok\n", VERSION, b"ok\n", BUILD_KEY + b"\n"]
     if negotiation == "legacy":
@@ -168,17 +165,15 @@ def test_refused_wherever_it_comes(negotiation: Negotiation, steps: int) -> None
     "line",
     [b"no\n", b"OK\n", b"ok \n", b"ok\r\n", b"unknown_cmd\n", b"ok:ssl\n", b"error:x\n", VERSION],
 )
-def test_a_challenge_that_is_not_accepted(line: bytes) -> None:
-    """Anything but `ok` to the challenge means that it failed."""
+def test_any_line_but_ok_to_the_challenge_raises_challenge_failed(line: bytes) -> None:
     handshake = begin("auto", b"1\n")
 
-    with pytest.raises(ChallengeFailedError, match="in place of ok to the challenge"):
+    with pytest.raises(ChallengeFailedError, match="expected ok to the challenge"):
         handshake.receive(line)
 
 
 @pytest.mark.parametrize("negotiation", ["modern", "auto"])
-def test_a_host_that_is_not_served(negotiation: Negotiation) -> None:
-    """`unable_to_set` ends the handshake with its own error."""
+def test_unable_to_set_raises_host_not_served(negotiation: Negotiation) -> None:
     handshake = begin(negotiation, b"1\n", b"ok\n", VERSION)
 
     with pytest.raises(HostNotServedError):
@@ -188,8 +183,7 @@ def test_a_host_that_is_not_served(negotiation: Negotiation) -> None:
 @pytest.mark.parametrize(
     "answers", [(b"unknown_cmd\n",), (b"what?\n",), (VERSION, b"unknown_cmd\n")]
 )
-def test_modern_tolerates_no_old_lond(answers: tuple[bytes, ...]) -> None:
-    """In `modern`, a lond must know both version and sethost."""
+def test_modern_requires_version_and_sethost(answers: tuple[bytes, ...]) -> None:
     handshake = begin("modern", b"1\n", b"ok\n", *answers[:-1])
 
     with pytest.raises(HandshakeGarbageError):
@@ -197,8 +191,8 @@ def test_modern_tolerates_no_old_lond(answers: tuple[bytes, ...]) -> None:
 
 
 @pytest.mark.parametrize("line", [b"error:no_key\n", b"unknown_cmd\n", b"ok\n", b"ok:local\n"])
-def test_an_error_is_no_build_key(line: bytes) -> None:
-    """An error in place of the build key is not made into a key that nobody shares."""
+def test_an_error_line_is_not_taken_for_the_build_key(line: bytes) -> None:
+    """It would give a key that lond does not have."""
     handshake = begin("legacy", b"1\n", b"ok\n")
 
     with pytest.raises(HandshakeGarbageError):
@@ -208,7 +202,7 @@ def test_an_error_is_no_build_key(line: bytes) -> None:
 
 @pytest.mark.parametrize("line", [b"lond is busy\n", b"msul2\n", b"5A0\r\n", b"-5A0\n"])
 def test_line_in_front_of_the_build_key_ends_the_handshake(line: bytes) -> None:
-    """Taken for the build key it would leave the real one in front of the first reply."""
+    """Taken for the build key, it would leave the real one before the first reply."""
     handshake = begin("legacy", b"1\n", b"ok\n")
 
     with pytest.raises(HandshakeGarbageError, match="build key"):
@@ -220,8 +214,8 @@ UNFIT = [b"", b"\n", b"ok", b"1" * MAX_LINE + b"\n", b"ok\nok\n", b"\n\n", b"ok\
 
 @pytest.mark.parametrize("line", UNFIT)
 @pytest.mark.parametrize("steps", range(5))
-def test_unfit_lines(line: bytes, steps: int) -> None:
-    """An empty, unended, double or over-long line is garbage in every state."""
+def test_unfit_lines_are_garbage_in_every_state(line: bytes, steps: int) -> None:
+    """An empty, incomplete, double or too long line."""
     lines = [b"1\n", b"ok\n", VERSION, b"ok\n"]
     handshake = begin("auto", *lines[:steps])
 
@@ -229,8 +223,7 @@ def test_unfit_lines(line: bytes, steps: int) -> None:
         handshake.receive(line)
 
 
-def test_a_line_after_the_last() -> None:
-    """A complete handshake takes no further line, and has then failed."""
+def test_a_line_after_the_last_fails_a_complete_handshake() -> None:
     handshake = begin("legacy", b"1\n", b"ok\n", BUILD_KEY + b"\n")
 
     with pytest.raises(HandshakeGarbageError):
@@ -240,16 +233,15 @@ def test_a_line_after_the_last() -> None:
         _ = handshake.session
 
 
-def test_a_line_before_the_first() -> None:
-    """Nothing may arrive before we have spoken."""
+def test_a_line_before_the_start_is_an_error() -> None:
     handshake = Handshake(server_id="msul1", client_id="nscll1")
 
     with pytest.raises(HandshakeGarbageError):
         handshake.receive(b"1\n")
 
 
-def test_an_error_sticks() -> None:
-    """After an error, good lines and the loss of the connection give that error again."""
+def test_an_error_is_raised_again_by_every_later_call() -> None:
+    """Valid lines and the loss of the connection give that error again."""
     handshake = begin("auto", b"1\n")
     with pytest.raises(ChallengeFailedError) as first:
         handshake.receive(b"no\n")
@@ -263,8 +255,7 @@ def test_an_error_sticks() -> None:
     assert not handshake.complete
 
 
-def test_lost_before_any_line() -> None:
-    """A lond that closes without a line has refused us."""
+def test_a_disconnect_before_any_line_is_refused() -> None:
     handshake = begin()
 
     assert type(handshake.lost()) is RefusedError
@@ -274,39 +265,35 @@ def test_lost_before_any_line() -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 5))
-def test_lost_in_the_middle(steps: int) -> None:
-    """A lond that closes after its first line was lost."""
+def test_a_disconnect_after_a_line_is_handshake_lost(steps: int) -> None:
     handshake = begin("auto", *[b"1\n", b"ok\n", VERSION, b"ok\n"][:steps])
 
     assert type(handshake.lost()) is HandshakeLostError
 
 
-def test_start_is_for_once() -> None:
-    """Starting twice is our own mistake, and said so."""
+def test_a_second_start_raises() -> None:
     handshake = begin()
 
     with pytest.raises(RuntimeError, match="started before"):
         handshake.start()
 
 
-def test_no_session_before_the_end() -> None:
-    """There is no session to be had from a handshake under way."""
+def test_session_raises_before_the_handshake_is_complete() -> None:
     handshake = begin("auto", b"1\n", b"ok\n")
 
     with pytest.raises(RuntimeError, match="<Handshake VERSION> has no session"):
         _ = handshake.session
 
 
-def test_unknown_settings() -> None:
-    """Settings for which there is no dialogue are refused at once."""
-    with pytest.raises(ValueError, match="no dialogue for security 'none'"):
+def test_settings_without_a_table_are_refused() -> None:
+    with pytest.raises(ValueError, match="no handshake for security 'none'"):
         Handshake(server_id="msul1", client_id="nscll1", security="none")
     with pytest.raises(ValueError, match="newline"):
         Handshake(server_id="msul1\nping", client_id="nscll1")
 
 
-def test_secrets_are_not_shown() -> None:
-    """Neither reprs nor error texts show a challenge, a build key or a session key."""
+def test_reprs_and_errors_show_no_secrets() -> None:
+    """Challenges, build keys and session keys are in neither."""
     handshake = begin("legacy", b"424242\n")
     assert repr(handshake) == "<Handshake CHALLENGE_OK>"
     with pytest.raises(ChallengeFailedError) as caught:
@@ -319,8 +306,8 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("mode", TABLES, ids=map(str, TABLES))
-def test_the_tables_hold_together(mode: tuple[str, Negotiation]) -> None:
-    """Every state is reached and left, the end is reached, and no row takes an unfit line."""
+def test_each_table_is_connected_and_complete(mode: tuple[str, Negotiation]) -> None:
+    """Every state is reached and left, the end is reached, no row accepts an unfit line."""
     table = TABLES[mode]
     moves = [entry for row in table.values() for entry in row.values() if isinstance(entry, Move)]
     # The way out of ssl leads into the table of insecure.
@@ -331,8 +318,7 @@ def test_the_tables_hold_together(mode: tuple[str, Negotiation]) -> None:
     assert all(row.get(Kind.REFUSED) is RefusedError for row in table.values())
 
 
-def test_each_table_has_its_opening() -> None:
-    """A security mode has both an opening line and tables."""
+def test_each_security_mode_has_an_opening_and_tables() -> None:
     assert {security for security, _ in TABLES} == set(OPENINGS) == set(FIRST)
 
 
@@ -344,8 +330,10 @@ def test_each_table_has_its_opening() -> None:
         max_size=8,
     ),
 )
-def test_any_lines(negotiation: Negotiation, lines: list[bytes]) -> None:
-    """Any lines lead to a session, to a wait, or to one error that stays; never to another."""
+def test_any_lines_give_a_session_or_one_final_error(
+    negotiation: Negotiation, lines: list[bytes]
+) -> None:
+    """Any lines lead to a session, to a wait, or to one final error, never to another exception."""
     handshake = begin(negotiation)
     failed: type[LondError] | None = None
     for line in lines:
@@ -362,20 +350,19 @@ def test_any_lines(negotiation: Negotiation, lines: list[bytes]) -> None:
     assert handshake.complete is (handshake.state is State.COMPLETE)
 
 
-def test_the_words_for_a_lost_connection() -> None:
-    """It is said at which point lond went away."""
+def test_the_error_for_a_disconnect_names_the_expected_line() -> None:
     handshake = Handshake(server_id="msul2", client_id="msul1")
     handshake.start()
-    assert str(handshake.lost()) == "lond closed the connection without a line"
+    assert str(handshake.lost()) == "lond closed the connection without sending a line"
 
     handshake = Handshake(server_id="msul2", client_id="msul1")
     handshake.start()
     handshake.receive(b"123\n")
-    assert str(handshake.lost()) == "lond went away in place of ok to the challenge"
+    assert str(handshake.lost()) == "lond closed the connection, expected ok to the challenge"
 
 
-def test_a_server_id_that_is_not_utf8_is_said_as_it_is() -> None:
-    """Bytes of hosts.tab that are no UTF-8 come back as the same bytes in `sethost`."""
+def test_a_server_id_that_is_not_utf8_is_sent_unchanged() -> None:
+    """Bytes of hosts.tab that are not UTF-8 are the same bytes in `sethost`."""
     handshake = Handshake(server_id="m\udcff", client_id="msul1", negotiation="modern")
     handshake.start()
     handshake.receive(b"123\n")
@@ -387,16 +374,20 @@ def test_a_server_id_that_is_not_utf8_is_said_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"server_id": "a\nb"}, "a server id cannot hold a newline"),
-        ({"local": LocalKey("/k", bytes(16))}, "a key file belongs to security 'local'"),
-        ({"security": "local"}, "a key file belongs to security 'local'"),
+        ({"server_id": "a\nb"}, "a server id cannot contain a newline"),
+        (
+            {"local": LocalKey("/k", bytes(16))},
+            "expected a key file if and only if security is 'local'",
+        ),
+        ({"security": "local"}, "expected a key file if and only if security is 'local'"),
         (
             {"security": "local", "local": LocalKey("/a:b", bytes(16))},
-            "the path of a key file cannot hold a newline or a colon",
+            "the path of a key file cannot contain a newline or a colon",
         ),
     ],
 )
-def test_the_words_for_what_cannot_be(changes: dict[str, Any], words: str) -> None:
-    """Each says what is wrong."""
+def test_the_error_for_contradictory_settings_names_the_setting(
+    changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{words}$"):
         Handshake(**{"server_id": "msul1", "client_id": "nscll1", **changes})

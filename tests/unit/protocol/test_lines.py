@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lines: each case whole, byte by byte, and with something behind it."""
+"""Lines: each case in one read, byte by byte, and with more bytes after it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ LINES = [b"\n", b"ping\n", b"a:b:c\n", b"\x00\xff\r\n", b"x" * 5000 + b"\n"]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_whole_line_comes_back_as_it_is(line: bytes) -> None:
-    """A line that came in one read is given back without a copy."""
+def test_a_line_in_one_read_is_not_copied(line: bytes) -> None:
     buffer = LineBuffer(10_000)
 
     assert buffer.add(line) is line
@@ -33,8 +32,7 @@ def test_a_whole_line_comes_back_as_it_is(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_byte_by_byte(line: bytes) -> None:
-    """A line is given back with its last byte, and not before."""
+def test_a_line_is_returned_with_its_last_byte(line: bytes) -> None:
     buffer = LineBuffer(10_000)
 
     for i in range(len(line) - 1):
@@ -45,8 +43,7 @@ def test_a_line_byte_by_byte(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_what_follows_a_line_waits(line: bytes) -> None:
-    """Bytes after the newline are kept for the next turn."""
+def test_bytes_after_a_line_are_kept(line: bytes) -> None:
     buffer = LineBuffer(10_000)
 
     assert buffer.add(line + b"next\nrest") == line
@@ -57,8 +54,9 @@ def test_what_follows_a_line_waits(line: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), st.data())
-def test_any_cut_gives_the_same_lines(texts: list[bytes], data: st.DataObject) -> None:
-    """However the bytes are cut into reads, the same lines come out in the same order."""
+def test_lines_do_not_depend_on_how_reads_split_them(
+    texts: list[bytes], data: st.DataObject
+) -> None:
     stream = b"".join(text + b"\n" for text in texts)
     buffer = LineBuffer(100)
     out = []
@@ -75,8 +73,8 @@ def test_any_cut_gives_the_same_lines(texts: list[bytes], data: st.DataObject) -
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_a_line_at_the_limit_passes_and_over_it_does_not(chunk: int) -> None:
-    """The limit counts the newline, and holds however the line arrives."""
+def test_a_line_longer_than_the_limit_is_refused(chunk: int) -> None:
+    """The limit includes the newline and does not depend on the reads."""
     for size, fits in ((16, True), (17, False)):
         line = b"x" * (size - 1) + b"\n"
         buffer = LineBuffer(16)
@@ -91,8 +89,7 @@ def test_a_line_at_the_limit_passes_and_over_it_does_not(chunk: int) -> None:
             assert found == line
 
 
-def test_a_line_that_never_ends_is_refused_at_the_limit() -> None:
-    """The buffer does not wait for the end of what is too long already."""
+def test_a_line_without_an_end_is_refused_at_the_limit() -> None:
     buffer = LineBuffer(8)
     assert buffer.add(b"1234567") is None
 
@@ -100,8 +97,8 @@ def test_a_line_that_never_ends_is_refused_at_the_limit() -> None:
         buffer.add(b"8")
 
 
-def test_the_cost_of_a_trickling_line_is_linear() -> None:
-    """No byte is searched twice: the position is remembered, also over a bytearray's growth."""
+def test_no_byte_of_a_line_is_searched_twice() -> None:
+    """The buffer remembers its position, also when the bytearray grows."""
     buffer = LineBuffer(10_000)
     buffer.add(b"abc")
     buffer.add(b"def")
@@ -109,8 +106,7 @@ def test_the_cost_of_a_trickling_line_is_linear() -> None:
     assert buffer._searched == 6
 
 
-def test_clear_makes_it_new() -> None:
-    """Nothing of one client is left for the next one."""
+def test_clear_removes_all_bytes() -> None:
     buffer = LineBuffer(100)
     buffer.add(b"half")
 
@@ -127,8 +123,9 @@ def test_clear_makes_it_new() -> None:
         (b"sethost:msul1:encrypt:auth:x\n", b"sethost:msul1:", b"auth:x\n"),
     ],
 )
-def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes) -> None:
-    """`encrypt:` counts at the start, or behind one sethost prefix."""
+def test_encrypt_counts_at_the_start_or_after_one_sethost(
+    request_line: bytes, prefix: bytes, sealed: bytes
+) -> None:
     start = encrypted_part(request_line)
 
     assert text_part(request_line) == (start, True)
@@ -149,8 +146,7 @@ def test_what_is_to_be_sealed(request_line: bytes, prefix: bytes, sealed: bytes)
         b"\n",
     ],
 )
-def test_what_goes_out_in_clear(request_line: bytes) -> None:
-    """Anywhere else, `encrypt:` is only text."""
+def test_encrypt_elsewhere_is_part_of_the_text(request_line: bytes) -> None:
     assert encrypted_part(request_line) == 0
     start, sealed = text_part(request_line)
     assert not sealed
@@ -169,20 +165,19 @@ def test_what_goes_out_in_clear(request_line: bytes) -> None:
         (b"v" * 32 + b":x\n", "v" * 32),
     ],
 )
-def test_the_verb_of_a_request(request_line: bytes, word: str) -> None:
-    """The verb is the text up to the first colon, at most 32 bytes."""
+def test_the_verb_is_the_text_before_the_first_colon(request_line: bytes, word: str) -> None:
+    """At most 32 bytes of it."""
     assert verb(request_line) == word
 
 
-def test_a_line_at_the_limit_in_one_read_is_not_copied() -> None:
-    """A whole line as long as the limit is given back as it came."""
+def test_a_line_of_the_limit_in_one_read_is_not_copied() -> None:
     line = b"1234567\n"
 
     assert LineBuffer(8).add(line) is line
 
 
-def test_a_cleared_buffer_searches_from_its_start() -> None:
-    """After `clear`, and after each line, the first byte that comes can be the line's end."""
+def test_after_clear_and_after_a_line_the_search_starts_again() -> None:
+    """The next byte may be a newline."""
     buffer = LineBuffer(100)
     buffer.add(b"half")
     buffer.clear()
@@ -196,13 +191,11 @@ def test_a_cleared_buffer_searches_from_its_start() -> None:
     ("request_line", "word"),
     [(b"ping \n", "ping "), (b"ping\t\n", "ping\\t"), (b"ping\r\n", "ping\\r")],
 )
-def test_blanks_are_part_of_a_verb(request_line: bytes, word: str) -> None:
-    """Only the line's end is taken off a verb."""
+def test_a_verb_keeps_its_blanks(request_line: bytes, word: str) -> None:
     assert verb(request_line) == word
 
 
-def test_a_long_verb_before_a_late_colon() -> None:
-    """A colon beyond 32 bytes ends no verb: the first 32 bytes are it."""
+def test_a_verb_longer_than_32_bytes_is_cut() -> None:
     assert verb(b"v" * 33 + b":x\n") == "v" * 32
     assert verb(b"v" * 31 + b"\n") == "v" * 31
     assert verb(b"v" * 32 + b"\n") == "v" * 32
@@ -220,13 +213,14 @@ def test_a_long_verb_before_a_late_colon() -> None:
         (bytearray(b"sethost:a:\n"), (b"a", b"\n")),
     ],
 )
-def test_split_sethost(request_line: bytes, expected: tuple[bytes, bytes]) -> None:
-    """The prefix comes off where there is one."""
+def test_split_sethost_splits_off_the_prefix(
+    request_line: bytes, expected: tuple[bytes, bytes]
+) -> None:
     assert split_sethost(request_line) == expected
 
 
-def test_contents_that_move_to_another_buffer() -> None:
-    """What waits in one goes on in another, its half line and all; `rest` takes it out."""
+def test_refill_continues_with_the_contents_of_another_buffer() -> None:
+    """Including an incomplete line; `rest` removes and returns it."""
     one, other = LineBuffer(10), LineBuffer(10)
     other.add(b"ol")
     one.add(b"pi")
@@ -267,8 +261,10 @@ def test_contents_that_move_to_another_buffer() -> None:
         (b"\n", False),
     ],
 )
-def test_requests_that_change_the_session(request_line: bytes, changes: bool) -> None:
-    """Whatever its spelling, and behind the prefixes; all of these begin with a special byte."""
+def test_requests_that_change_the_session_are_recognised(
+    request_line: bytes, changes: bool
+) -> None:
+    """In any spelling and after prefixes; all of these begin with a byte of SPECIAL_FIRST."""
     start, _ = text_part(request_line)
     assert bool(SESSION_CHANGE.match(request_line, start)) is changes
     assert not changes or request_line[0] in SPECIAL_FIRST

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dialogues of `local`, `ssl` and `ssl-or-insecure`, against protocol.md, 3c and 3d."""
+"""Handshakes of `local`, `ssl` and `ssl-or-insecure` (protocol.md, 3c and 3d)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEGOTIATIONS: list[Negotiation] = ["auto", "legacy", "modern"]
 
 
 def begin(security: str, *lines: bytes, negotiation: Negotiation = "auto") -> Handshake:
-    """Start a handshake in that mode and give it these lines."""
+    """Start a handshake in that mode and pass these lines to it."""
     local = LocalKey("/keys/one", KEY) if security == "local" else None
     handshake = Handshake(
         server_id="msul1",
@@ -46,8 +46,8 @@ def begin(security: str, *lines: bytes, negotiation: Negotiation = "auto") -> Ha
 
 
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
-def test_local(negotiation: Negotiation) -> None:
-    """The key is the one in our file; version and sethost are asked, whatever the negotiation."""
+def test_local_takes_the_key_of_the_file(negotiation: Negotiation) -> None:
+    """Version and sethost are sent, whatever the negotiation."""
     handshake = begin("local", negotiation=negotiation)
 
     assert handshake.receive(b"ok:local\n") == b"version\n"
@@ -60,19 +60,18 @@ def test_local(negotiation: Negotiation) -> None:
 
 
 @pytest.mark.parametrize("line", [b"ok\n", b"ok:ssl\n", b"12345\n", b"error:no\n", b"ok:local2\n"])
-def test_local_takes_nothing_else(line: bytes) -> None:
-    """What is not exactly ok:local, a challenge above all, ends a local handshake."""
+def test_local_accepts_ok_local_only(line: bytes) -> None:
     handshake = begin("local")
 
-    with pytest.raises(HandshakeGarbageError, match="in place of ok:local"):
+    with pytest.raises(HandshakeGarbageError, match="expected ok:local"):
         handshake.receive(line)
     assert not handshake.may_fall_back
 
 
 @pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
-def test_ssl(negotiation: Negotiation, security: str) -> None:
-    """The key comes inside TLS; version and sethost are asked, whatever the negotiation."""
+def test_ssl_takes_the_key_sent_inside_tls(negotiation: Negotiation, security: str) -> None:
+    """Version and sethost are sent, whatever the negotiation."""
     handshake = begin(security, negotiation=negotiation)
 
     assert handshake.receive(b"ok:ssl\n") == b""
@@ -101,8 +100,7 @@ def test_unknown_cmd_from_a_lond_of_local_or_ssl_is_an_answer_to_another_line(
     assert not handshake.may_fall_back
 
 
-def test_a_host_that_is_not_served_over_ssl() -> None:
-    """`unable_to_set` is told from a failure of ssl: it is no reason to fall back."""
+def test_unable_to_set_over_ssl_is_no_reason_to_fall_back() -> None:
     handshake = begin("ssl-or-insecure", b"ok:ssl\n", DIGITS + b"\n", VERSION)
 
     with pytest.raises(HostNotServedError):
@@ -114,8 +112,8 @@ def test_a_host_that_is_not_served_over_ssl() -> None:
 @pytest.mark.parametrize(
     "line", [b"0" * 31 + b"\n", b"0" * 33 + b"\n", b"0" * 31 + b"g\n", b"0" * 31 + b"\r\n"]
 )
-def test_a_key_that_is_none(security: str, line: bytes) -> None:
-    """The key inside TLS is 32 hex digits and nothing else; an error shows none of them."""
+def test_a_key_that_is_not_32_hex_digits_is_garbage(security: str, line: bytes) -> None:
+    """The error shows no part of the line."""
     handshake = begin(security, b"ok:ssl\n")
 
     with pytest.raises(HandshakeGarbageError, match="a key") as caught:
@@ -124,15 +122,15 @@ def test_a_key_that_is_none(security: str, line: bytes) -> None:
     assert handshake.may_fall_back is (security == "ssl-or-insecure")
 
 
-def test_ssl_takes_no_challenge() -> None:
-    """A lond without certificates sends a challenge; whoever wants ssl does not answer it."""
-    with pytest.raises(HandshakeGarbageError, match="in place of ok:ssl"):
+def test_ssl_refuses_a_challenge() -> None:
+    """A lond without certificates sends one."""
+    with pytest.raises(HandshakeGarbageError, match="expected ok:ssl"):
         begin("ssl", b"12345\n")
 
 
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
-def test_ssl_or_insecure_takes_a_challenge(negotiation: Negotiation) -> None:
-    """A lond without certificates sends a challenge: insecure it is, and the session says so."""
+def test_ssl_or_insecure_continues_with_a_challenge_as_insecure(negotiation: Negotiation) -> None:
+    """The session has the reason in `fell_back`."""
     handshake = begin("ssl-or-insecure", negotiation=negotiation)
 
     assert handshake.receive(b"12345\n") == b"12345\n"
@@ -158,8 +156,9 @@ def test_ssl_or_insecure_takes_a_challenge(negotiation: Negotiation) -> None:
         ((b"ok:ssl\n", DIGITS + b"\n"), False),
     ],
 )
-def test_when_it_may_fall_back(lines: tuple[bytes, ...], falls_back: bool) -> None:
-    """Only what goes wrong up to the key is a failure of ssl, and only where it was optional."""
+def test_may_fall_back_only_after_a_failure_of_optional_ssl(
+    lines: tuple[bytes, ...], falls_back: bool
+) -> None:
     for security in ("ssl-or-insecure", "ssl"):
         if security == "ssl" and lines == (b"1\n",):
             continue
@@ -169,8 +168,7 @@ def test_when_it_may_fall_back(lines: tuple[bytes, ...], falls_back: bool) -> No
         assert handshake.may_fall_back is (falls_back and security == "ssl-or-insecure")
 
 
-def test_a_failure_of_tls_sticks() -> None:
-    """An error that the I/O reports is kept as one of the dialogue's own."""
+def test_a_failure_reported_by_the_io_is_final() -> None:
     handshake = begin("ssl-or-insecure", b"ok:ssl\n")
     assert type(handshake.failed(TlsFailedError, "certificate has expired")) is TlsFailedError
     assert handshake.may_fall_back
@@ -178,15 +176,14 @@ def test_a_failure_of_tls_sticks() -> None:
         handshake.receive(DIGITS + b"\n")
 
 
-def test_refused_in_every_mode() -> None:
-    """`refused` is refused, inside TLS too."""
+def test_refused_raises_in_every_mode() -> None:
+    """Inside TLS too."""
     for security, lines in (("local", ()), ("ssl", ()), ("ssl", (b"ok:ssl\n",))):
         with pytest.raises(RefusedError):
             begin(security, *lines).receive(b"refused\n")
 
 
-def test_a_challenge_failed_after_falling_back() -> None:
-    """Once it fell back, it is the dialogue of insecure with all its errors."""
+def test_after_falling_back_the_errors_of_insecure_apply() -> None:
     handshake = begin("ssl-or-insecure", b"12345\n")
 
     with pytest.raises(ChallengeFailedError):
@@ -203,21 +200,20 @@ def test_a_challenge_failed_after_falling_back() -> None:
         ("local", LocalKey("/a\nb", KEY)),
     ],
 )
-def test_key_files_that_do_not_fit(security: str, local: LocalKey | None) -> None:
-    """A key file goes with local and with nothing else, and its path fits the line."""
+def test_key_files_of_other_modes_or_with_unfit_paths_are_refused(
+    security: str, local: LocalKey | None
+) -> None:
     with pytest.raises(ValueError, match="key file"):
         Handshake(server_id="msul1", client_id="nscll1", security=security, local=local)
 
 
-def test_keys_are_not_shown() -> None:
-    """No repr shows a key."""
+def test_reprs_show_no_key() -> None:
     for shown in (LocalKey("/x", KEY), begin("ssl", b"ok:ssl\n")):
         assert KEY.hex() not in repr(shown)
         assert repr(KEY)[2:-1] not in repr(shown)
 
 
-def test_an_error_is_a_lond_error() -> None:
-    """What the modes add to the errors belongs to the tree."""
+def test_errors_of_the_modes_are_lond_errors() -> None:
     assert issubclass(TlsFailedError, LondError)
     assert TlsFailedError.kind == "tls_failed"
 
@@ -231,8 +227,7 @@ def test_an_error_is_a_lond_error() -> None:
         ("ssl-or-insecure", b"init:ssl:402\n"),
     ],
 )
-def test_openings_with_a_version(security: str, opening: bytes) -> None:
-    """A lond may want to hear a version in the first line."""
+def test_the_opening_names_a_configured_version(security: str, opening: bytes) -> None:
     local = LocalKey("/keys/one", KEY) if security == "local" else None
     handshake = Handshake(
         server_id="msul1",

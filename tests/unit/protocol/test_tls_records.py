@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where TLS ends and plain text goes on."""
+"""The end of TLS in a stream that continues in plain text."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TICKET = b"\x17\x03\x03\x01\x00" + bytes(range(256))
 
 
 def in_pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut bytes into pieces."""
+    """Split bytes into pieces."""
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10_000])
-def test_records_one_by_one(size: int) -> None:
-    """Records come back whole and in order, however they arrive; the rest is kept."""
+def test_records_are_returned_whole_and_in_order(size: int) -> None:
+    """However the bytes arrive; bytes after them are kept."""
     records = Records()
     found = []
     for piece in in_pieces(TICKET + CLOSE_NOTIFY + TICKET[:20], size):
@@ -42,11 +42,14 @@ def test_records_one_by_one(size: int) -> None:
         (b"\x19", "these bytes are not TLS"),
         (b"\x15\x02", "these bytes are not TLS"),
         (b"\x15\x03\x05", "these bytes are not TLS"),
-        (b"\x17\x03\x03" + (MAX_BODY + 1).to_bytes(2, "big"), "a TLS record that is too long"),
+        (
+            b"\x17\x03\x03" + (MAX_BODY + 1).to_bytes(2, "big"),
+            "a TLS record longer than TLS allows",
+        ),
     ],
 )
-def test_what_is_no_record(data: bytes, words: str) -> None:
-    """What cannot become a record is told at the first byte that shows it, and kept."""
+def test_bytes_that_are_no_record_raise_at_the_first_wrong_byte(data: bytes, words: str) -> None:
+    """The bytes are kept."""
     records = Records(data)
 
     with pytest.raises(NotARecordError, match=f"^{words}$"):
@@ -54,8 +57,7 @@ def test_what_is_no_record(data: bytes, words: str) -> None:
     assert records.rest() == data
 
 
-def test_the_longest_record() -> None:
-    """One of just that length is one; so is one of none."""
+def test_records_of_the_longest_and_shortest_length() -> None:
     longest = b"\x17\x03\x03" + MAX_BODY.to_bytes(2, "big") + b"x" * MAX_BODY
     records = Records(longest[:-1])
     assert records.take() is None
@@ -65,41 +67,39 @@ def test_the_longest_record() -> None:
     assert records.take() == b"\x17\x03\x03\x00\x00"
 
 
-def test_the_longest_tail() -> None:
-    """Of just that length it may still end; with a byte more it may not."""
+def test_a_tail_longer_than_max_tail_is_refused() -> None:
     size = MAX_TAIL - 4 * 5
     body = size // 4
     record = b"\x17\x03\x03" + body.to_bytes(2, "big") + b"x" * body
     tail = Tail()
     assert tail.plain(record * 4) == b""
 
-    with pytest.raises(NotARecordError, match=r"^TLS goes on where it should have ended$"):
+    with pytest.raises(NotARecordError, match=r"^TLS continues after its end$"):
         tail.plain(b"\x17")
 
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])
 @pytest.mark.parametrize("before", [b"", CLOSE_NOTIFY, TICKET + CLOSE_NOTIFY, TICKET * 2])
-def test_the_tail_is_left_out(before: bytes, size: int) -> None:
-    """What is still TLS is left out; from the first plain byte on all is plain."""
+def test_records_before_the_first_plain_byte_are_dropped(before: bytes, size: int) -> None:
     tail = Tail()
     plain = b"version:$Revision: 1.402 $\n" + CLOSE_NOTIFY
 
     assert b"".join(map(tail.plain, in_pieces(before + plain, size))) == plain
 
 
-def test_a_tail_without_end() -> None:
-    """Records for ever are an error, with a bounded number of bytes held."""
+def test_records_without_end_are_an_error() -> None:
+    """The number of buffered bytes is bounded."""
     tail = Tail()
     for _ in range(MAX_TAIL // len(TICKET)):
         assert tail.plain(TICKET) == b""
 
-    with pytest.raises(NotARecordError, match="should have ended"):
+    with pytest.raises(NotARecordError, match="continues after its end"):
         tail.plain(TICKET)
 
 
 @given(pieces=st.lists(st.binary(max_size=40), max_size=8))
-def test_any_bytes(pieces: list[bytes]) -> None:
-    """No byte is lost or made up: what comes out is an end of what went in."""
+def test_no_byte_is_lost_or_added(pieces: list[bytes]) -> None:
+    """The output is a suffix of the input."""
     tail = Tail()
     out = b"".join(map(tail.plain, pieces))
 
