@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0
 NOISE = 0.75
-"""The rate while the reader is stopped must be at least this share of the rates before and after."""
+"""The rate while the reader is stopped is at least this share of the rates before and after."""
 
 
 @pytest.mark.slow
