@@ -102,14 +102,6 @@ class Traffic:
         first = min(o.ended for o in tuple(self.outcomes) if o.what == "ok" and o.began >= since)
         return max([first, *ends]) - since
 
-    def summary(self, since: float = 0.0) -> str:
-        """Tell what the clients saw, of requests that ended since then."""
-        found = [o for o in tuple(self.outcomes) if o.ended >= since]
-        counts = Counter(o.what for o in found)
-        longest = max((o.ended - o.began for o in found), default=0.0)
-        parts = [f"{counts[what]} {what}" for what in ("ok", "con_lost", "wrong") if counts[what]]
-        return f"{', '.join(parts)}; longest {longest:.2f} s"
-
     def check(self, received: list[bytes]) -> None:
         """Compare with what lond received: each reply its own, nothing sent twice."""
         assert not self.wrong, self.wrong[:3]
