@@ -19,16 +19,16 @@ ROW = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \| (.*?) \| (.+) \|$")
 
 @dataclass
 class Event:
-    """What is known about an event: its levels and its fields."""
+    """Levels and fields of an event."""
 
     levels: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)
     open: bool = False
-    """Whether it may have fields that cannot be read off the call."""
+    """Whether it may have levels or fields that the call does not show."""
 
 
 def in_code() -> dict[str, Event]:
-    """Find every event that the package logs: calls such as `log.info("name", field=...)`."""
+    """Return every event that the package logs in calls such as `log.info("name", field=...)`."""
     found: dict[str, Event] = {}
     for path in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
@@ -40,7 +40,7 @@ def in_code() -> dict[str, Event]:
 def _note(call: ast.Call, function: ast.Attribute, found: dict[str, Event]) -> None:
     names = [a.value for a in call.args if isinstance(a, ast.Constant) and type(a.value) is str]
     owner = ast.unparse(function.value).lower()
-    if function.attr == "trouble" and names:  # Replayer.trouble logs what it is given
+    if function.attr == "trouble" and names:  # Replayer.trouble logs its argument
         found[names[0]] = Event({"error"}, {"directory", "error"})
     if not owner.endswith(("log", "logger")) or not names:
         return
@@ -62,7 +62,7 @@ def _note(call: ast.Call, function: ast.Attribute, found: dict[str, Event]) -> N
 
 
 def in_catalogue() -> dict[str, Event]:
-    """Read the rows of the catalogue's tables."""
+    """Return the rows of the catalogue's tables."""
     rows = [ROW.match(line) for line in CATALOGUE.read_text(encoding="utf-8").splitlines()]
     return {
         row[1]: Event(set(row[2].split(", ")), set(re.findall(r"`(\w+)`", row[3])))
@@ -73,12 +73,12 @@ def in_catalogue() -> dict[str, Event]:
 
 def test_every_event_is_in_the_catalogue() -> None:
     """Every event that the package logs has a row in docs/reference/log-events.md."""
-    # The writer's own event is made without a logger (logs.py).
+    # The log writer makes this event without a logger.
     assert set(in_code()) | {"log_lines_dropped"} == set(in_catalogue())
 
 
 def test_levels_are_those_of_the_code() -> None:
-    """The levels in the catalogue are those that the code logs the event with."""
+    """The catalogue has the levels with which the code logs an event."""
     catalogue = in_catalogue()
     for name, event in in_code().items():
         known = catalogue[name].levels
@@ -86,9 +86,9 @@ def test_levels_are_those_of_the_code() -> None:
 
 
 def test_fields_are_those_of_the_code() -> None:
-    """Each field of a call is in the catalogue; and no other, unless the call leaves it open."""
+    """The catalogue has each field of a call, and others only if the call passes `**fields`."""
     catalogue = in_catalogue()
-    always = {"host"}  # a pool's logger adds it to all of its events
+    always = {"host"}  # the logger of a pool adds it to all events
     for name, event in in_code().items():
         known = catalogue[name].fields
         assert known >= event.fields, (name, event.fields - known)
@@ -97,7 +97,7 @@ def test_fields_are_those_of_the_code() -> None:
 
 
 def test_the_catalogue_is_sorted() -> None:
-    """A table's rows stand in alphabetical order, for people to find them."""
+    """The rows of each table are in alphabetical order."""
     blocks = re.split(r"\n\n", CATALOGUE.read_text(encoding="utf-8"))
     for block in blocks:
         names = [row[1] for row in map(ROW.match, block.splitlines()) if row]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What must hold for the repository as a whole, whatever is in its files."""
+"""Rules for all files of the repository: licence, size, scripts, example configurations."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ FILES += [
     for path in (ROOT / folder).rglob("*")
     if path.is_file() and "__pycache__" not in path.parts
 ]
-"""All files of the repository. Not from git: a machine that runs the tests may have none."""
+"""All files of the repository, found without git, which the machine may not have."""
 
 
 def first_lines(path: Path) -> list[str]:
-    """Return the first three lines: a notice stands on top, or below a `#!`."""
+    """Return the first three lines: the notice is in the first, or below a `#!`."""
     return path.read_text(encoding="utf-8").splitlines()[:3]
 
 
 def states_the_licence(path: Path) -> bool:
-    """Tell whether a file's notice is where it should be."""
+    """Return whether a file has the licence notice in its first lines."""
     return any(NOTICE in line for line in first_lines(path))
 
 
 def scripts() -> list[Path]:
-    """Return what a person runs: scripts/* and .ci/*, folders and Markdown left out."""
+    """Return the scripts that people run: scripts/* and .ci/*, without folders and Markdown."""
     return [
         path
         for path in FILES
@@ -45,7 +45,7 @@ def scripts() -> list[Path]:
 
 
 def test_python_files_state_the_licence() -> None:
-    """Every Python file of ours has the SPDX line on top."""
+    """Every Python file has the SPDX line at its top."""
     python = [path for path in FILES if path.suffix == ".py"]
 
     assert [path for path in python if not states_the_licence(path)] == []
@@ -53,14 +53,14 @@ def test_python_files_state_the_licence() -> None:
 
 
 def test_scripts_state_the_licence() -> None:
-    """Every script and shell file has the SPDX line on top."""
+    """Every script and shell file has the SPDX line at its top."""
     shell = scripts() + [path for path in FILES if path.suffix == ".sh"]
 
     assert [path for path in shell if not states_the_licence(path)] == []
 
 
 def test_scripts_can_be_run() -> None:
-    """Every script is executable and says what runs it, found on PATH."""
+    """Every script is executable and names its interpreter, found on PATH."""
     for path in scripts():
         assert os.access(path, os.X_OK), path
         assert first_lines(path)[0].startswith("#!/usr/bin/env "), path
@@ -73,7 +73,7 @@ def test_both_commands_are_there() -> None:
 
 
 def test_modules_are_small() -> None:
-    """No module is longer than 350 lines: a room that grows two concerns becomes two."""
+    """No module is longer than 350 lines."""
     modules = [path for path in FILES if path.suffix == ".py" and TESTS not in path.parents]
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
 
@@ -81,7 +81,7 @@ def test_modules_are_small() -> None:
 
 
 def test_shell_scripts_parse() -> None:
-    """Bash finds no syntax error in any script of ours."""
+    """Bash finds no syntax error in any script."""
     shell = [path for path in FILES if path.suffix == ".sh"]
     shell += [path for path in scripts() if "bash" in first_lines(path)[0]]
     for path in shell:
@@ -90,7 +90,7 @@ def test_shell_scripts_parse() -> None:
 
 
 def test_supervisord_conf_explains_its_variables() -> None:
-    """Every environment variable that supervisord.conf uses is in the list on its top."""
+    """The comment at the top of supervisord.conf lists every environment variable that it uses."""
     text = (ROOT / "config" / "supervisord.conf").read_text(encoding="utf-8")
     top, _, _ = text.partition("\n[")
     used = set(re.findall(r"%\(ENV_(\w+)\)s", text))
@@ -101,7 +101,7 @@ def test_supervisord_conf_explains_its_variables() -> None:
 
 @pytest.mark.parametrize("name", ["supervisord.conf", "demo-londs.conf", "demo-web.conf"])
 def test_supervisord_waits_longer_than_a_stop_takes(name: str) -> None:
-    """Programs are stopped by TERM, and killed only long after `admin.stop_timeout` (5 s)."""
+    """supervisord stops programs by TERM, and by KILL only well after `admin.stop_timeout`."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     parser.read(ROOT / "config" / name, encoding="utf-8")
     programs = [parser[section] for section in parser.sections() if section.startswith("program:")]
