@@ -101,7 +101,7 @@ def test_supervisord_conf_explains_its_variables() -> None:
 
 @pytest.mark.parametrize("name", ["supervisord.conf", "demo-londs.conf", "demo-web.conf"])
 def test_supervisord_waits_longer_than_a_stop_takes(name: str) -> None:
-    """supervisord stops programs by TERM, and by KILL only well after `admin.stop_timeout`."""
+    """The programs are stopped by TERM, and by KILL only well after `admin.stop_timeout`."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     parser.read(ROOT / "config" / name, encoding="utf-8")
     programs = [parser[section] for section in parser.sections() if section.startswith("program:")]
