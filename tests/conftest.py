@@ -12,12 +12,25 @@ from typing import TYPE_CHECKING
 import pytest
 from fakedaemon import Fake
 from harness import Network, network
+from snapshots import Snapshot
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
     from lonc_gevent.eventloop.turns import Turns
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch that updates snapshots."""
+    parser.addoption("--update-snapshots", action="store_true", help="write the texts expected")
+
+
+@pytest.fixture
+def snapshot(request: pytest.FixtureRequest) -> Snapshot:
+    """Give the expected text of this test."""
+    update = request.config.getoption("--update-snapshots")
+    return Snapshot(request.path, request.node.name, update=update)
 
 
 @pytest.fixture(autouse=True)

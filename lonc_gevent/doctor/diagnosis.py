@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the doctor saw, put into words: which settings fit, and what differs from protocol.md.
+"""The doctor's diagnosis: which settings work with a lond, and what differs from protocol.md.
 
-A `Trial` is one connection made with certain settings, and how far it came. `conclude` reads all
-trials of a host and tells findings; each names the setting to change, where there is one.
+A `Trial` is one connection made with certain settings, and its result. `conclude` turns all trials
+of a host into findings, each with the setting to change, if there is one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PING, INLINE, SEALED, INLINE_SEALED = (
     "sethost:ID:encrypt:ping",
 )
 PROBES: Final = (PING, INLINE, SEALED, INLINE_SEALED)
-"""The requests that are tried on a connection that is made, in words."""
+"""Requests that are tried in a session, as the report shows them."""
 
 _SHOWN_WHOLE: Final = frozenset(
     {
@@ -37,14 +37,14 @@ _SHOWN_WHOLE: Final = frozenset(
         Kind.VERSION,
     }
 )
-_OURS: Final = (b"init", b"version\n", b"sethost:", b"ekey\n")
-_SHOWN: Final = 80
+_PUBLIC_LINES: Final = (b"init", b"version\n", b"sethost:", b"ekey\n")
+_MAX_SHOWN: Final = 80
 _CHALLENGE_FOR_SSL: Final = f"lond sent {Kind.TEXT.value}, expected {State.SSL_OK.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The settings of a trial."""
+    """Settings of a trial."""
 
     security: str
     negotiation: str = "auto"
@@ -57,55 +57,59 @@ class Way:
 
 @dataclass(slots=True)
 class Trial:
-    """One connection: the way it was made, and what came of it."""
+    """One connection: its settings and its result."""
 
     way: Way
     error: str = ""
-    """Kind of the error that ended the handshake; "" if there is a session."""
+    """Kind of the error that ended the handshake; "" if it is complete."""
     detail: str = ""
     lond_version: int | None = None
     host_set: bool = False
     fell_back: str = ""
     replies: dict[str, str] = field(default_factory=dict)
-    """By probe: `ok` if the reply was the host's id, else what it was in words."""
+    """By probe: `ok` if the reply was the host's id, else a description of it."""
 
     @property
     def has_session(self) -> bool:
-        """Whether the handshake was done."""
+        """Whether the handshake was completed."""
         return not self.error
 
     @property
     def has_no_certificates(self) -> bool:
-        """Whether lond answered init:ssl as if it were init (protocol.md, 3d)."""
+        """Whether lond answered init:ssl like init (protocol.md, 3d)."""
         return NO_SSL in (self.fell_back, self.detail) or self.detail == _CHALLENGE_FOR_SSL
 
     @property
     def works(self) -> bool:
-        """Whether requests are answered, in clear and sealed."""
+        """Whether clear and sealed requests are answered."""
         return self.has_session and self.replies.get(PING) == self.replies.get(SEALED) == "ok"
 
 
 class Finding(NamedTuple):
-    """A thing to tell: is it a problem, the setting it is about ("" if none), the words."""
+    """A result of the diagnosis; `setting` is the one to look at, or ""."""
 
     problem: bool
     setting: str
-    words: str
+    text: str
+
+    def __str__(self) -> str:
+        mark = "!" if self.problem else "-"
+        return f"{mark} {self.setting + ': ' if self.setting else ''}{self.text}"
 
 
-def _problem(setting: str, words: str) -> Finding:
-    return Finding(problem=True, setting=setting, words=words)
+def _problem(setting: str, text: str) -> Finding:
+    return Finding(problem=True, setting=setting, text=text)
 
 
-def _note(setting: str, words: str) -> Finding:
-    return Finding(problem=False, setting=setting, words=words)
+def _note(setting: str, text: str) -> Finding:
+    return Finding(problem=False, setting=setting, text=text)
 
 
 def conclude(configured: Trial, others: Sequence[Trial]) -> Iterator[Finding]:
-    """Tell what follows from the trials. `configured` was made as the configuration says."""
+    """Yield the findings of all trials. `configured` is the one with the configured settings."""
     working = [trial for trial in others if trial.works]
     if configured.works:
-        yield _note("", "with the settings as they are, requests are answered")
+        yield _note("", "requests are answered with the configured settings")
         yield from _better_security(configured, working)
     else:
         yield from _what_fails(configured)
@@ -114,12 +118,12 @@ def conclude(configured: Trial, others: Sequence[Trial]) -> Iterator[Finding]:
         if working:
             yield from _differences(configured.way, working[0].way)
         else:
-            yield _problem("", "no other way that was tried works either")
+            yield _problem("", "none of the other settings that were tried works")
     best = configured if configured.has_session else next(iter(working), configured)
     if best.has_session:
         yield from _about_lond(best)
     if any(trial.has_no_certificates for trial in (configured, *others)):
-        yield _note("", "lond answers init:ssl with a challenge: it has no certificates")
+        yield _note("", "lond answers init:ssl with a challenge, so it has no certificates")
 
 
 def _what_fails(trial: Trial) -> Iterator[Finding]:
@@ -129,17 +133,17 @@ def _what_fails(trial: Trial) -> Iterator[Finding]:
         if advice:
             yield _problem("", advice)
     elif trial.replies.get(PING) != "ok":
-        words = f"a session is made, but ping is answered with {trial.replies.get(PING)}"
-        yield _problem("", words)
+        text = f"the handshake succeeds, but the reply to ping is {trial.replies.get(PING)}"
+        yield _problem("", text)
 
 
 def _wrong_key(trial: Trial) -> Iterator[Finding]:
     if trial.has_session and trial.replies.get(PING) == "ok" and trial.replies.get(SEALED) != "ok":
-        words = (
-            "sealed requests are not understood, so the key is another than lond's; it may take"
-            " us for another of our ids, and none that was tried fits"
+        text = (
+            "lond cannot open sealed requests, so it has another key. It probably knows this server"
+            " by another host id, but none that was tried works"
         )
-        yield _problem("hosts.ID.client_id", words)
+        yield _problem("hosts.ID.client_id", text)
 
 
 _NAMES: Final = {
@@ -154,7 +158,7 @@ _NAMES: Final = {
 
 
 def _differences(way: Way, better: Way) -> Iterator[Finding]:
-    """Name each setting in which a way that works differs from the configured one."""
+    """Yield each setting in which a working trial differs from the configured one."""
     for name, key in _NAMES.items():
         now, fit = getattr(way, name), getattr(better, name)
         if now == fit:
@@ -163,40 +167,42 @@ def _differences(way: Way, better: Way) -> Iterator[Finding]:
         shown = str(fit).lower() if isinstance(fit, bool) else f'"{fit}"'
         yield _problem(setting, f"works with {shown}")
         if name == "check_certificate_name":
-            yield _note("", "that gives up knowing which lond of the network it is")
+            yield _note(
+                "", "without this check any lond of the network can answer in place of this one"
+            )
 
 
 def _better_security(configured: Trial, working: Sequence[Trial]) -> Iterator[Finding]:
     if configured.fell_back:
-        words = f"ssl is tried first and fails each time: {configured.fell_back}"
-        yield _problem("hosts.ID.security", words)
+        text = f"ssl is tried first and fails each time: {configured.fell_back}"
+        yield _problem("hosts.ID.security", text)
     elif configured.way.security == "insecure":
         better = next((t.way.security for t in working if t.way.security != "insecure"), "")
         if better:
-            yield _note("hosts.ID.security", f'"{better}" works, too, and is safer')
+            yield _note("hosts.ID.security", f'"{better}" also works and is more secure')
 
 
 def _about_lond(trial: Trial) -> Iterator[Finding]:
-    """Tell how lond differs from what protocol.md expects of its age."""
+    """Yield how lond differs from protocol.md for its version."""
     version = trial.lond_version
     asked = trial.way.negotiation != "legacy"
     if not asked:
-        yield _note("", "version and sethost were not tried (negotiation legacy)")
+        yield _note("", "version and sethost were not tried, as negotiation is legacy")
     elif version is None:
-        words = "lond tells no version: it is very old; negotiation auto and legacy fit, not modern"
-        yield _note("hosts.ID.negotiation", words)
+        text = "lond has no version command, so it is very old: use auto or legacy, not modern"
+        yield _note("hosts.ID.negotiation", text)
     else:
         yield _note("", f"lond is revision 1.{version}")
     if asked and not trial.host_set:
-        yield _note("", "lond knows no sethost: it speaks for the one host that it has")
+        yield _note("", "lond does not know sethost: it serves one host only")
     inline = trial.replies.get(INLINE) == "ok"
     if asked and version is not None and inline != (version >= INLINE_SETHOST):
-        word = "takes" if inline else "does not take"
-        words = f"differs from protocol.md, 3e: 1.{version} {word} sethost:ID:REQUEST in one line"
-        yield Finding(problem=not inline, setting="", words=words)
+        verb = "accepts" if inline else "does not accept"
+        text = f"differs from protocol.md, 3e: 1.{version} {verb} sethost:ID:REQUEST in one line"
+        yield Finding(problem=not inline, setting="", text=text)
     if inline and trial.works and trial.replies.get(INLINE_SEALED) != "ok":
-        words = "differs from protocol.md, 3e: a sealed request behind sethost:ID: is not taken"
-        yield _problem("", words)
+        text = "differs from protocol.md, 3e: a sealed request after sethost:ID: is not accepted"
+        yield _problem("", text)
 
 
 _SETTING_OF: Final = {
@@ -211,46 +217,46 @@ _SETTING_OF: Final = {
 }
 
 _ADVICE: Final = {
-    "unresolvable": "mend the dns name in hosts.tab, or set an address for this host",
-    "unreachable": "is lond running there, is this its port, does a firewall let us through?",
-    "connect_timeout": "a firewall that drops packets, or a machine that is off",
-    "handshake_timeout": "something takes the connection and says nothing: is it a lond at all?",
+    "unresolvable": "correct the dns name in hosts.tab, or set an address for this host",
+    "unreachable": "check that lond is running there, that the port is right, and the firewall",
+    "connect_timeout": "a firewall may drop the packets, or the machine may be off",
+    "handshake_timeout": "the connection is accepted, but nothing is sent: check that it is a lond",
     "refused": (
-        "lond goes by our address: is it the one that our dns name has there? It may also allow"
-        " other ways to say init only (londAllowInsecure)"
+        "lond identifies clients by address: check that this server's dns name resolves to its"
+        " address there. It may also refuse this kind of init (londAllowInsecure)"
     ),
-    "challenge_failed": "lond does not take its own challenge back: is it a lond at all?",
-    "host_not_served": "the lond at this address serves other host ids: mend hosts.tab",
-    "handshake_garbage": "lond speaks another dialogue than this one; see the lines above",
-    "handshake_lost": "lond went away in the middle; its log may say why",
-    "key_file": "the file for lond must be made in a directory that both can use",
-    "tls_failed": "our certificate, lond's, and the CA of the network must fit together",
+    "challenge_failed": "lond does not accept its own challenge: check that it is a lond",
+    "host_not_served": "the lond at this address serves other host ids: correct hosts.tab",
+    "handshake_garbage": "lond sent another line than this handshake expects: see the lines above",
+    "handshake_lost": "lond closed the connection during the handshake: see its log",
+    "key_file": "the key file must be in a directory that both programs can use",
+    "tls_failed": "the network's CA must have signed the certificates of this server and of lond",
 }
 
 
 def masked(line: bytes, *, ours: bool) -> str:
-    """Show a line of the handshake without anything in it that should stay secret.
+    """Return a line of the handshake as it may be shown; `ours` are the lines that lonc sends.
 
-    Challenges, build keys, keys and names of key files are told by their length alone.
+    Of challenges, build keys, keys and names of key files only the length is shown.
     """
     if ours:
         if line.startswith(b"init:local:"):
             return "init:local:<a key file>" + (":<version>" if line.count(b":") > 2 else "")  # noqa: PLR2004
-        known = line.startswith(_OURS)
+        known = line.startswith(_PUBLIC_LINES)
     else:
         known = kind_of(line) in _SHOWN_WHOLE
     text = line.rstrip(b"\n")
     if known and text.isascii():
-        return escape_bytes(text[:_SHOWN])
+        return escape_bytes(text[:_MAX_SHOWN])
     return f"<{len(text)} bytes{', all digits' if text.isdigit() else ''}>"
 
 
-def reply_in_words(reply: bytes, host_id: str) -> str:
-    """Say what a reply to ping was: `ok` if it is the host's id, never what is in it."""
+def describe_reply(reply: bytes, host_id: str) -> str:
+    """Describe a reply to ping: `ok` if it is the host's id, else its kind, not its content."""
     text = reply.rstrip(b"\n")
     if text == host_id.encode("utf-8", "surrogateescape"):
         return "ok"
     kind = kind_of(text + b"\n")
     if kind in _SHOWN_WHOLE:
-        return escape_bytes(text[:_SHOWN])
+        return escape_bytes(text[:_MAX_SHOWN])
     return "error:..." if kind is Kind.ERROR else f"another line of {len(text)} bytes"

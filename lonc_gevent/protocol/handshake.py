@@ -40,7 +40,7 @@ from .handshake_tables import (
     kind_of,
 )
 
-NO_SSL = "lond sent a challenge in place of ok:ssl: it has no certificates"
+NO_SSL = "lond sent a challenge, expected ok:ssl: it has no certificates"
 """`fell_back` of a session with a lond without certificates."""
 
 

@@ -16,7 +16,7 @@ from lonc_gevent.configuration import hosts_tab, loncapa_conf
 from lonc_gevent.configuration.certificates import check_dates, check_together, expires
 from lonc_gevent.configuration.check import check
 from lonc_gevent.configuration.problems import Sheet
-from lonc_gevent.doctor.diagnosis import masked, reply_in_words
+from lonc_gevent.doctor.diagnosis import describe_reply, masked
 from lonc_gevent.errors import BadSealedReplyError, LondError
 from lonc_gevent.protocol.cipher import Cipher
 from lonc_gevent.protocol.handshake import Handshake, LocalKey
@@ -196,7 +196,7 @@ def report(data: bytes) -> None:
             shown = masked(line, ours=ours)
             assert shown.isprintable()
             assert len(shown) < 400
-        assert reply_in_words(line, "msul2").isprintable()
+        assert describe_reply(line, "msul2").isprintable()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
