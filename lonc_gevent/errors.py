@@ -116,6 +116,12 @@ class KeyFileError(NotSentError):
     kind = "key_file"
 
 
+class UnforeseenError(NotSentError):
+    """An error that the code does not expect ended the attempt to connect."""
+
+    kind = "unforeseen"
+
+
 class StaleConnectionError(NotSentError):
     """An idle connection turned out to be closed, before a request was put on it."""
 

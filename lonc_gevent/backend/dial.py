@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The way to a lond: its addresses, and a TCP connection to the first one that takes it."""
+"""TCP connections to a lond: of several addresses, to the one that accepts first (RFC 8305)."""
 
 from __future__ import annotations
 
 import errno
 import os
-from math import inf
+from select import POLLOUT
 from socket import (
-    AI_NUMERICHOST,
-    AI_NUMERICSERV,
     IPPROTO_TCP,
     SO_ERROR,
     SO_KEEPALIVE,
@@ -19,18 +17,17 @@ from socket import (
     TCP_KEEPINTVL,
     TCP_NODELAY,
     TCP_USER_TIMEOUT,
-    gaierror,
-    getaddrinfo,
     socket,
 )
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from gevent import Timeout
+from gevent.select import poll as gevent_poll
 
 from lonc_gevent.configuration.names import is_loopback
-from lonc_gevent.errors import ConnectTimeoutError, UnreachableError, UnresolvableError
-from lonc_gevent.eventloop.participants import DeadlineError
+from lonc_gevent.errors import ConnectTimeoutError, NotSentError, UnreachableError
+
+from .resolver import resolver_of, through_wakes
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -38,107 +35,89 @@ if TYPE_CHECKING:
     from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.eventloop.stream import Stream
 
+    from .resolver import Address
+
+ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried beside those that have not answered yet."""
+
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
-"""Seconds, seconds, probes: a peer that vanished without a word is found in two minutes."""
-
-LOOPBACK = "127.0.0.1"
-"""Where a lond of this machine is: it compares its peer with just this (protocol.md, 3c)."""
+"""Seconds, seconds, probes: an idle connection whose peer vanished is closed in two minutes."""
 
 
-class Address(NamedTuple):
-    """One of the addresses of a host, as getaddrinfo gives them."""
+def candidates(host: HostSettings, hub: Hub) -> list[Address]:
+    """Return the addresses to try, within `connect_timeout`.
 
-    family: int
-    sockaddr: tuple[Any, ...]
-
-
-def dial(host: HostSettings, hub: Hub, stream: Stream) -> None:
-    """Connect the stream to the first address of the host that takes it.
-
-    All of them together have `connect_timeout`. Raises UnresolvableError, UnreachableError or
-    ConnectTimeoutError, with the stream closed.
+    Raises UnresolvableError; UnreachableError for security local with an address of another
+    machine, as it proves nothing there (protocol.md, 3c).
     """
-    timeout = host.pool.connect_timeout
-    end = monotonic() + timeout
-    addresses = resolve(host, hub, timeout)
-    if host.security == "local":
-        _refuse_others(addresses)
-    failure: UnreachableError | ConnectTimeoutError | None = None
-    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        now = monotonic()
-        # An even share of what is left, so that one mute address does not use up all of it.
-        deadline = now + max(end - now, 0.0) / left
-        try:
-            _dial_address(address, stream, deadline, host.pool.reply_timeout)
-        except DeadlineError:
-            failure = ConnectTimeoutError(f"{_name(address)}: no answer")
-        except OSError as error:
-            failure = UnreachableError(f"{_name(address)}: {_reason(error)}")
-        else:
-            return
-        stream.close()
-    raise failure or UnresolvableError(f"{host.dns_name}: no address")
-
-
-def _refuse_others(addresses: list[Address]) -> None:
-    """Refuse what is not this machine: security local proves nothing else (protocol.md, 3c)."""
+    addresses = resolver_of(hub).addresses(host, host.pool.connect_timeout)
     for address in addresses:
-        if not is_loopback(address.sockaddr[0]):
-            raise UnreachableError(f"{_name(address)}: security local is for this machine alone")
+        if host.security == "local" and not is_loopback(address.sockaddr[0]):
+            raise UnreachableError(f"{address}: security local is for this machine alone")
+    return addresses
 
 
-def resolve(host: HostSettings, hub: Hub, timeout: float) -> list[Address]:
-    """Return the host's addresses: its `address` setting, or those of its DNS name.
+def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Address:
+    """Connect the stream to the first of the addresses that accepts; return that address.
 
-    A host of security local without `address` is looked for on the loopback interface.
-
-    Raises UnresolvableError, after `timeout` seconds at the latest.
+    The attempts begin ATTEMPT_DELAY apart, or as soon as one has failed, and have
+    `connect_timeout` together. The addresses that failed and the one that accepted are removed
+    from the list. Raises UnreachableError or ConnectTimeoutError.
     """
-    name = host.address or (LOOPBACK if host.security == "local" else host.dns_name)
+    attempts: dict[int, tuple[Address, socket]] = {}
+    poll = gevent_poll()
+    end = monotonic() + host.pool.connect_timeout
+    delay = min(ATTEMPT_DELAY, host.pool.connect_timeout / len(addresses))
+    waiting = list(addresses)
+    failure: NotSentError | None = None
     try:
-        found = getaddrinfo(
-            name, host.port, type=SOCK_STREAM, flags=AI_NUMERICHOST | AI_NUMERICSERV
-        )
-    except (gaierror, UnicodeError):
-        return _look_up(name, host.port, hub, timeout)
-    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
+        while (waiting or attempts) and (left := end - monotonic()) > 0:
+            if waiting:
+                address = waiting.pop(0)
+                try:
+                    tcp = _begin(address, host.pool.unacknowledged_timeout)
+                except OSError as error:
+                    addresses.remove(address)
+                    failure = UnreachableError(f"{address}: {error.strerror}")
+                    continue
+                attempts[tcp.fileno()] = address, tcp
+                poll.register(tcp.fileno(), POLLOUT)
+            timeout = min(delay, left) if waiting else left
+            for fd, _ in through_wakes(poll.poll, 1000 * timeout):
+                poll.unregister(fd)
+                address, tcp = attempts.pop(fd)
+                addresses.remove(address)
+                code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)
+                if not code:
+                    stream.reopen(tcp.detach())
+                    return address
+                tcp.close()
+                failure = UnreachableError(f"{address}: {os.strerror(code)}")
+    finally:
+        for _, tcp in attempts.values():
+            tcp.close()
+    for address, _ in attempts.values():
+        addresses.remove(address)
+        failure = ConnectTimeoutError(f"{address}: no answer")
+    raise failure or ConnectTimeoutError(f"{host.dns_name}: no answer")
 
 
-def _look_up(name: str, port: int, hub: Hub, timeout: float) -> list[Address]:
+def _begin(address: Address, unacknowledged_timeout: float) -> socket:
+    """Begin to connect: SO_ERROR tells the outcome once the socket is writable. Raises OSError."""
+    tcp = socket(address.family, SOCK_STREAM)
     try:
-        with Timeout(timeout):
-            found = hub.resolver.getaddrinfo(name, port, 0, SOCK_STREAM)
-    except Timeout:
-        raise UnresolvableError(f"{name}: no answer from the resolver") from None
-    except (OSError, UnicodeError) as error:
-        raise UnresolvableError(f"{name}: {_reason(error)}") from None
-    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
-
-
-def _dial_address(address: Address, stream: Stream, deadline: float, user_timeout: float) -> None:
-    with socket(address.family, SOCK_STREAM) as tcp:
         tcp.settimeout(0)
         tcp.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         tcp.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE)
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT)
-        # Bytes that the peer does not acknowledge: give up when the reply could not count.
-        tcp.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(user_timeout * 1000))
+        # It also ends an idle connection, but not before the first probe was sent and is lost.
+        tcp.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(unacknowledged_timeout * 1000))
         code = tcp.connect_ex(address.sockaddr)
-        stream.reopen(os.dup(tcp.fileno()))
-        stream.deadline = deadline
-        if code == errno.EINPROGRESS:
-            stream.wait_writable()
-            code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        stream.deadline = inf
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _name(address: Address) -> str:
-    return f"{address.sockaddr[0]} port {address.sockaddr[1]}"
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))  # noqa: TRY301 - as the other calls here do
+    except BaseException:
+        tcp.close()
+        raise
+    return tcp

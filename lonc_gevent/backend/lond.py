@@ -9,16 +9,23 @@ from its first byte on. After any error the connection is of no further use; its
 from __future__ import annotations
 
 import os
+import traceback
 from dataclasses import replace
 from math import inf
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lonc_gevent.errors import (
     ConnectionLostError,
+    ConnectTimeoutError,
+    NotSentError,
     ReplyLostError,
     ReplyTimeoutError,
     ReplyTooLongError,
     StaleConnectionError,
+    UnforeseenError,
+    UnreachableError,
+    UnresolvableError,
     UnsolicitedBytesError,
 )
 from lonc_gevent.eventloop.participants import DeadlineError, UnquietError, UnsentError
@@ -39,8 +46,9 @@ from lonc_gevent.protocol.lines import (
     text_part,
 )
 
-from .dial import dial
+from .dial import candidates, dial
 from .handshake_io import FallBackError, shake_hands
+from .resolver import resolver_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +60,7 @@ if TYPE_CHECKING:
     from lonc_gevent.protocol.handshake import Session
     from lonc_gevent.protocol.lines import Line
 
+    from .resolver import Address
     from .tls import Credentials
 
 LARGE = 64 * 1024
@@ -225,22 +234,61 @@ def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:
 def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials) -> Lond:
     """Connect to the host's lond, on the empty `stream`, and shake hands.
 
-    Each address is tried, all together within `connect_timeout`; the handshake has
-    `handshake_timeout`. Where ssl fails and the host may do without, all of it is done once
-    more without ssl, and the session says why. Raises a NotSentError, with the stream closed.
+    Each address is tried until one of them has a lond that completes the handshake, in
+    `connect_timeout` and `handshake_timeout` for each. Where ssl fails and the host may do without,
+    the address is dialled once more without ssl, and the session says why. Raises a NotSentError,
+    whatever goes wrong, with the stream closed.
     """
     try:
-        dial(host, hub, stream)
-        try:
-            session = shake_hands(host, stream, credentials)
-        except FallBackError as failure:
-            stream.close()
-            dial(host, hub, stream)
-            session = shake_hands(host, stream, credentials, fell_back=str(failure))
-        return Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
-    except BaseException:  # whatever it was, a half-made connection must not be used
+        return _first_that_works(host, hub, stream, credentials)
+    except NotSentError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt has to wait
+        stream.close()
+        raise UnforeseenError(_place(error)) from None
+    except BaseException:  # a half-made connection must not be used
         stream.close()
         raise
+
+
+def _first_that_works(
+    host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials
+) -> Lond:
+    resolver = resolver_of(hub)
+    addresses = candidates(host, hub)
+    failure: NotSentError | None = None
+    while addresses:
+        try:
+            address = dial(host, addresses, stream)
+            session = _session(host, address, stream, credentials)
+        except NotSentError as error:
+            stream.close()
+            # A lond that accepts and then fails says more than an address without one.
+            if failure is None or not isinstance(error, UnreachableError | ConnectTimeoutError):
+                failure = error
+        else:
+            resolver.worked(host, address)
+            return Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
+    resolver.failed(host)
+    raise failure or UnresolvableError(f"{host.dns_name}: no address")
+
+
+def _session(
+    host: HostSettings, address: Address, stream: Stream, credentials: Credentials
+) -> Session:
+    """Shake hands on the connected stream; without ssl, on another connection, if that may be."""
+    try:
+        return shake_hands(host, stream, credentials)
+    except FallBackError as failure:
+        stream.close()
+        dial(host, [address], stream)
+        return shake_hands(host, stream, credentials, fell_back=str(failure))
+
+
+def _place(error: Exception) -> str:
+    """Return the type of an error and where it was raised; its text may hold what is secret."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {frame.name}, {PurePath(frame.filename).name}:{frame.lineno}"
 
 
 def _reason(error: Exception) -> str:

@@ -197,6 +197,7 @@ def _host_settings(line: hosts_tab.HostLine, settings: Settings) -> HostSettings
         port=own.port or network.lond_port,
         security=own.security or network.security,
         negotiation=own.negotiation or network.negotiation,
+        resolve_interval=network.resolve_interval,
         init_version=network.init_version if own.init_version is None else own.init_version,
         client_id=own.client_id or network.host_id,
         server_id=line.id,

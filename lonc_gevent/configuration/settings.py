@@ -22,6 +22,9 @@ _PATH = r"\A[^\x00-\x1f\x7f\ud800-\udfff]"
 _IS_PATH = {"path": True}
 
 Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds above 0")]
+KernelSeconds = Annotated[
+    float, Meta(ge=0.001, le=2e6, description="a number of seconds, 0.001 to 2000000")
+]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds, 0 or more")]
 Bytes = Annotated[int, Meta(ge=64, le=2**40, description="a whole number of bytes, 64 to 2**40")]
 Connections = Annotated[int, Meta(ge=1, le=10_000, description="a whole number, 1 to 10000")]
@@ -98,6 +101,7 @@ class Network(Struct, frozen=True, kw_only=True):
     check_certificate_name  whether lond's certificate must be for its host's dns name
     tls_minimum     least version of TLS that is spoken
     tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
+    resolve_interval  seconds for which the addresses of a DNS name are used without a new look-up
     key_directory   where the key files of security local are made; left out: sockets.directory
     """
 
@@ -116,6 +120,7 @@ class Network(Struct, frozen=True, kw_only=True):
     tls_minimum: TlsVersion = "1.2"
     tls_close_notify: Switch = False
     key_directory: Path = "sockets"
+    resolve_interval: Seconds = 60.0
 
 
 class Sockets(Struct, frozen=True, kw_only=True):
@@ -153,6 +158,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     connect_timeout    seconds for the TCP connection
     handshake_timeout  seconds for the whole handshake
     reply_timeout      seconds from a request's first byte to its whole reply
+    unacknowledged_timeout  seconds after which a lond that acknowledges no byte has vanished
     queue_timeout      seconds after which a request that no connection took gets con_lost
     idle_timeout       seconds after which an unused connection is closed
     retry_backoff_min  seconds, the first delay between attempts to reach a host
@@ -167,6 +173,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     connect_timeout: Seconds = 5.0
     handshake_timeout: Seconds = 10.0
     reply_timeout: Seconds = 300.0
+    unacknowledged_timeout: KernelSeconds = 20.0
     queue_timeout: Seconds = 60.0
     idle_timeout: Seconds = 3600.0
     retry_backoff_min: Seconds = 0.5
@@ -255,6 +262,7 @@ class HostOverrides(Struct, frozen=True, kw_only=True):
     connect_timeout: Seconds | None = None
     handshake_timeout: Seconds | None = None
     reply_timeout: Seconds | None = None
+    unacknowledged_timeout: KernelSeconds | None = None
     queue_timeout: Seconds | None = None
     idle_timeout: Seconds | None = None
     retry_backoff_min: Seconds | None = None
@@ -292,6 +300,7 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     security: Security
     negotiation: Negotiation
     init_version: str = ""
+    resolve_interval: float = 60.0
     client_id: str
     server_id: str
     pool: Pool

@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from lonc_gevent.configuration.shard import Shard
     from lonc_gevent.logs import Logs
 
-RESOLVER_THREADS = 32
-"""A name server that is slow for dead hosts must not keep the others waiting."""
-
 
 class Daemon:
     """One running lonc. `run` returns when it has stopped.
@@ -74,7 +71,6 @@ class Daemon:
         self.settings = settings = configuration.settings
         self.log = logger = logs.logger
         self.hub: Hub = gevent.get_hub()
-        self.hub.threadpool.maxsize = RESOLVER_THREADS
         self.control = Control(self.hub)
         self.keeper = Keeper(logger, tick=tick_for(limits(configuration)))
         self.clients = Clients(

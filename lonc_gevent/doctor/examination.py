@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import msgspec
 
-from lonc_gevent.backend.dial import dial, resolve
+from lonc_gevent.backend.dial import candidates, dial
 from lonc_gevent.backend.handshake_io import FallBackError, shake_hands
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.backend.tls import Credentials
@@ -118,12 +118,12 @@ class Doctor:
         """Report the addresses and a TCP connection, without which nothing else can be tried."""
         host = self._host
         try:
-            addresses = resolve(host, self._hub, host.pool.connect_timeout)
+            addresses = candidates(host, self._hub)
             found = ", ".join(str(address.sockaddr[0]) for address in addresses)
             self._report(f"address      {host.address or host.dns_name}: {found}")
             started = monotonic()
             self._stream = stream = Stream(self._turns)
-            dial(host, self._hub, stream)
+            dial(host, addresses, stream)
         except LondError as error:
             return self._conclude(Trial(self._bare(), error.kind, str(error)), [])
         stream.close()
@@ -203,7 +203,7 @@ class Doctor:
         ):
             return "network.certificate, private_key and ca_certificate are not set"
         if security == "local":
-            addresses = resolve(self._host, self._hub, self._host.pool.connect_timeout)
+            addresses = candidates(self._host, self._hub)
             if not all(str(address.sockaddr[0]).startswith("127.") for address in addresses):
                 return "this lond is on another machine"
             if not Path(network.key_directory).is_dir():
@@ -258,13 +258,13 @@ class Doctor:
                 check_certificate_name=way.check_certificate_name,
             )
             credentials.load(network)
-        dial(host, self._hub, stream)
+        dial(host, candidates(host, self._hub), stream)
         try:
             session = shake_hands(host, stream, credentials)
         except FallBackError as failure:
             self._report(f"             falls back: {failure}")
             stream.close()
-            dial(host, self._hub, stream)
+            dial(host, candidates(host, self._hub), stream)
             session = shake_hands(host, stream, credentials, fell_back=str(failure))
         lond = Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
         lond.two_steps = False  # to see what lond accepts

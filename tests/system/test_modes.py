@@ -12,7 +12,8 @@ import pytest
 from certificates import Authority
 from harness import free_port, wait_until
 
-from lonc_gevent.backend.dial import Address, dial
+from lonc_gevent.backend.dial import candidates
+from lonc_gevent.backend.resolver import Address, resolver_of
 from lonc_gevent.configuration.files import load
 from lonc_gevent.errors import UnreachableError
 
@@ -284,9 +285,10 @@ def test_local_is_for_this_machine(net: Network) -> None:
     net.write()
     host = next(host for host in load(net.config).hosts if host.id == "msul2")
     there = Address(AF_INET, ("192.0.2.7", 5663))
+    hub = gevent.get_hub()
 
     with (
-        mock.patch("lonc_gevent.backend.dial.resolve", return_value=[there]),
+        mock.patch.object(resolver_of(hub), "addresses", return_value=[there]),
         pytest.raises(UnreachableError, match=r"192\.0\.2\.7 port 5663: security local is for"),
     ):
-        dial(host, gevent.get_hub(), None)  # type: ignore[arg-type]
+        candidates(host, hub)
