@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from lonc_gevent.eventloop.turns import Turns
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch that updates snapshots."""
@@ -41,18 +39,6 @@ def loop_on_time() -> None:
     """
     if "gevent" in sys.modules:
         sys.modules["gevent"].get_hub().loop.update_now()
-
-
-@pytest.fixture
-def turns() -> Iterator[Turns]:
-    """Give one of this process's hub, closed at the end."""
-    from gevent import get_hub  # noqa: PLC0415 - tests of the pure modules need no gevent
-
-    from lonc_gevent.eventloop.turns import Turns  # noqa: PLC0415 - nor this
-
-    made = Turns(get_hub())
-    yield made
-    made.close()
 
 
 @pytest.fixture

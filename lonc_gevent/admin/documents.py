@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from gevent.event import AsyncResult
 
-from lonc_gevent.eventloop.slices import in_slices
+from lonc_gevent.eventloop import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -22,14 +22,15 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from lonc_gevent.eventloop.slices import PAUSE
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from socket import socket
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
+
+PAUSE: Final = 0.001
+"""Seconds between two answers, in which the loop looks at everything else."""
 
 MAX_CONNECTIONS: Final = 32
 

@@ -18,8 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lonc_gevent import __version__
-from lonc_gevent.backend.stats import DURATION_BOUNDS, HostState
-from lonc_gevent.eventloop.slices import in_slices
+from lonc_gevent.backend.pool_state import PoolState
+from lonc_gevent.backend.stats import DURATION_BOUNDS
+from lonc_gevent.eventloop import in_slices
 
 from .reporter import oldest_wait
 
@@ -141,6 +142,7 @@ def _requests(pools: Iterable[Pool]) -> Metric:
     for pool in pools:
         metric.add_metric([pool.host.id, "ok"], pool.stats.ok)
         metric.add_metric([pool.host.id, "con_lost"], pool.stats.con_lost)
+        metric.add_metric([pool.host.id, "abandoned"], pool.stats.abandoned)
     return metric
 
 
@@ -213,7 +215,7 @@ def _state(pools: Iterable[Pool]) -> Metric:
         "lonc_host_state", "1 for the state that the host is in.", labels=["host", "state"]
     )
     for pool in pools:
-        for state in HostState:
+        for state in PoolState:
             metric.add_metric([pool.host.id, state.value], state is pool.state)
     return metric
 

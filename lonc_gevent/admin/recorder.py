@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from lonc_gevent.eventloop.slices import in_slices
+from lonc_gevent.eventloop import in_slices
 
 from .history import INTERVAL, Reading, Series
 

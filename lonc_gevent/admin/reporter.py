@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from lonc_gevent import __version__
 from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
-from lonc_gevent.eventloop.slices import in_slices
+from lonc_gevent.eventloop import in_slices
 
 from .history import INTERVAL, MINUTE, Series, milliseconds
 from .recorder import History, reading

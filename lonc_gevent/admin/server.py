@@ -26,12 +26,12 @@ from urllib.parse import urlsplit
 import gevent
 import msgspec
 
+from lonc_gevent.backend.pool import Pool
 from lonc_gevent.configuration.names import is_loopback, split_address
 from lonc_gevent.errors import ConfigError
 from lonc_gevent.frontend.access_control import peer_of
 from lonc_gevent.frontend.listeners import listen, remove
 
-from .controls import COMMANDS
 from .documents import Document, expand
 from .http_server import BACKLOG, SOCKET_KEY, HttpServer
 from .metrics import CONTENT_TYPE, Metrics
@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from .reporter import Reporter
 
 MODE: Final = 0o600
+
+COMMANDS: Final[dict[str, Callable[[Pool], None]]] = {
+    "pause": Pool.pause,
+    "resume": Pool.resume,
+    "reconnect": Pool.reconnect,
+}
+"""By the last part of the path, in the words of PgBouncer."""
 
 _OK: Final = "200 OK"
 _JSON: Final = "application/json"

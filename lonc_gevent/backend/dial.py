@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.eventloop import Stream
 
     from .resolver import Address
 
@@ -89,7 +89,7 @@ def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Addres
                 addresses.remove(address)
                 code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)
                 if not code:
-                    stream.reopen(tcp.detach())
+                    stream.open(tcp.detach())
                     return address
                 tcp.close()
                 failure = UnreachableError(f"{address}: {os.strerror(code)}")

@@ -15,7 +15,7 @@ from lonc_gevent.errors import (
     NotSentError,
     TlsFailedError,
 )
-from lonc_gevent.eventloop.participants import DeadlineError
+from lonc_gevent.eventloop import DeadlineError
 from lonc_gevent.protocol.handshake import Handshake
 from lonc_gevent.protocol.lines import LineBuffer, LineTooLongError
 from lonc_gevent.protocol.tls_records import NotARecordError, Tail
@@ -25,7 +25,7 @@ from .tls import PeerGoneError, read_key_line
 
 if TYPE_CHECKING:
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.eventloop import Stream
     from lonc_gevent.protocol.handshake import Session
 
     from .tls import Credentials

@@ -28,8 +28,7 @@ from lonc_gevent.errors import (
     UnresolvableError,
     UnsolicitedBytesError,
 )
-from lonc_gevent.eventloop.participants import DeadlineError, UnquietError, UnsentError
-from lonc_gevent.eventloop.turns import give_turn
+from lonc_gevent.eventloop import DeadlineError, yield_to_others
 from lonc_gevent.protocol.cipher import KEY_BYTES, Cipher
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST
 from lonc_gevent.protocol.lines import (
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.eventloop import Stream
     from lonc_gevent.protocol.handshake import Session
     from lonc_gevent.protocol.lines import Line
 
@@ -94,7 +93,6 @@ class Lond:
         self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
     ) -> None:
         self.stream = stream
-        stream.asks = True  # so what is there before a request leaves is no reply to it
         self.session = session
         self._cipher = Cipher(session.key)
         self.buffer = LineBuffer(max_reply_bytes)
@@ -118,16 +116,13 @@ class Lond:
     def _ask(self, wire: Line) -> Line:
         """Write a line as it goes out, and return lond's, opened. Raises as `exchange` does."""
         stream = self.stream
-        stream.post(wire)
+        if stream.has_input():  # it came before the request, so it is no reply to it
+            raise self.unexpected()
         line = None
         try:
+            stream.write(wire)
             while line is None:
-                try:
-                    line = self.buffer.add(stream.read() or self._ended())
-                except UnsentError:
-                    stream.write_rest()
-        except UnquietError:
-            raise self.unexpected() from None
+                line = self.buffer.add(stream.read() or self._ended())
         except OSError as error:
             raise (ConnectionLostError if stream.sent else StaleConnectionError)(
                 _reason(error)
@@ -223,11 +218,11 @@ class Lond:
 
 
 def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:
-    """Join the pieces; other greenlets have a turn after each."""
+    """Join the pieces; other greenlets run after each."""
     done = []
     for piece in pieces:
         done.append(piece)
-        give_turn(hub)
+        yield_to_others(hub)
     return b"".join(done)
 
 

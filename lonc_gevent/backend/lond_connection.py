@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The greenlet that owns one lond connection, from dialling to its end.
+"""The greenlet that owns one lond connection, from the connection attempt to its end.
 
-Read from top to bottom it is the life of the connection: connect and shake hands, then take a
-transaction, exchange it, hand the reply back, take the next one. Whatever ends it, a transaction
-that it still holds is answered, the socket is closed, and the pool is told.
+Read from top to bottom it is the life of the connection: connect and shake hands, then take the
+oldest request, exchange it with lond, finish it, again, or wait idle. However it ends, a request
+that it still holds is answered, the socket is closed, and the pool is notified.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from lonc_gevent.errors import (
     ReplyLostError,
     UnsolicitedBytesError,
 )
-from lonc_gevent.eventloop.stream import Stream
+from lonc_gevent.eventloop import Stream
 from lonc_gevent.protocol.lines import CON_LOST
 
 from .lond import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gevent.hub import Hub
-    from greenlet import greenlet
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop.turns import Turns
     from lonc_gevent.protocol.lines import Line
 
     from .lond import Lond
@@ -41,114 +37,144 @@ if TYPE_CHECKING:
     from .transaction import Transaction
 
 
-class Owner(Protocol):
-    """What a connection asks of the pool that it belongs to."""
+class PoolInterface(Protocol):
+    """What a lond connection needs of its pool."""
 
-    host: HostSettings
     hub: Hub
-    turns: Turns
-    wake: Callable[[greenlet], None]
-    credentials: Credentials
     log: FilteringBoundLogger
-    idle: list[Connection]
-    dialling: Connection | None
+
+    @property
+    def host(self) -> HostSettings:
+        """The settings of the host."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """The TLS credentials."""
+
+    @property
+    def connecting(self) -> LondConnection | None:
+        """The connection whose attempt is under way."""
 
     def take(self, now: float) -> Transaction | None:
         """Return the oldest transaction that waits, None if none does."""
 
-    def rest(self, connection: Connection) -> None:
-        """Take back a connection that found nothing to do."""
+    def park(self, connection: LondConnection) -> None:
+        """Put the connection on the idle list."""
 
-    def put_back(self, transaction: Transaction) -> None:
-        """Take back a transaction of which nothing was sent."""
+    def requeue(self, transaction: Transaction) -> None:
+        """Queue a transaction again of which nothing was sent."""
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
-        """End a transaction and wake its waiter."""
+        """End a transaction and resume the greenlet that waits for it."""
 
     def reply_lost(
-        self, connection: Connection, transaction: Transaction, error: ReplyLostError
+        self, connection: LondConnection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
 
-    def dialled(self, connection: Connection) -> None:
-        """Hear that the connection is made and handshaken."""
+    def connected(self, connection: LondConnection) -> None:
+        """Note that the connection is made and handshaken."""
 
-    def dial_failed(self, connection: Connection, error: NotSentError) -> None:
-        """Hear that it could not be made."""
+    def connect_failed(self, connection: LondConnection, error: NotSentError) -> None:
+        """Note that the connection could not be made."""
 
-    def ended(self, connection: Connection, error: LondError | None = None) -> None:
-        """Hear of its end; no error: it was asked to end."""
+    def ended(self, connection: LondConnection, error: LondError | None = None) -> None:
+        """Note the end of the connection; no error if it was asked to end."""
 
 
-class Connection:
-    """A lond connection and the greenlet that owns it, from dialling to its end."""
+class LondConnection:
+    """A lond connection and its greenlet. `start` begins the connection attempt."""
 
     __slots__ = (
-        "greenlet",
+        "_greenlet",
+        "_pool",
+        "_served",
+        "_started",
+        "closing",
         "idle_since",
         "lond",
         "number",
-        "pool",
-        "retiring",
-        "served",
-        "started",
         "stream",
         "transaction",
     )
 
-    def __init__(self, pool: Owner, number: int) -> None:
-        self.pool = pool
+    def __init__(self, pool: PoolInterface, number: int) -> None:
+        self._pool = pool
         self.number = number
-        self.stream = Stream(pool.turns)
+        self.stream = Stream(pool.hub)
         self.lond: Lond | None = None
         self.transaction: Transaction | None = None
-        self.started = 0.0
         self.idle_since = 0.0
-        self.served = False
-        self.retiring = False
-        self.greenlet = gevent.spawn(self._run)
+        self.closing = False
+        self._started = 0.0
+        self._served = False
+        self._greenlet = gevent.Greenlet(self._run)
 
     def __repr__(self) -> str:
-        return f"<Connection {self.pool.host.id}/{self.number} {self.state}>"
+        return f"<LondConnection {self._pool.host.id}/{self.number} {self.state}>"
 
     @property
     def state(self) -> str:
-        """In the words of the metric lonc_connections: connecting, idle or busy."""
+        """In the terms of the metric lonc_connections: connecting, idle or busy."""
         if self.lond is None:
             return "connecting"
         return "busy" if self.transaction is not None else "idle"
 
     @property
     def session_fields(self) -> dict[str, object]:
-        """What a log event tells of a connection that is made."""
+        """What a log event holds of an established connection."""
         security = self.lond.session.security if self.lond else None
         return {"connection": self.number, "security": security}
 
     @property
     def stillborn(self) -> bool:
-        """Whether it was gone before it could serve, or rest, for the first time."""
-        return not self.served and not self.idle_since
+        """Whether it ended before it had served a request or been idle."""
+        return not self._served and not self.idle_since
+
+    # -- called by the pool ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to connect, in the connection's own greenlet."""
+        self._greenlet.start()
+
+    def assign(self, transaction: Transaction, now: float) -> None:
+        """Hand a transaction to this idle connection."""
+        self.transaction = transaction
+        self._started = now
+        self.stream.resume()
+
+    def close_when_idle(self) -> None:
+        """End the connection: now if it is idle, else once its transaction has ended."""
+        self.closing = True
+        if self.transaction is None:
+            self.stream.resume()
+
+    def kill(self) -> None:
+        """End the connection now; a transaction under way gets con_lost."""
+        self._greenlet.kill(block=False)
+
+    # -- the greenlet ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pool = self.pool
+        pool = self._pool
         try:
             lond = self._connect()
         except NotSentError as error:
-            if pool.dialling is self:  # else it was aborted, and another one may be under way
-                pool.dial_failed(self, error)
+            if pool.connecting is self:  # else it was killed, and another attempt may be under way
+                pool.connect_failed(self, error)
             return
         except gevent.GreenletExit:
-            raise  # the pool knows: before the first turn nothing here could tell it
+            raise  # the pool has noted it: a greenlet killed before it ran could not
         except BaseException:
             pool.ended(self)
             raise
-        if pool.dialling is not self:
+        if pool.connecting is not self:
             lond.close()
             return
         self.lond = lond
         ending: LondError | None = None
         try:
-            pool.dialled(self)
+            pool.connected(self)
             if lond.session.fell_back:
                 pool.log.warning(
                     "session_not_encrypted", connection=self.number, detail=lond.session.fell_back
@@ -157,7 +183,7 @@ class Connection:
         except LondError as error:
             ending = _without_frames(error)
         finally:
-            # Killed, or a bug of ours: the reply, if any, is lost.
+            # Killed, or a fault of ours: the reply, if any, is lost.
             transaction, self.transaction = self.transaction, None
             if transaction is not None:
                 transaction.error = ConnectionLostError("we ended it ourselves")
@@ -166,25 +192,25 @@ class Connection:
             pool.ended(self, ending)
 
     def _connect(self) -> Lond:
-        """Connect to lond and shake hands; a test of the pool has its own. Raises NotSentError."""
-        pool = self.pool
+        """Connect to lond and shake hands. Raises NotSentError. Overridden in tests."""
+        pool = self._pool
         return connect(pool.host, pool.hub, self.stream, pool.credentials)
 
     def _serve(self, lond: Lond) -> LondError | None:
-        """Carry one transaction after another; return why it ended, None if it was asked to."""
-        pool = self.pool
+        """Exchange one transaction after another; return why it ended, None if asked to end."""
+        pool = self._pool
         stream = self.stream
         timeout = pool.host.pool.reply_timeout
         while True:
             transaction = self._next(lond)
             if transaction is None:
                 return None
-            stream.deadline = self.started + timeout
+            stream.deadline = self._started + timeout
             try:
                 reply = lond.exchange(transaction.request)
             except NotSentError as error:
                 self.transaction = None
-                pool.put_back(transaction)
+                pool.requeue(transaction)
                 return _without_frames(error)
             except ReplyLostError as error:
                 self.transaction = None
@@ -192,7 +218,7 @@ class Connection:
                 pool.reply_lost(self, transaction, error)
                 return _without_frames(error)
             self.transaction = None
-            self.served = True
+            self._served = True
             pool.finish(transaction, reply)
             del transaction, reply  # an idle connection must not keep the last lines in memory
             if lond.buffer.data:
@@ -201,50 +227,37 @@ class Connection:
                 return None
 
     def _next(self, lond: Lond) -> Transaction | None:
-        """Wait for a transaction. None: asked to end. Raises NotSentError if lond ended it."""
-        pool = self.pool
-        if self.retiring:
+        """Wait for a transaction; None if asked to end. Raises NotSentError if lond ended it."""
+        pool = self._pool
+        if self.closing:
             return None
         now = monotonic()
         transaction = pool.take(now)
         if transaction is not None:
             self.transaction = transaction
-            self.started = now
+            self._started = now
             return transaction
-        pool.rest(self)
+        pool.park(self)
         return self._wait_for_work(lond)
 
     def _wait_for_work(self, lond: Lond) -> Transaction | None:
         """Wait, idle, as `_next` does."""
         while True:
-            # Woken by a transaction (see `assign`), by `retire`, by lond, or for no reason.
+            # Resumed by `assign`, by `close_when_idle`, by input from lond, or for no reason.
             self.stream.wait_readable()
             if self.transaction is not None:
                 return self.transaction
-            if self.retiring:
+            if self.closing:
                 return None
-            if not self.stream.is_quiet():
+            if self.stream.has_input():
                 raise lond.unexpected()
-
-    def assign(self, transaction: Transaction, now: float) -> None:
-        """Hand a transaction to this idle connection."""
-        self.transaction = transaction
-        self.started = now
-        self.pool.wake(self.greenlet)
-
-    def retire(self) -> None:
-        """End the connection: now if it is idle, else once its transaction is done."""
-        self.retiring = True
-        if self in self.pool.idle:
-            self.pool.idle.remove(self)
-            self.pool.wake(self.greenlet)
 
 
 def _without_frames(error: LondError) -> LondError:
     """Drop the frames that an error holds, as this greenlet goes on holding the error.
 
-    In that circle the 64 MB of a reply that was too long would stay until Python looks for
-    circles; it did, and that was once in many such replies.
+    The frames hold the greenlet in turn, and in that cycle a large reply would stay in memory
+    until the garbage collector runs.
     """
     error.__context__ = None
     return error.with_traceback(None)

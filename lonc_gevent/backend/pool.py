@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A host's pool: a queue of transactions, and the lond connections that take from it.
 
-The rules that this keeps (the shape is one greenlet a lond connection; a transaction goes from the
-client's greenlet to the connection's, and its reply from there to the client's stream):
+A transaction goes from the client's greenlet to a connection's greenlet, and its reply from there
+back to the client's. The rules that this keeps:
 
 1. A transaction ends exactly once: with lond's whole reply, or with con_lost.
 2. A connection left by anything but a whole reply is closed, whatever the reason.
-3. Only what was not sent is tried again; it goes back to the head of the queue.
-4. Connections are made one at a time, each in its own greenlet. A waiter never dials.
+3. Only what was not sent is tried again, at the head of the queue.
+4. Connections are made one at a time, each in its own greenlet, never in a client's.
 5. Busy is not down. Busy: wait in the queue, oldest first, up to `queue_timeout`. Down (no
-   connection, and the gate is shut since the last attempt failed): con_lost at once.
-6. `connections` is the one number: made, being made and at work. `idle` is part of it, most
-   lately used last and used first, so that the surplus ages and is pruned.
+   connection, and the retry gate is shut since the last attempt failed): con_lost at once.
+6. `connections` is the one number: those made, being made and at work. The idle ones are a part
+   of it, a stack: the one used last is used first, so that the surplus ages and is pruned.
 7. If a connection is idle, nothing waits in the queue.
+8. The state is one enum (pool_state.py). Only the methods of this class change it, or any other
+   attribute of a pool.
 """
 
 from __future__ import annotations
@@ -28,145 +30,196 @@ from lonc_gevent.errors import NotSentError
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
-from .lond_connection import Connection
+from .lond_connection import LondConnection
+from .pool_state import TRANSITIONS, PoolState
 from .retry_gate import Gate
-from .stats import HostState, HostStats
-from .tls import Credentials
-from .transaction import Transaction, TransactionQueue
+from .stats import HostStats
+from .transaction import Transaction, TransactionQueue, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from greenlet import greenlet
+    from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.errors import LondError, ReplyLostError
-    from lonc_gevent.eventloop.turns import Turns
     from lonc_gevent.protocol.lines import Line
 
+    from .tls import Credentials
     from .transaction import QueueBudget
 
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
 
+RETRY_NOW_INTERVAL = 1.0
+"""Seconds between two attempts of one host by `retry_now`."""
+
+
+def _nothing(_: Pool) -> None:
+    """Do nothing with a pool."""
+
 
 class Pool:
-    """One host: its queue, its connections, its gate and its counts.
+    """One host: its queue, its connections, its retry gate and its counters.
 
-    `watch` is called when something begins here that has a deadline, with this pool; whoever
-    is told so must call `tend` every tick until it says that all is quiet.
+    schedule   called with the pool when something begins here that has a deadline; the receiver
+               then calls `run_maintenance` every tick until it returns True
+    on_up      called with the pool when the host is up again after it was down
+    sample     every n-th transaction is logged; 0: none
     """
 
-    def __init__(
+    connection_class = LondConnection
+    """What makes and serves a connection; tests have their own."""
+
+    def __init__(  # noqa: PLR0913 - all that it is to know, given once
         self,
         host: HostSettings,
-        turns: Turns,
+        hub: Hub,
         logger: FilteringBoundLogger,
         *,
+        credentials: Credentials,
         budget: QueueBudget,
-        watch: Callable[[Pool], None],
+        schedule: Callable[[Pool], None] = _nothing,
+        on_up: Callable[[Pool], None] = _nothing,
         sample: int = 0,
     ) -> None:
         self.host = host
-        self.turns = turns
-        self.hub = turns.hub
-        self.wake: Callable[[greenlet], None] = turns.wake
+        self.hub = hub
         self.log = logger.bind(host=host.id)
-        self.credentials = Credentials()
+        self.credentials = credentials
         self.stats = HostStats()
         self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
-        self.connection_class = Connection
-        self.connections: set[Connection] = set()
-        self.idle: list[Connection] = []
-        self.dialling: Connection | None = None
-        self.watched = False
-        self.stopping = self.paused = self.is_down = False
-        self.draining = False  # clients are let go once they have their replies
+        self.connections: set[LondConnection] = set()
+        self.idle: list[LondConnection] = []
+        self.connecting: LondConnection | None = None
         self.last_error = ""
-        self.came_back: Callable[[Pool], None] = lambda _: None  # told when it is up again
-        self._watch = watch
+        self.state = PoolState.IDLE
+        self._schedule = schedule
+        self._on_up = on_up
         self._sample = sample
-        self._numbers = 0
-        self._refusals = Throttle(REFUSED_LOG_INTERVAL)
+        self._is_scheduled = False
+        self._is_down = False
+        self._is_probing = False
+        self._retry_now_at = -inf
+        self._next_number = 0
+        self._refused_log = Throttle(REFUSED_LOG_INTERVAL)
 
     def __repr__(self) -> str:
         return (
-            f"<Pool {self.host.id} {self.state.value} queue={len(self.queue)}"
-            f" idle={len(self.idle)} busy={self.busy} connecting={int(self.dialling is not None)}>"
+            f"<Pool {self.host.id} {self.state.value} queue={len(self.queue)} idle={len(self.idle)}"
+            f" busy={self.busy} connecting={int(self.connecting is not None)}>"
         )
 
+    # -- state -------------------------------------------------------------------------------
+
     @property
-    def state(self) -> HostState:
-        """How the host stands."""
-        if self.stopping or self.paused:
-            return HostState.STOPPING if self.stopping else HostState.PAUSED
-        if len(self.connections) > (self.dialling is not None):
-            return HostState.UP
-        if self.is_down:
-            return HostState.DOWN
-        return HostState.CONNECTING if self.dialling else HostState.IDLE
+    def is_down(self) -> bool:
+        """Whether `host_down` was logged, and `host_up` was not yet: also while paused."""
+        return self._is_down
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the pool takes no request any more."""
+        return self.state is PoolState.STOPPING
+
+    @property
+    def busy(self) -> int:
+        """The number of transactions under way on lond connections."""
+        return sum(c.transaction is not None for c in self.connections)
+
+    def _enter(self, state: PoolState) -> None:
+        if state is not self.state:
+            if (self.state, state) not in TRANSITIONS:
+                raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
+            self.state = state
+
+    def _follow_connections(self) -> None:
+        """Enter the state that the connections make, unless an operator's command holds."""
+        if self.state not in (PoolState.PAUSED, PoolState.STOPPING):
+            self._enter(self._by_connections())
+
+    def _by_connections(self) -> PoolState:
+        if len(self.connections) > (self.connecting is not None):
+            return PoolState.UP
+        if self._is_down:
+            return PoolState.DOWN
+        return PoolState.IDLE if self.connecting is None else PoolState.CONNECTING
 
     # -- the path of a transaction -----------------------------------------------------------
 
-    def transact(self, request: Line) -> Line:
+    def transact(self, request: Line, is_abandoned: Callable[[], bool] = never) -> Line:
         """Send the request through the pool and wait for the reply line, or CON_LOST.
 
-        Called in the greenlet that wants the reply. It may wait up to `queue_timeout` and
-        `reply_timeout` together, and never raises.
+        is_abandoned: asked before a request that had to wait is sent; if it returns True, the
+        request is dropped. Called in the greenlet that wants the reply, which may wait up to
+        `queue_timeout` and `reply_timeout` together. Never raises.
         """
-        transaction = Transaction(request, getcurrent(), monotonic())
+        transaction = Transaction(request, getcurrent(), monotonic(), is_abandoned)
         self.submit(transaction)
         return transaction.wait(self.hub)
 
     def submit(self, transaction: Transaction) -> None:
-        """Give the transaction to an idle connection, or to the queue, or refuse it."""
-        if not self.watched:
-            self.watched = True
-            self._watch(self)
+        """Hand the transaction to an idle connection, or queue it, or refuse it."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._schedule(self)
         now = transaction.since
         if self.idle:
             self.stats.queue_wait.buckets[0] += 1
             self.idle.pop().assign(transaction, now)
-        elif self.stopping or not (self.connections or self.paused or self.gate.is_open(now)):
+        elif self._refuses_at_once(now):
             self._refuse(transaction)
         elif self.queue.put(transaction, self.host.pool.max_queued):
-            if self.dialling is None and len(self.connections) < self.host.pool.max_connections:
-                self.grow(now)
+            if self.connecting is None:
+                self.open_connection(now)
         else:
             self._refuse(transaction)
             self._log_refused(now, "queue_full")
 
+    def _refuses_at_once(self, now: float) -> bool:
+        """Whether no connection is to be expected: stopping, or down and not tried right now."""
+        if self.state is PoolState.STOPPING:
+            return True
+        if self.state is PoolState.PAUSED:
+            return False
+        if self.connections:
+            return self._is_probing
+        return not self.gate.is_open(now)
+
     def take(self, now: float) -> Transaction | None:
-        """Take the oldest transaction that waits and may still be sent."""
+        """Return the oldest transaction that waits and is still to be sent, None if none is."""
         while (transaction := self.queue.take()) is not None:
             waited = now - transaction.since
-            if waited < self.host.pool.queue_timeout:
+            if waited >= self.host.pool.queue_timeout:
+                self._time_out(transaction, now)
+            elif transaction.is_abandoned():
+                self.stats.abandoned += 1
+                self._end(transaction, CON_LOST)
+            else:
                 self.stats.queue_wait.observe(waited)
                 return transaction
-            self._give_up(transaction, now)
         return None
 
-    def _give_up(self, transaction: Transaction, now: float) -> None:
+    def _time_out(self, transaction: Transaction, now: float) -> None:
         """End a transaction that has waited for `queue_timeout`."""
         self.finish(transaction, CON_LOST)
         self._log_refused(now, "queue_timeout")
 
     def _log_refused(self, now: float, reason: str) -> None:
-        if count := self._refusals.count(now):
+        if count := self._refused_log.count(now):
             self.log.warning("requests_refused", error=reason, count=count)
 
-    def put_back(self, transaction: Transaction) -> None:
-        """Give back what was not sent: it is older than all that waits."""
+    def requeue(self, transaction: Transaction) -> None:
+        """Take back a transaction of which nothing was sent: it is older than all that wait."""
         if self.idle:
             self.idle.pop().assign(transaction, monotonic())
         else:
-            self.queue.put_back(transaction)
+            self.queue.requeue(transaction)
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
-        """End a transaction: its reply goes to its outlet, or whoever waits for it is woken."""
-        transaction.reply = reply
+        """End a transaction: count it, and resume the greenlet that waits for its reply."""
         stats = self.stats
         if reply is CON_LOST:
             stats.con_lost += 1
@@ -176,18 +229,20 @@ class Pool:
             stats.duration.observe(now - transaction.since)
             if self._sample and not stats.ok % self._sample:
                 self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
-        if transaction.outlet is not None and not self.draining:
-            transaction.post()
-        elif transaction.waiter is not None:
-            self.wake(transaction.waiter)
+        self._end(transaction, reply)
+
+    def _end(self, transaction: Transaction, reply: Line) -> None:
+        transaction.reply = reply
+        if transaction.waiter is not None:
+            self.hub.loop.run_callback(transaction.waiter.switch)
 
     def _refuse(self, transaction: Transaction) -> None:
-        """End a transaction whose waiter is not waiting yet."""
+        """End a transaction whose greenlet does not wait yet."""
         transaction.reply = CON_LOST
         self.stats.con_lost += 1
 
     def reply_lost(
-        self, connection: Connection, transaction: Transaction, error: ReplyLostError
+        self, connection: LondConnection, transaction: Transaction, error: ReplyLostError
     ) -> None:
         """End a transaction that may have run, and whose reply will not come."""
         fields = transaction.fields(monotonic())
@@ -200,66 +255,83 @@ class Pool:
             **fields,
         )
 
-    def rest(self, connection: Connection) -> None:
-        """Take back a connection that found nothing to do."""
+    def park(self, connection: LondConnection) -> None:
+        """Put the connection on the idle list."""
         connection.idle_since = monotonic()
         connection.stream.deadline = inf
         self.idle.append(connection)
 
     # -- connections -------------------------------------------------------------------------
 
-    def grow(self, now: float) -> None:
-        """Begin to make a connection, unless one is being made, all are, or the gate is shut."""
+    def open_connection(self, now: float) -> None:
+        """Begin to make a connection, unless one is being made, all are, or none may be made."""
         if (
-            self.dialling is not None
+            self.connecting is not None
             or len(self.connections) >= self.host.pool.max_connections
-            or self.stopping
-            or self.paused
+            or self.state in (PoolState.STOPPING, PoolState.PAUSED)
             or not self.gate.is_open(now)
         ):
             return
-        if not self.watched:
-            self.watched = True
-            self._watch(self)
-        self._numbers += 1
-        self.dialling = connection = self.connection_class(self, self._numbers)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._schedule(self)
+        self._next_number += 1
+        self.connecting = connection = self.connection_class(self, self._next_number)
         self.connections.add(connection)
+        self._follow_connections()
+        connection.start()
 
-    def dialled(self, connection: Connection) -> None:
+    def retry_now(self) -> None:
+        """Open the retry gate, and try a host that is down at once, at most once a second.
+
+        While that attempt is under way requests get con_lost at once, as before it.
+        """
+        now = monotonic()
+        if not self._is_down:
+            self.gate.open()
+        elif now >= self._retry_now_at:
+            self._retry_now_at = now + RETRY_NOW_INTERVAL
+            self.gate.open()
+            self._is_probing = self.connecting is None
+            self.open_connection(now)
+
+    def connected(self, connection: LondConnection) -> None:
         """Note that a connection is made and handshaken."""
-        self.dialling = None
+        self.connecting = None
+        self._is_probing = False
         self.stats.attempts["ok"] += 1
         self.gate.open()
         self.last_error = ""
-        if self.is_down:
-            self.is_down = False
+        was_down, self._is_down = self._is_down, False
+        self._follow_connections()
+        if was_down:
             self.log.info("host_up")
-            self.came_back(self)
+            self._on_up(self)
         self.log.info("connection_made", **connection.session_fields)
-        # The new one takes the oldest request; if more wait, one connection more is made.
+        # The new connection takes the oldest request; for more of them one more is made.
         if len(self.queue) > 1:
-            self.grow(monotonic())
+            self.open_connection(monotonic())
 
-    def dial_failed(self, connection: Connection, error: NotSentError) -> None:
-        """Note that no connection could be made: the gate shuts."""
-        self.dialling = None
+    def connect_failed(self, connection: LondConnection, error: NotSentError) -> None:
+        """Note that a connection could not be made: the retry gate shuts."""
+        self.connecting = None
         self.connections.discard(connection)
         self.stats.attempts[error.kind] += 1
         self._attempt_failed(connection, error)
 
-    def ended(self, connection: Connection, error: LondError | None = None) -> None:
-        """Note the end of a connection; make another one if something waits for it."""
+    def ended(self, connection: LondConnection, error: LondError | None = None) -> None:
+        """Note the end of a connection; make another one if a request waits for it."""
         if connection not in self.connections:
-            return  # killed while it was being made, and that was told already
-        if self.dialling is connection:
-            self.dialling = None
+            return  # killed while it was being made, which was noted then
+        if self.connecting is connection:
+            self.connecting = None
         self.connections.discard(connection)
-        if connection in self.idle:  # whatever ended it, nobody must get it any more
+        if connection in self.idle:  # whatever ended it, no request must get it any more
             self.idle.remove(connection)
         if error is None:
             self.log.info("connection_closed", connection=connection.number)
         elif isinstance(error, NotSentError) and connection.stillborn:
-            # Its transaction waits again: without the gate this would be a loop of dialling.
+            # Its transaction waits again: without the gate this would be a loop of attempts.
             self._attempt_failed(connection, error)
             return
         else:
@@ -270,11 +342,13 @@ class Pool:
                 detail=str(error),
             )
         if self.queue:
-            self.grow(monotonic())
+            self.open_connection(monotonic())
             if not self.connections:
-                self.fail_queue()
+                self._fail_queue()
+        self._follow_connections()
 
-    def _attempt_failed(self, connection: Connection, error: NotSentError) -> None:
+    def _attempt_failed(self, connection: LondConnection, error: NotSentError) -> None:
+        self._is_probing = False
         delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter # nosec B311
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
@@ -285,62 +359,106 @@ class Pool:
             retry_in_s=round(delay, 3),
         )
         if not self.connections:
-            if not self.is_down:
-                self.is_down = True
+            if not self._is_down:
+                self._is_down = True
                 self.log.warning("host_down", error=error.kind, detail=str(error))
-            self.fail_queue()
+            self._fail_queue()
+        self._follow_connections()
 
-    def fail_queue(self) -> None:
-        """Answer con_lost to all that waits, unless it is to wait for the host's resumption."""
-        while (self.stopping or not self.paused) and (transaction := self.queue.take()):
+    def _fail_queue(self) -> None:
+        """Answer con_lost to all that wait, unless they wait for an operator's resume."""
+        while self.state is not PoolState.PAUSED and (transaction := self.queue.take()):
             self.finish(transaction, CON_LOST)
 
-    # -- what time, people and the end ask for -----------------------------------------------
+    # -- maintenance, by the janitor ---------------------------------------------------------
 
-    def tend(self, now: float) -> bool:
-        """Do all that is due; return whether it is quiet: no deadline but `next_due`."""
+    def run_maintenance(self, now: float) -> bool:
+        """Enforce deadlines, prune idle connections, open one that is needed.
+
+        Returns True if nothing here has a deadline but `next_due`.
+        """
         longest = self.host.pool.queue_timeout
         while self.queue.oldest_since + longest <= now and (transaction := self.queue.take()):
-            self._give_up(transaction, now)
+            self._time_out(transaction, now)
         for connection in self.connections:
             if connection.stream.deadline <= now:
                 connection.stream.expire()
         while self.idle and self.idle[0].idle_since + self.host.pool.idle_timeout <= now:
-            self.idle[0].retire()
+            self.idle.pop(0).close_when_idle()
         if self.queue:
-            self.grow(now)
-        return len(self.idle) == len(self.connections) and not self.queue
+            self.open_connection(now)
+        is_quiet = len(self.idle) == len(self.connections) and not self.queue
+        self._is_scheduled = not is_quiet
+        return is_quiet
 
     @property
     def next_due(self) -> float | None:
-        """When a quiet pool must be tended again (monotonic seconds), None if never."""
+        """When a quiet pool needs maintenance again (monotonic seconds), None if never."""
         return self.idle[0].idle_since + self.host.pool.idle_timeout if self.idle else None
 
+    # -- commands ----------------------------------------------------------------------------
+
     def close_connections(self) -> None:
-        """End all connections once their transactions are done (`close_connection_exit`)."""
-        for connection in tuple(self.connections):
-            connection.retire()
+        """End all connections once their transactions have ended (`close_connection_exit`)."""
+        self.idle.clear()
+        for connection in self.connections:
+            connection.close_when_idle()
+
+    def pause(self) -> None:
+        """Let requests wait (`queue_timeout` still holds); end connections once they are done."""
+        if self.state is not PoolState.STOPPING:
+            self._enter(PoolState.PAUSED)
+            self.close_connections()
+
+    def resume(self) -> None:
+        """Send again, what waits first. A host that was down is tried at once."""
+        self.gate.open()
+        if self.state is PoolState.PAUSED:
+            self._enter(self._by_connections())
+            if self.queue:
+                self.open_connection(monotonic())
+
+    def reconnect(self) -> None:
+        """End connections once they are done, and let the next request make one."""
+        self.gate.open()
+        self.close_connections()
+
+    def reconfigure(self, host: HostSettings, credentials: Credentials, *, reconnect: bool) -> None:
+        """Go on with other settings and credentials.
+
+        reconnect: with new connections. The queue is kept, and requests under way finish where
+        they are.
+        """
+        self.host = host
+        self.credentials = credentials
+        if not reconnect:
+            return
+        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+        self.close_connections()
+        if self.connecting is not None:
+            self._kill(self.connecting)
+        if self.queue:
+            self.open_connection(monotonic())
 
     def stop(self) -> None:
-        """Take no more; what waits gets con_lost; idle connections end. Busy ones go on."""
-        self.stopping = self.draining = True
-        self.fail_queue()
+        """Take no more. What waits gets con_lost, idle connections end, busy ones finish."""
+        self._enter(PoolState.STOPPING)
+        self._fail_queue()
         self.close_connections()
-        if self.dialling is not None:
-            self.abort(self.dialling)
+        if self.connecting is not None:
+            self._kill(self.connecting)
 
-    @property
-    def busy(self) -> int:
-        """The number of transactions under way on lond connections."""
-        return sum(c.transaction is not None for c in self.connections)
+    def reopen(self) -> None:
+        """Take requests again, after `stop`."""
+        if self.state is PoolState.STOPPING:
+            self._enter(self._by_connections())
 
     def kill(self) -> None:
         """End all connections now; transactions under way get con_lost."""
         for connection in tuple(self.connections):
-            self.abort(connection)
+            self._kill(connection)
 
-    def abort(self, connection: Connection) -> None:
-        """End a connection now."""
-        connection.greenlet.kill(block=False)
-        if connection is self.dialling:
+    def _kill(self, connection: LondConnection) -> None:
+        connection.kill()
+        if connection is self.connecting:
             self.ended(connection)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,17 +53,6 @@ class Histogram:
         self.sum += seconds
 
 
-class HostState(Enum):
-    """How a host stands, in the words of its status."""
-
-    IDLE = "idle"  # no connection, and none was refused: the next request makes one
-    CONNECTING = "connecting"
-    UP = "up"
-    DOWN = "down"
-    PAUSED = "paused"  # requests wait, by an administrator's word
-    STOPPING = "stopping"
-
-
 def estimate(buckets: Sequence[int], share: float) -> float | None:
     """Guess, in seconds, where `share` of all observations lies; None if there are none.
 
@@ -91,6 +79,7 @@ class HostStats:
     """
 
     __slots__ = (
+        "abandoned",
         "attempts",
         "con_lost",
         "delayed_quarantined",
@@ -103,6 +92,8 @@ class HostStats:
 
     def __init__(self) -> None:
         self.ok = 0
+        self.abandoned = 0
+        """Requests dropped unsent since their clients had disconnected."""
         self.con_lost = 0
         self.duration = Histogram()
         self.queue_wait = Histogram()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lonc_gevent.configuration.settings import Configuration, Network
-    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.eventloop import Stream
 
 MAX_KEY_LINE: Final = 64
 """Bytes; the line that we want has 33."""

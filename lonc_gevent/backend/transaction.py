@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A transaction: one request, its reply, who waits for it; and the queue of those that wait."""
+"""A request and its reply, and the queue of the requests of one host that wait."""
 
 from __future__ import annotations
 
 from itertools import takewhile
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
 from gevent.queue import SimpleQueue
 
 from lonc_gevent.protocol.lines import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gevent.hub import Hub
     from greenlet import greenlet
 
@@ -19,45 +21,40 @@ if TYPE_CHECKING:
     from lonc_gevent.protocol.lines import Line
 
 
-POSTED: Final = b""
-"""In place of a reply that went to the transaction's outlet."""
-
-
-class Outlet(Protocol):
-    """Where a reply can go without a hand of who waits for it: a client's stream."""
-
-    def answer(self, line: Line, waiter: greenlet) -> None:
-        """Post the line, and switch to the waiter when there is something to read, or to do."""
+def never() -> bool:
+    """Return False."""
+    return False
 
 
 class Transaction:
     """One request on its way to a lond, and the greenlet that waits for its reply.
 
-    With an `outlet` the reply goes there, if it may, and `reply` is POSTED. The waiter then sleeps
-    on until the outlet has something for it: that saves a switch to it and back.
+    since         when it was submitted (monotonic seconds)
+    is_abandoned  whether its client has disconnected, so that it need not be sent any more
+    error         why the reply will not come, of a request that may have run
     """
 
-    __slots__ = ("error", "outlet", "reply", "request", "since", "waiter")
+    __slots__ = ("error", "is_abandoned", "reply", "request", "since", "waiter")
 
     def __init__(
-        self, request: Line, waiter: greenlet, since: float, outlet: Outlet | None = None
+        self,
+        request: Line,
+        waiter: greenlet,
+        since: float,
+        is_abandoned: Callable[[], bool] = never,
     ) -> None:
         self.request = request
         self.waiter: greenlet | None = waiter
         self.since = since
-        self.outlet = outlet
+        self.is_abandoned = is_abandoned
         self.reply: Line | None = None
         self.error: ReplyLostError | None = None
-        """Why the reply will not come, of a request that may have run."""
 
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'open' if self.reply is None else 'done'}>"
 
     def wait(self, hub: Hub) -> Line:
-        """Wait, in the greenlet that is its waiter, until it has ended; return its reply.
-
-        POSTED: the outlet had the reply, and has woken the greenlet since.
-        """
+        """Wait, in the greenlet that is its waiter, until it has ended; return its reply."""
         try:
             while self.reply is None:
                 hub.switch()
@@ -65,15 +62,8 @@ class Transaction:
             self.waiter = None
         return self.reply
 
-    def post(self) -> None:
-        """Hand the reply to the outlet."""
-        if self.outlet is not None and self.waiter is not None and self.reply is not None:
-            self.outlet.answer(self.reply, self.waiter)
-        # A client that keeps its connection open must not keep its last lines in memory.
-        self.request = self.reply = POSTED
-
     def fields(self, now: float) -> dict[str, object]:
-        """Return what a log event tells of it; nothing of what it holds but the verb."""
+        """Return what a log event holds of it: of the request, only the verb and its size."""
         return {
             "verb": verb(self.request),
             "request_bytes": len(self.request),
@@ -82,7 +72,7 @@ class Transaction:
 
 
 class QueueBudget:
-    """The bytes that wait in the queues of all hosts together, against `max_queued_bytes`."""
+    """The bytes in the queues of all hosts together, and their limit, `max_queued_bytes`."""
 
     __slots__ = ("limit", "used")
 
@@ -104,7 +94,7 @@ class TransactionQueue:
         self._budget = budget
 
     def __len__(self) -> int:
-        """Return how many transactions wait."""
+        """Return the number of transactions that wait."""
         return self._waiting.qsize()
 
     def __repr__(self) -> str:
@@ -116,7 +106,7 @@ class TransactionQueue:
         return self._waiting.peek_nowait().since if self._waiting.qsize() else inf
 
     def put(self, transaction: Transaction, limit: int) -> bool:
-        """Let it wait, behind all others; False: there is no room."""
+        """Append a transaction; return False if there is no room."""
         size = len(transaction.request)
         if self._waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
             return False
@@ -124,16 +114,16 @@ class TransactionQueue:
         self._budget.used += size
         return True
 
-    def put_back(self, transaction: Transaction) -> None:
-        """Let it wait again, before all that is newer. There is always room."""
+    def requeue(self, transaction: Transaction) -> None:
+        """Insert a transaction before all that are newer. Not subject to the limits."""
         waiting = self._waiting.queue
-        # Almost always the first place; what was put back just before it may be older.
+        # Almost always the first place; one that was requeued just before may be older.
         older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
         waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
     def take(self) -> Transaction | None:
-        """Take the oldest one; None: nothing waits."""
+        """Remove and return the oldest transaction, None if none waits."""
         if not self._waiting.qsize():
             return None
         transaction = self._waiting.get_nowait()

@@ -122,8 +122,7 @@ class Orders:
         pools = self.hosts.pools.values()
         for pool in pools:
             self.log.info("status", **describe(pool, self.shard))
-            if pool.is_down:
-                pool.gate.open()
+            pool.retry_now()
         report_file = self.hosts.configuration.settings.daemon.report_file
         if report_file:
             gevent.spawn(self._write_report, Path(report_file), text_report(pools))

@@ -84,8 +84,6 @@ class Drain:
         con_lost. A request to stop ends this at once, with nothing lost.
         """
         self._replayer.stop()
-        for pool in self._hosts.all_pools():
-            pool.draining = True
         self.clients.hold()
         lost = 0
         if not self._wait(monotonic() + timeout, stops=0) and not self._control.stops:
@@ -105,7 +103,7 @@ class Drain:
     def go_on(self) -> None:
         """Serve all again that `hold` brought to rest."""
         for pool in self._hosts.pools.values():
-            pool.stopping = pool.draining = False
+            pool.reopen()
         self.clients.go_on()
         self._replayer.start()
 

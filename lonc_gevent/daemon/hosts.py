@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import grp
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from lonc_gevent.backend.pool import Pool
-from lonc_gevent.backend.retry_gate import Gate
 from lonc_gevent.backend.tls import Credentials, credentials_for
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.host_changes import compare
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from lonc_gevent.frontend.clients import Clients
     from lonc_gevent.frontend.listeners import Listener
 
-    from .janitor import Keeper
+    from .janitor import Janitor
 
 
 class Hosts:
@@ -40,7 +38,8 @@ class Hosts:
         self,
         configuration: Configuration,
         logger: FilteringBoundLogger,
-        keeper: Keeper,
+        pools: dict[str, Pool],
+        janitor: Janitor,
         clients: Clients,
         replayer: Replayer,
     ) -> None:
@@ -49,9 +48,9 @@ class Hosts:
         self.credentials = Credentials()
         replayer.known = configuration.known
         self.log = logger
-        self.keeper = keeper
+        self.janitor = janitor
         self.clients = clients
-        self.pools = keeper.pools
+        self.pools = pools
         self.budget = QueueBudget(configuration.settings.pool.max_queued_bytes)
         settings = configuration.settings.sockets
         self._directory = Path(settings.directory)
@@ -118,14 +117,12 @@ class Hosts:
         changed = {host.id for host in changes.changed}
         for host in configuration.hosts:
             pool = self.pools[host.id]
-            pool.credentials = credentials
-            if host.id in changed or (renewed and host.security.startswith("ssl")):
-                redirect(pool, host)
-            pool.host = host  # what is for people may be different, too
+            reconnect = host.id in changed or (renewed and host.security.startswith("ssl"))
+            pool.reconfigure(host, credentials, reconnect=reconnect)
         self.configuration = configuration
         self.replayer.known = configuration.known
-        self.keeper.tick = tick_for(limits(configuration))
-        self.keeper.warm_up(self.pools[host.id] for host in (*changes.added, *changes.changed))
+        self.janitor.tick = tick_for(limits(configuration))
+        self.janitor.warm_up(self.pools[host.id] for host in (*changes.added, *changes.changed))
         return changes
 
     def _open_new(self, configuration: Configuration) -> None:
@@ -159,16 +156,16 @@ class Hosts:
         return self._directory / name
 
     def _add(self, host: HostSettings) -> None:
-        self.pools[host.id] = pool = Pool(
+        self.pools[host.id] = Pool(
             host,
-            self.clients.turns,
+            self.clients.hub,
             self.log,
+            credentials=self.credentials,
             budget=self.budget,
-            watch=self.keeper.watch,
+            schedule=self.janitor.schedule,
+            on_up=self.replayer.host_up,
             sample=self.configuration.settings.log.sample,
         )
-        pool.came_back = self.replayer.came_back
-        pool.credentials = self.credentials
 
     def _listen(self, name: str, host_id: str, inherited: dict[Path, tuple[int, int]]) -> None:
         path = self._path(name)
@@ -179,20 +176,6 @@ class Hosts:
             gid=self._gid,
             inherited=inherited.pop(path, None),
         )
-
-
-def redirect(pool: Pool, host: HostSettings) -> None:
-    """Let a pool go on with other settings for its host: new connections, the queue kept.
-
-    Requests under way finish where they are.
-    """
-    pool.host = host
-    pool.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
-    pool.close_connections()
-    if pool.dialling is not None:
-        pool.abort(pool.dialling)
-    if pool.queue:
-        pool.grow(monotonic())
 
 
 def group_id(name: str) -> int:
@@ -206,7 +189,7 @@ def group_id(name: str) -> int:
 
 
 def limits(configuration: Configuration) -> list[float]:
-    """Return the shortest of the times that the keeper enforces, for each host."""
+    """Return the shortest of the times that the janitor enforces, for each host."""
     return [
         min(
             host.pool.connect_timeout,

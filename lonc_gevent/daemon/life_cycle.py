@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
+from gevent.event import Event
 
 from lonc_gevent import __version__
 from lonc_gevent.admin.report import write_whole
@@ -23,7 +24,6 @@ from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.configuration.shard import part
 from lonc_gevent.delayed.replayer import build
 from lonc_gevent.errors import ConfigError
-from lonc_gevent.eventloop.turns import Turns
 from lonc_gevent.frontend.access_control import Door
 from lonc_gevent.frontend.clients import Clients
 from lonc_gevent.frontend.listeners import prepare_directory, remove
@@ -36,13 +36,14 @@ from .directory_lock import DirectoryLock
 from .drain import Drain
 from .handover import Guest, Handover, Socket
 from .hosts import Hosts, group_id, limits
-from .janitor import Keeper, tick_for
+from .janitor import Janitor, tick_for
 from .loop_watchdog import Watchdog
 from .signal_queue import Control, Request
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
 
+    from lonc_gevent.backend.pool import Pool
     from lonc_gevent.configuration.settings import Configuration
     from lonc_gevent.configuration.shard import Shard
     from lonc_gevent.logs import Logs
@@ -72,19 +73,18 @@ class Daemon:
         self.log = logger = logs.logger
         self.hub: Hub = gevent.get_hub()
         self.control = Control(self.hub)
-        self.keeper = Keeper(logger, tick=tick_for(limits(configuration)))
-        self.clients = Clients(
-            Turns(self.hub),
-            logger,
-            door=Door(settings.sockets, logger),
-            watch=self.keeper.watch_clients,
-        )
-        self.keeper.tend_clients = self.clients.tend
-        self.pools = self.keeper.pools
+        self.clients = Clients(self.hub, logger, door=Door(settings.sockets, logger))
+        self.pools: dict[str, Pool] = {}
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
-        self.replayer = build(settings, self.pools, logger, lock=lock)
-        self.hosts = Hosts(configuration, logger, self.keeper, self.clients, self.replayer)
-        self.watchdog = Watchdog(logger, lambda: self.keeper.awake)
+        wake = Event()
+        self.replayer = build(settings, self.pools, logger, lock=lock, wake=wake.set)
+        self.janitor = Janitor(
+            self.pools, self.replayer, logger, tick=tick_for(limits(configuration)), wake=wake
+        )
+        self.hosts = Hosts(
+            configuration, logger, self.pools, self.janitor, self.clients, self.replayer
+        )
+        self.watchdog = Watchdog(logger, lambda: self.janitor.is_active)
         self.reporter = Reporter(
             self.pools,
             logger,
@@ -159,9 +159,9 @@ class Daemon:
         self.admin.start()
         self._take_over(inherited)
         self._write_pid_file()
-        gevent.spawn(self.keeper.run)
+        gevent.spawn(self.janitor.run)
         self.watchdog.start()
-        self.keeper.warm_up(self.pools.values())
+        self.janitor.warm_up(self.pools.values())
         self.replayer.start()
         # What is there now stays for years: the collector need not look through it, for 10 ms and
         # more, each time that it looks for what can go.

@@ -27,8 +27,8 @@ import gevent
 from gevent.event import Event
 from greenlet import getcurrent
 
+from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.retry_gate import Gate
-from lonc_gevent.backend.stats import HostState
 from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import CON_LOST, verb
@@ -148,7 +148,7 @@ class HostReplay:
             self.owner.scan_soon()
 
     def _is_over(self) -> bool:
-        return self.owner.stopping or self.pool.stopping
+        return self.owner.stopping or self.pool.is_ending
 
     def _wait(self, seconds: float) -> None:
         self.wake.clear()
@@ -159,11 +159,11 @@ class HostReplay:
     def _may_send(self) -> bool:
         """Wait for what comes before a file: a connection, the backoff, live requests."""
         now = monotonic()
-        if self.pool.state is not HostState.UP:
+        if self.pool.state is not PoolState.UP:
             # Nobody else may be asking for this host: the file does.
-            self.pool.grow(now)
+            self.pool.open_connection(now)
             opens_in = self.pool.gate.opens_at - now
-            waits = self.pool.dialling is None and opens_in > 0
+            waits = self.pool.connecting is None and opens_in > 0
             # An open gate and nobody dialling: the host is paused.
             self._wait(min(opens_in, MAX_WAIT) if waits else DIAL_POLL)
             return False
@@ -177,9 +177,9 @@ class HostReplay:
         """Wait until no live request waits, and a little for an idle connection."""
         pool = self.pool
         while pool.queue or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
-            if self._is_over() or pool.state is not HostState.UP:
+            if self._is_over() or pool.state is not PoolState.UP:
                 return False
-            pool.grow(monotonic())
+            pool.open_connection(monotonic())
             gevent.sleep(LIVE_POLL)
         return not self._is_over()
 

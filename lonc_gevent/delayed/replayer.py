@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import gevent
-from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from lonc_gevent.configuration.settings import LOCK_NAME
@@ -59,6 +59,8 @@ class Replayer:
 
     pools  the hosts that are served; the daemon may change it at any time
     known  the ids of all hosts there are; likewise
+    wake   called when `next_scan` (monotonic seconds) may be earlier than it was: then the janitor
+           calls `scan`
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Replayer:
         logger: FilteringBoundLogger,
         *,
         settings: Settings,
+        wake: Callable[[], None],
     ) -> None:
         self.spool = spool
         self.pools = pools
@@ -80,8 +83,11 @@ class Replayer:
         self._scanner = Scanner(spool)
         self._threads = ThreadPool(THREADS)
         self._hosts: dict[str, HostReplay] = {}
-        self._wake = Event()
-        self._greenlet: gevent.Greenlet[[], None] | None = None
+        self.next_scan = inf
+        self._wake = wake
+        self._last_scan = -inf
+        self._scan_wanted = False
+        self._scan_greenlet: gevent.Greenlet[[], None] | None = None
         self._troubles: dict[str, float] = {}
         self._is_usable = True
 
@@ -97,14 +103,17 @@ class Replayer:
     def start(self) -> None:
         """Begin; or go on, after `stop` or `close`."""
         self.stopping = self.spool.cancelled = False
-        self._greenlet = gevent.spawn(self._run)
+        self._last_scan = -inf
+        self.scan_soon()
 
     def scan_soon(self) -> None:
-        """Look through the directory now, not only when it is due."""
-        self._wake.set()
+        """Let the next look through the directory take place now, not only when it is due."""
+        self._scan_wanted = True
+        if self._scan_greenlet is None:
+            self._plan_scan()
 
-    def came_back(self, pool: Pool) -> None:
-        """Hear that a host is up again."""
+    def host_up(self, pool: Pool) -> None:
+        """Go on with a host that is up again."""
         replay = self._hosts.get(pool.host.id)
         if replay is not None:
             replay.wake.set()
@@ -113,8 +122,10 @@ class Replayer:
     def stop(self) -> None:
         """Send no more. What is under way goes on: its file is removed if it is answered."""
         self.stopping = self.spool.cancelled = True
-        if self._greenlet is not None:
-            self._greenlet.kill(block=False)
+        self.next_scan = inf
+        if self._scan_greenlet is not None:
+            self._scan_greenlet.kill(block=False)
+            self._scan_greenlet = None
         for replay in self._hosts.values():
             replay.wake.set()
 
@@ -154,15 +165,25 @@ class Replayer:
 
     # -- the greenlet that looks -------------------------------------------------------------
 
-    def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                self._scan()
-            except Exception:  # the top of the greenlet: it must go on
-                self.log.exception("delayed_failed")
-            gevent.sleep(min(MIN_SCAN_PAUSE, self._interval))
-            self._wake.wait(max(self._interval - MIN_SCAN_PAUSE, 0.0))
+    def scan(self) -> None:
+        """Look through the directory, in a greenlet of its own. The janitor calls this."""
+        self.next_scan = inf  # until this look has ended
+        self._scan_wanted = False
+        self._scan_greenlet = gevent.spawn(self._run_scan)
+
+    def _run_scan(self) -> None:
+        try:
+            self._scan()
+        except Exception:  # the top of the greenlet: the next look must take place
+            self.log.exception("delayed_failed")
+        self._scan_greenlet = None
+        self._last_scan = time.monotonic()
+        self._plan_scan()
+
+    def _plan_scan(self) -> None:
+        pause = min(MIN_SCAN_PAUSE, self._interval) if self._scan_wanted else self._interval
+        self.next_scan = self._last_scan + pause
+        self._wake()
 
     def _scan(self) -> None:
         limits = {host_id: pool.host.pool.max_request_bytes for host_id, pool in self.pools.items()}
@@ -231,6 +252,7 @@ def build(
     logger: FilteringBoundLogger,
     *,
     lock: str = LOCK_NAME,
+    wake: Callable[[], None],
 ) -> Replayer:
     """Make the replayer of a daemon; `prepare` it before it starts.
 
@@ -251,4 +273,4 @@ def build(
         key=key,
         lock=lock,
     )
-    return Replayer(spool, pools, logger, settings=settings)
+    return Replayer(spool, pools, logger, settings=settings, wake=wake)

@@ -19,8 +19,7 @@ from lonc_gevent.backend.handshake_io import FallBackError, shake_hands
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.errors import ConfigError, LondError
-from lonc_gevent.eventloop.stream import Stream
-from lonc_gevent.eventloop.turns import Turns
+from lonc_gevent.eventloop import Stream
 from lonc_gevent.protocol.handshake_tables import State
 
 from .diagnosis import (
@@ -38,8 +37,9 @@ from .diagnosis import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from gevent.hub import Hub
+
     from lonc_gevent.configuration.settings import Configuration, HostSettings
-    from lonc_gevent.protocol.lines import Line
 
 DEADLINE_CHECK = 0.02
 """Seconds between two checks of the deadline."""
@@ -77,7 +77,6 @@ class Doctor:
         self._host = msgspec.structs.replace(host, pool=pool)
         self._report = report
         self._hub = gevent.get_hub()
-        self._turns = Turns(self._hub)
         self._stream: Stream | None = None
 
     def examine(self) -> bool:
@@ -122,7 +121,7 @@ class Doctor:
             found = ", ".join(str(address.sockaddr[0]) for address in addresses)
             self._report(f"address      {host.address or host.dns_name}: {found}")
             started = monotonic()
-            self._stream = stream = Stream(self._turns)
+            self._stream = stream = Stream(self._hub)
             dial(host, addresses, stream)
         except LondError as error:
             return self._conclude(Trial(self._bare(), error.kind, str(error)), [])
@@ -230,7 +229,7 @@ class Doctor:
             init_version=way.init_version,
             client_id=way.client_id,
         )
-        self._stream = stream = _ReportedStream(self._turns, self._report)
+        self._stream = stream = _ReportedStream(self._hub, self._report)
         try:
             lond = self._connect(host, way, stream)
             trial.lond_version = lond.session.lond_version
@@ -302,15 +301,15 @@ class _ReportedStream(Stream):
 
     __slots__ = ("paused", "report")
 
-    def __init__(self, turns: Turns, report: Callable[[str], None]) -> None:
-        super().__init__(turns)
+    def __init__(self, hub: Hub, report: Callable[[str], None]) -> None:
+        super().__init__(hub)
         self.report = report
         self.paused = False
 
-    def write(self, data: Line) -> None:
+    def write(self, data: bytes | bytearray, timeout: float | None = None) -> None:
         """Write, and report the lines."""
         self._show(">", bytes(data))
-        super().write(data)
+        super().write(data, timeout)
 
     def read(self) -> bytes:
         """Read, and report the lines."""

@@ -1,2 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Descriptors that greenlets wait on."""
+"""Descriptors that greenlets wait on, over gevent's own watchers.
+
+Stream             a descriptor with blocking-style read and write
+Acceptor           accepts the connections of one listening socket
+DisconnectLimiter  bounds how many disconnects one loop iteration handles
+yield_to_others    lets every other greenlet and descriptor run first
+in_slices          the same, between the items of long work
+
+Nothing outside this package knows a watcher.
+"""
+
+from .acceptor import Acceptor
+from .fairness import DisconnectLimiter, in_slices, yield_to_others
+from .stream import DeadlineError, Stream
+
+__all__ = [
+    "Acceptor",
+    "DeadlineError",
+    "DisconnectLimiter",
+    "Stream",
+    "in_slices",
+    "yield_to_others",
+]

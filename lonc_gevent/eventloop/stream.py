@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A descriptor that a greenlet can wait on. Only this room and turns.py know watchers.
+"""Non-blocking descriptor with blocking-style read and write.
 
-It does what a gevent socket does, for a third of the price (measured when it was made):
+How it differs from a gevent socket, and why:
 
-- no socket object: making one from a descriptor is four system calls, this is none;
-- once its descriptor is watched, it stays so: there is nothing to tell the kernel for each wait;
-- read waits first, and a turn (turns.py) reads, for all that have something at once; `post` lets
-  it write for all, too;
-- a greenlet is woken by a plain switch. So wake-ups may be spurious, and every wait in this
-  package is a loop around a condition: "is there data", "is the reply here";
-- no timer per wait. `deadline` is written down, and the keeper's sweep calls `expire`.
-
-One greenlet at a time waits on a stream.
+- It takes a descriptor, not a socket object: making one costs four system calls.
+- Its read watcher stays started between two waits, so the kernel is told of a descriptor once.
+- A wait has no timer of its own. `deadline` is a number, and the janitor calls `expire` when it
+  has passed.
+- A greenlet that waits is resumed by a plain switch, so a wait may end without a reason. Every
+  wait is a loop around a condition.
 """
 
 from __future__ import annotations
@@ -23,327 +20,255 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
-from .participants import DeadlineError, UnsentError
-from .turns import PATIENCE, READ_SIZE
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gevent.hub import Hub
     from greenlet import greenlet
 
-    from lonc_gevent.protocol.lines import Line
+_READ: Final = 1
+_WRITE: Final = 2
+"""The events of a libev watcher."""
 
-    from .turns import Turns
+SMALL_READ: Final = 479
+"""Bytes asked for by most reads: most lines fit, and a bytes object of this size is the largest
+that Python's own allocator keeps (512 bytes with its header)."""
 
-WRITE: Final = 2
-"""Of a watcher of the loop: call when there is room to write."""
-MORE: Final = 16 * 1024
-"""Bytes asked for at once where READ_SIZE was not enough."""
-LARGE: Final = 256 * 1024
-"""The same, where as many as MORE were there last."""
+MEDIUM_READ: Final = 16 * 1024
+"""Bytes asked for at once where SMALL_READ bytes were not all."""
+
+LARGE_READ: Final = 256 * 1024
+"""The same, where MEDIUM_READ bytes were not all."""
+
+
+class DeadlineError(Exception):
+    """The deadline of a stream passed before what was waited for had happened."""
 
 
 class Stream:
-    """A non-blocking descriptor. Closing the stream closes the descriptor.
+    """A non-blocking descriptor, for one greenlet at a time. `close` closes the descriptor.
 
-    `deadline` (monotonic seconds) is for whoever sweeps; `sent` is how many bytes of the last write
-    the kernel took, `posted` what it is of, until it is all out. `on_end` is called, in the hub, if
-    the other side has ended while nothing was posted: True, and the greenlet that waits sleeps on.
+    deadline  when `expire` is to be called (monotonic seconds); set by the owner
+    sent      how many bytes of the last `write` the kernel took
     """
 
     __slots__ = (
-        "_error",
-        "_may_leave",
-        "_may_write",
+        "_expired",
+        "_interrupted",
+        "_is_watched",
         "_poll",
-        "_turns",
-        "_waiter",
-        "_write_waiter",
-        "asks",
-        "data",
+        "_read_first",
+        "_read_size",
+        "_reader",
+        "_watcher",
+        "_writer",
         "deadline",
         "fd",
         "hub",
-        "on_end",
-        "posted",
-        "reading",
-        "reads_large",
         "sent",
-        "watched",
     )
 
-    accepts: Final = False
-
-    def __init__(self, turns: Turns, fd: int = -1) -> None:
-        self.hub: Hub = turns.hub
+    def __init__(self, hub: Hub) -> None:
         self.fd = -1
-        self._turns = turns
-        self._waiter: greenlet | None = None
-        self._write_waiter: greenlet | None = None
-        self._error: Exception | None = None
-        self._may_write = False  # the error is for those who read
-        self._may_leave = False  # accepted, and not waited for yet after a line was posted
-        self.watched = False  # the turns watch it, or are to try it
-        self._poll: select.poll | None = None
-        self.reading = False  # a turn is to read for the greenlet that waits; into `data`
-        self.data: bytes | None = None
-        self.posted: Line | None = None
-        self.sent = 0
-        self.on_end: Callable[[], bool] = bool  # bool() says no
-        self.asks = False
         self.deadline = inf
-        self.reads_large = False
-        if fd >= 0:
-            self.reopen(fd)
+        self.sent = 0
+        self.hub = hub
+        self._watcher = hub.loop.io(0, _READ)
+        self._is_watched = False
+        self._reader: greenlet | None = None
+        self._writer: greenlet | None = None
+        self._poll: select.poll | None = None
+        self._expired = False
+        self._interrupted = False
+        self._read_first = True
+        self._read_size = SMALL_READ
 
     def __repr__(self) -> str:
-        waits = self._waiter is not None or self._write_waiter is not None
-        state = "closed" if self.fd < 0 else "waiting" if waits else "ready"
-        return f"<Stream {self.fd} {state}>"
+        waits = self._reader is not None or self._writer is not None
+        return f"<Stream {self.fd} {'closed' if self.fd < 0 else 'waiting' if waits else 'ready'}>"
 
-    def reopen(self, fd: int, reader: greenlet | None = None) -> None:
-        """Take another descriptor, already non-blocking, in place of the closed one.
+    def open(self, fd: int, *, has_input: bool = False) -> None:
+        """Take a non-blocking descriptor; the stream must be closed, or new.
 
-        `reader`: switched to when there is something to read, as if it waited in `read` already.
+        has_input: there is likely something to read already, so the first read does not wait for
+        the loop before it tries.
         """
         self.fd = fd
-        self._error = None
         self.deadline = inf
-        self.reads_large = False
-        self._waiter = reader
-        self._may_leave = reader is not None
-        if reader is not None:
-            self.reading = self.watched = True
-            self._turns.expect(self, 0)
+        self._watcher.fd = fd  # type: ignore[attr-defined]
+        self._expired = self._interrupted = False
+        self._read_first = has_input
+        self._read_size = SMALL_READ
 
     # -- reading -----------------------------------------------------------------------------
-
-    def wait_readable(self) -> None:
-        """Wait until there may be something to read. Wakes for no reason, too.
-
-        Raises DeadlineError when the deadline passed (see `expire`).
-        """
-        if self._error is not None:
-            raise self._error
-        self._waiter = getcurrent()
-        if not self.watched:
-            self._watch()
-        try:
-            self.hub.switch()
-        finally:
-            self._waiter = None
-        if self._error is not None:
-            raise self._error
 
     def read(self) -> bytes:
         """Wait for bytes and return them; b"" is the end of the stream.
 
-        Raises OSError, DeadlineError, and of what was posted UnsentError and UnquietError.
+        Raises OSError; DeadlineError after `expire`, and InterruptedError after `interrupt`, each
+        only if there is nothing to read: what has arrived counts.
         """
-        data = self.data
-        while data is None:
-            # wait_readable, written out: two calls less in each request's way.
-            if self._error is not None:
-                raise self._error
-            self._waiter = getcurrent()
-            self.reading = not self.reads_large
-            if not self.watched:
-                self._watch()
+        while True:
+            if not (self._read_first or self._expired or self._interrupted):
+                self._wait_for_input()
+            self._read_first = False
             try:
-                self.hub.switch()
-            finally:
-                self._waiter = None
-                self.reading = False
-            if self._error is not None:
-                raise self._error
-            if self.posted is not None:
-                raise UnsentError  # what was read stays in `data` meanwhile
-            data = self.data
-            if data is None:
-                data = self._read_now()
-        self.data = None
-        return data if len(data) < READ_SIZE else self._with_more(data)
-
-    def _read_now(self) -> bytes | None:
-        """Read what a turn has not read for this stream; None: wait again."""
-        try:
-            data = os.read(self.fd, LARGE if self.reads_large else READ_SIZE)
-        except BlockingIOError:
-            return None
-        if self.reads_large:
-            self.reads_large = len(data) >= MORE
-        return data
-
-    def _with_more(self, data: bytes) -> bytes:
-        """Add what else there is now to a read that was full."""
-        if self.reads_large or len(data) > READ_SIZE:
+                data = os.read(self.fd, self._read_size)
+            except BlockingIOError:
+                if self._expired:
+                    raise DeadlineError from None
+                if self._interrupted:
+                    self._interrupted = False
+                    raise InterruptedError from None
+                continue
+            if len(data) == self._read_size:
+                return self._read_more(data)
             return data
+
+    def _read_more(self, data: bytes) -> bytes:
+        """Read on after a full read: a long line arrives in few large pieces."""
+        self._read_size = LARGE_READ if len(data) >= MEDIUM_READ else MEDIUM_READ
         try:
-            more = os.read(self.fd, MORE)
+            return data + os.read(self.fd, self._read_size)
         except OSError:
-            return data  # no more; if that is an error, the next read meets the end
-        self.reads_large = len(more) == MORE
-        return data + more
+            return data  # an error, if it is one, is raised by the next read
 
-    def _watch(self) -> None:
-        self.watched = True
-        if self._may_leave and self.posted is not None:
-            # Once: a client that has asked again is likely to stay.
-            self._may_leave = False
-            self._turns.expect(self, PATIENCE)
+    def wait_readable(self) -> None:
+        """Wait until there may be something to read. Returns without a reason, too.
+
+        Raises DeadlineError after `expire`.
+        """
+        if not self._expired:
+            self._wait_for_input()
+        if self._expired:
+            raise DeadlineError
+
+    def _wait_for_input(self) -> None:
+        self._reader = getcurrent()
+        if not self._is_watched:
+            self._is_watched = True
+            self._watcher.start(self._on_readable)
+        try:
+            self.hub.switch()
+        finally:
+            self._reader = None
+
+    def _on_readable(self) -> None:
+        if self._reader is None:
+            # Input that is not read yet: the level-triggered watcher would fire for ever.
+            self._is_watched = False
+            self._watcher.stop()
         else:
-            self._turns.watch(self)
-
-    def on_readable(self) -> None:
-        """Wake the greenlet that waits to read. Called by the turns, in the hub."""
-        waiter = self._waiter
-        if waiter is None:
-            # Nobody wants it now: without this it would be told again in each turn.
-            self._turns.unwatch(self.fd)
-            self.watched = False
-        elif self.data != b"" or self.posted is not None or not self.on_end():
-            self._waiter = None
-            waiter.switch()
+            self._reader.switch()
 
     # -- writing -----------------------------------------------------------------------------
 
-    def post(self, data: Line) -> None:
-        """Have it written at the end of this turn, with what others post. Then `read`.
+    def write(self, data: bytes | bytearray, timeout: float | None = None) -> None:
+        """Write all of the data.
 
-        Whatever comes of it is the reader's to see: OSError, or UnsentError (`sent` tells how far
-        it came); if it `asks`, UnquietError: not written, as there is something to read already.
+        timeout: seconds after which `expire` is called, if not all was written at once.
+        Raises OSError, and DeadlineError after `expire`; `sent` is how far it came.
         """
-        self.posted = data
-        self.sent = 0
-        turns = self._turns
-        (turns.requests if self.asks else turns.replies).append(self)
-        if turns.at_rest:
-            turns.come()
-
-    def answer(self, line: Line, waiter: greenlet) -> None:
-        """Post a line in another greenlet's place, and let that one wait as if it were in `read`.
-
-        It is woken when there is something to read, or what `post` tells of.
-        """
-        self.post(line)
-        self._waiter = waiter
-        self.reading = not self.reads_large
-        if not self.watched:
-            self._watch()
-
-    def on_unsent(self) -> None:
-        """Tell the reader that not all went out that was posted. Called by the turns."""
-        if self._waiter is not None:
-            self._turns.wake(self._waiter)
-
-    def write(self, data: Line) -> None:
-        """Write all of it. Raises OSError, and DeadlineError: `sent` tells how far it came."""
-        if not self.write_now(data):
-            self.write_rest()
-
-    def write_now(self, data: Line) -> bool:
-        """Write what goes out without a wait; return whether that was all. Raises OSError."""
-        self.posted = data
-        self.sent = 0
+        self.sent = 0  # also if the write raises
         try:
             self.sent = os.write(self.fd, data)
         except BlockingIOError:
-            return False
-        if self.sent < len(data):
-            return False
-        self.posted = None
-        return True
-
-    def write_rest(self) -> None:
-        """Write what is left of what was posted, or of `write_now`. Raises as `write` does."""
-        if self.posted is None:
+            self.sent = 0
+        if self.sent == len(data):
             return
-        # A turn looks before it writes a request: so wait for it. Anything else is tried at once,
-        # as its writer may be here only because it was asked more meanwhile.
-        waits = self.asks
+        if timeout is None:
+            self._write_rest(data)
+            return
+        timer = self.hub.loop.timer(timeout)
+        timer.start(self.expire)
         try:
-            with memoryview(self.posted) as view:
-                while self.sent < len(view):
-                    if waits:
-                        self.wait_writable()
-                        if self.sent == len(view):
-                            break  # a turn has written it
-                    waits = True
-                    try:
-                        self.sent += os.write(self.fd, view[self.sent :])
-                    except BlockingIOError:
-                        continue
+            self._write_rest(data)
         finally:
-            self.posted = None
+            timer.stop()
+            timer.close()
+
+    def _write_rest(self, data: bytes | bytearray) -> None:
+        with memoryview(data) as view:
+            while self.sent < len(view):
+                self.wait_writable()
+                try:
+                    self.sent += os.write(self.fd, view[self.sent :])
+                except BlockingIOError:
+                    continue
 
     def wait_writable(self) -> None:
-        """Wait until there is room to write; or a connection that was begun is made, or is not.
+        """Wait until there is room to write, or until a connection attempt has ended.
 
-        Raises DeadlineError; SO_ERROR tells how it went with a connection.
+        Raises DeadlineError after `expire`, if there is still no room. SO_ERROR holds the result
+        of a connection attempt.
         """
-        if self._error is not None and not self._may_write:
-            raise self._error
-        # Rare: so there is a new watcher for each wait.
-        writer = self.hub.loop.io(self.fd, WRITE)
-        self._write_waiter = getcurrent()
-        writer.start(self._on_writable)
+        watcher = self.hub.loop.io(self.fd, _WRITE)  # rare: a new one for each wait
+        self._writer = getcurrent()
+        watcher.start(self._on_writable)
         try:
-            while self._write_waiter and (self._error is None or self._may_write):
+            while self._writer is not None and not self._expired:
                 self.hub.switch()
         finally:
-            self._write_waiter = None
-            writer.stop()
-            writer.close()
-        if self._error is not None and not self._may_write:
-            raise self._error
+            self._writer = None
+            watcher.stop()
+            watcher.close()
+        if self._expired and not self._is_ready(select.POLLOUT):
+            raise DeadlineError
 
     def _on_writable(self) -> None:
-        waiter, self._write_waiter = self._write_waiter, None
-        if waiter is not None:
-            waiter.switch()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.switch()
 
     # -- both --------------------------------------------------------------------------------
 
-    def is_quiet(self) -> bool:
-        """Whether there is nothing to read: no byte, no end, no error. Never waits."""
-        if self._poll is None:  # `select.select` fails at descriptor 1024
+    def has_input(self) -> bool:
+        """Whether there is something to read: bytes, the end or an error. Never waits."""
+        if self._poll is None:  # not select.select, which fails from descriptor 1024 on
             self._poll = select.poll()
             self._poll.register(self.fd, select.POLLIN)
-        return not self._poll.poll(0)
+        return bool(self._poll.poll(0))
+
+    def is_disconnected(self) -> bool:
+        """Whether the peer has closed its end for reading and writing. Never waits."""
+        return self._is_ready(select.POLLHUP)
+
+    def _is_ready(self, event: int) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, event)
+        return any(found & event for _, found in poll.poll(0))
 
     def expire(self) -> None:
-        """Make the greenlet that waits here, or waits here next, raise DeadlineError."""
-        self.fail(DeadlineError())
+        """Make the current wait, and each later one, raise DeadlineError.
 
-    def fail(self, error: Exception, *, readers_only: bool = False) -> None:
-        """Let who waits here, or waits here next, raise the error (readers_only: to read)."""
-        self._error = error
-        self._may_write = readers_only
-        self.reading = False  # what is read now would be lost
+        Bytes that have arrived, and room to write, still count: a process that was stopped past
+        its deadlines loses nothing that came in time.
+        """
+        self._expired = True
         self.deadline = inf
-        if not readers_only:
-            self.posted = None
-        # Not `or`: a greenlet that has not begun yet is false.
-        waiter = self._write_waiter if self._waiter is None else self._waiter
+        self.resume()
+
+    def interrupt(self) -> None:
+        """Make the current read, or the next one, raise InterruptedError if there is no input."""
+        self._interrupted = True
+        if self._writer is None:
+            self.resume()
+
+    def resume(self) -> None:
+        """Switch to the greenlet that waits, soon, without a reason."""
+        waiter = self._writer if self._reader is None else self._reader
         if waiter is not None:
-            self._turns.wake(waiter)
+            self.hub.loop.run_callback(waiter.switch)
 
     def release(self) -> int:
-        """Give the descriptor away, open as it is; the stream is as closed. -1: it was closed."""
-        self._turns.unwatch(self.fd)
-        return self._let_go()
+        """Give the descriptor away, open; the stream is as closed. Returns -1 if it was closed."""
+        fd, self.fd = self.fd, -1
+        if self._is_watched:
+            self._is_watched = False
+            self._watcher.stop()
+        self._poll = self._reader = None
+        return fd
 
     def close(self) -> None:
-        """Close the descriptor. A greenlet that waits is not woken: `expire` first."""
-        fd = self._let_go()
+        """Close the descriptor. A greenlet that waits is not resumed: call `expire` first."""
+        fd = self.release()
         if fd >= 0:
             os.close(fd)
-            self._turns.readers.pop(fd, None)  # the kernel has forgotten it, too
-
-    def _let_go(self) -> int:
-        fd, self.fd = self.fd, -1
-        self.watched = False
-        # The error, too: its traceback holds lines.
-        self._error = self._poll = self._waiter = self.data = self.posted = None
-        return fd

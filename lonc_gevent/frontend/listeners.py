@@ -15,14 +15,17 @@ import os
 import stat
 from contextlib import suppress
 from socket import AF_UNIX, SOCK_STREAM, socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
+from lonc_gevent.eventloop import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
     from pathlib import Path
+
+    from gevent.hub import Hub
 
     from lonc_gevent.backend.pool import Pool
 
@@ -34,56 +37,39 @@ PROBE_TIMEOUT = 1.0
 
 
 class Listener:
-    """One Unix socket, and the host that requests on it are for.
+    """One listening Unix socket, and the pool that requests on it are for.
 
-    `accept` is called, with the listener, when somebody connects.
+    on_accept  called with the pool and the descriptor of each new client
+    on_error   called with the OSError of an accept that failed
     """
 
-    __slots__ = (
-        "_accept",
-        "asks",
-        "data",
-        "fd",
-        "inode",
-        "likely",
-        "path",
-        "pool",
-        "reading",
-        "sock",
-        "watched",
-    )
-
-    accepts: Final = True
+    __slots__ = ("acceptor", "inode", "path", "pool", "sock")
 
     def __init__(
-        self, path: Path, pool: Pool, sock: socket, accept: Callable[[Listener], object]
+        self,
+        hub: Hub,
+        path: Path,
+        pool: Pool,
+        sock: socket,
+        on_accept: Callable[[Pool, int], None],
+        on_error: Callable[[OSError], None],
     ) -> None:
         self.path = path
         self.pool = pool
         self.sock = sock
-        self.fd = sock.fileno()
         self.inode = path.lstat().st_ino
-        self._accept = accept
-        self.likely = 1
-        """How many are likely to wait: to ask in vain costs 1.4 us."""
-        self.asks = self.reading = False  # for the turns: there is nothing to read
-        self.data: bytes | None = None
-        self.watched = True
+        # The pool of the moment: a reload may give the socket another one.
+        self.acceptor = Acceptor(hub, sock, lambda fd: on_accept(self.pool, fd), on_error)
 
     def __repr__(self) -> str:
         return f"<Listener {self.path.name}>"
 
-    def on_readable(self) -> None:
-        """Accept who has connected."""
-        self._accept(self)
-
-    def fail(self, error: Exception) -> None:
-        """Raise the error, where it is to be watched: unseen, it would accept nobody."""
-        raise error
-
     def close(self) -> None:
-        """Stop to listen, and remove the socket file. It must not be watched any more."""
+        """Remove the socket file, accept the clients that wait in the backlog, and close."""
         remove(self.path, self.inode)
+        while self.acceptor.accept_some():
+            pass
+        self.acceptor.close()
         self.sock.close()
 
 

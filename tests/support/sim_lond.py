@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from lonc_gevent.backend.lond import Lond
-from lonc_gevent.backend.lond_connection import Connection
+from lonc_gevent.backend.lond_connection import LondConnection
 from lonc_gevent.backend.pool import Pool
+from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.settings import HostSettings
 from lonc_gevent.configuration.settings import Pool as PoolSettings
 from lonc_gevent.errors import ConnectTimeoutError, UnreachableError
-from lonc_gevent.eventloop.participants import DeadlineError
-from lonc_gevent.eventloop.turns import Turns
+from lonc_gevent.eventloop import DeadlineError
 from lonc_gevent.protocol.handshake import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from lonc_gevent.backend.transaction import Transaction
-    from lonc_gevent.eventloop.stream import Stream
+    from lonc_gevent.eventloop import Stream
 
 MADE = b"+"
 """What a peer says in place of a handshake."""
@@ -162,7 +162,7 @@ class Peer:
         self.sock.close()
 
 
-class SimConnection(Connection):
+class SimConnection(LondConnection):
     """A connection whose dial ends as the peer wants."""
 
     __slots__ = ()
@@ -172,13 +172,13 @@ class SimConnection(Connection):
         return self.number
 
     def _connect(self) -> Lond:
-        pool = self.pool
+        pool = self._pool
         assert isinstance(pool, SimPool)
         stream = self.stream
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         ours.setblocking(False)
-        stream.reopen(ours.detach())
+        stream.open(ours.detach())
         stream.deadline = monotonic() + pool.host.pool.connect_timeout
         pool.peers.append(Peer(self.number, theirs))
         try:
@@ -207,15 +207,15 @@ class SimPool(Pool):
     fell_back = ""
     """Why its sessions are not encrypted although they were to be."""
 
-    def __init__(
-        self, host: HostSettings, *, watch: Callable[[Pool], None], sample: int = 0
-    ) -> None:
+    connection_class = SimConnection
+
+    def __init__(self, host: HostSettings, **options: Any) -> None:
         self.events = Events()
         budget = QueueBudget(host.pool.max_queued_bytes)
         log: Any = self.events
-        self.turns = Turns(gevent.get_hub())
-        super().__init__(host, self.turns, log, budget=budget, watch=watch, sample=sample)
-        self.connection_class = SimConnection
+        super().__init__(
+            host, gevent.get_hub(), log, credentials=Credentials(), budget=budget, **options
+        )
         self.budget = budget
         self.peers: list[Peer] = []
         self.ends: dict[int, int] = {}
@@ -228,15 +228,14 @@ class SimPool(Pool):
         self.ends[id(transaction)] = 0
         super().submit(transaction)
 
-    def put_back(self, transaction: Transaction) -> None:
+    def requeue(self, transaction: Transaction) -> None:
         """Note that it comes back."""
         self.returned.add(id(transaction))
-        super().put_back(transaction)
+        super().requeue(transaction)
 
-    def finish(self, transaction: Transaction, reply: Any) -> None:
-        """Count its end."""
+    def _end(self, transaction: Transaction, reply: Any) -> None:
         self.ends[id(transaction)] += 1
-        super().finish(transaction, reply)
+        super()._end(transaction, reply)
 
     def _refuse(self, transaction: Transaction) -> None:
         self.ends[id(transaction)] += 1
@@ -257,13 +256,12 @@ class SimPool(Pool):
             transaction.since -= seconds
         for connection in self.connections:
             connection.idle_since -= seconds if connection.idle_since else 0.0
-            connection.started -= seconds
+            connection._started -= seconds
             connection.stream.deadline -= seconds
         self.gate.opens_at -= seconds
-        self._refusals._due -= seconds
+        self._refused_log._due -= seconds
 
     def dispose(self) -> None:
         """Leave nothing behind."""
         for peer in self.peers:
             peer.close()
-        self.turns.close()

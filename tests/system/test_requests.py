@@ -105,15 +105,36 @@ def test_a_large_request_and_its_reply(net: Network) -> None:
 
 
 def test_a_client_that_leaves_early_loses_only_its_reply(net: Network) -> None:
-    """A request that was read is sent, though nobody waits for the reply."""
+    """A request that a connection has taken runs to its end, though its client disconnects."""
     lond = net.add("msul2")
     net.start()
+    assert net.ask("msul2", b"ping") == b"msul2"
 
     with net.client("msul2") as client:
         client.send(b"echo:from one who leaves\n")
 
-    wait_until(lambda: lond.received == [b"echo:from one who leaves"], "lond got the request")
+    wait_until(lambda: lond.received[1:] == [b"echo:from one who leaves"], "lond got the request")
     assert net.ask("msul2", b"ping") == b"msul2"
+
+
+def test_a_queued_request_of_a_client_that_left_is_dropped(net: Network) -> None:
+    """So that after a burst the requests of clients that still wait are sent; it is counted."""
+    net.pool |= {"max_connections": 1}
+    lond = net.add("msul2")
+    net.start()
+    with net.client("msul2") as busy, net.client("msul2") as half_closed:
+        busy.send(b"delay:2000:first\n")
+        wait_until(lambda: lond.received, "lond has the first one")
+        with net.client("msul2") as leaving:
+            leaving.send(b"echo:of one who left\n")
+            wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits")
+        half_closed.send(b"echo:second\n")
+        half_closed.sock.shutdown(socket.SHUT_WR)
+        wait_until(lambda: net.status("msul2")["queue"] == 2, "both wait")
+        assert busy.line() == b"first\n"
+        assert half_closed.line() == b"second\n"
+    assert lond.received == [b"delay:2000:first", b"echo:second"]
+    assert net.status("msul2")["con_lost"] == 0, "nobody was answered con_lost"
 
 
 def test_half_a_request_is_not_sent(net: Network) -> None:
@@ -204,6 +225,7 @@ def test_reset_retries_is_for_the_daemon(net: Network) -> None:
 
     assert net.ask("msul2", b"reset_retries") == b"ok"
 
+    net.wait_for("host_up", host="msul2")
     assert net.ask("msul2", b"ping") == b"msul2"
     assert lond.received == [b"ping"]
 

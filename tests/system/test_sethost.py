@@ -11,14 +11,12 @@ from gevent import socket
 
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.errors import StaleConnectionError, UnsolicitedBytesError
-from lonc_gevent.eventloop.stream import Stream
+from lonc_gevent.eventloop import Stream
 from lonc_gevent.protocol.handshake import Session
 
 if TYPE_CHECKING:
     import harness
     from harness import Network
-
-    from lonc_gevent.eventloop.turns import Turns
 
 
 def two_ids(net: Network, *options: str) -> harness.Lond:
@@ -141,13 +139,20 @@ def test_a_key_that_a_client_asks_for(net: Network, request_line: bytes, revisio
         assert other.ask(b"eget:after") == b"after"
 
 
-def test_a_line_that_nobody_asked_for_behind_sethosts(turns: Turns) -> None:
+def stream_of(sock: socket.socket) -> Stream:
+    """Make a stream of a socket."""
+    stream = Stream(gevent.get_hub())
+    stream.open(sock.detach())
+    return stream
+
+
+def test_a_line_that_nobody_asked_for_behind_sethosts() -> None:
     """It is nobody's reply: nothing of the request was sent, so another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     peer = gevent.spawn(lambda: (theirs.recv(100), theirs.send(b"ok\nUNASKED\n")))
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(turns, ours.detach()), session, "msul2", 100)
+    lond = Lond(stream_of(ours), session, "msul2", 100)
 
     with pytest.raises(UnsolicitedBytesError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")
@@ -156,7 +161,7 @@ def test_a_line_that_nobody_asked_for_behind_sethosts(turns: Turns) -> None:
     theirs.close()
 
 
-def test_a_lond_lost_at_sethost(turns: Turns) -> None:
+def test_a_lond_lost_at_sethost() -> None:
     """Where only the sethost was sent, nothing of the request was: another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -168,7 +173,7 @@ def test_a_lond_lost_at_sethost(turns: Turns) -> None:
 
     peer = gevent.spawn(hang_up)
     session = Session(bytes(16), lond_version=300, host_set=True)
-    lond = Lond(Stream(turns, ours.detach()), session, "msul2", 100)
+    lond = Lond(stream_of(ours), session, "msul2", 100)
 
     with pytest.raises(StaleConnectionError, match="sethost"):
         lond.exchange(b"sethost:msul2b:store:once\n")

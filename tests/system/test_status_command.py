@@ -25,7 +25,7 @@ from rich.console import Console
 from unixhttp import http
 
 from lonc_gevent.admin.status import HostStatus, Status
-from lonc_gevent.backend.stats import HostState
+from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.cli.table import STATES, count, latency, render, seconds
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_a_low_screen_shows_the_worst(status: Status) -> None:
 
 def test_every_state_has_its_own_sign() -> None:
     """A state is told by its sign and its word, never by colour alone."""
-    assert set(STATES) == {state.value for state in HostState}
+    assert set(STATES) == {state.value for state in PoolState}
     filled = [sign for sign, _ in STATES.values()]
     assert len(set(filled)) >= len(filled) - 1
 

@@ -17,6 +17,7 @@ from lonc_gevent.admin.metrics import Metrics
 from lonc_gevent.admin.reporter import Reporter, Vitals
 from lonc_gevent.admin.server import Admin
 from lonc_gevent.backend.pool import Pool
+from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.settings import Admin as AdminSettings
 from lonc_gevent.configuration.settings import HostSettings
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.eventloop.turns import Turns
-
 
 @pytest.fixture
 def logger() -> Iterator[FilteringBoundLogger]:
@@ -42,7 +41,7 @@ def logger() -> Iterator[FilteringBoundLogger]:
     os.close(fd)
 
 
-def pool(host_id: str, turns: Turns, logger: FilteringBoundLogger) -> Pool:
+def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
     """Make a pool that has no connection."""
     settings = HostSettings(
         id=host_id,
@@ -58,15 +57,15 @@ def pool(host_id: str, turns: Turns, logger: FilteringBoundLogger) -> Pool:
         pool=PoolSettings(),
     )
     budget = QueueBudget(1 << 20)
-    return Pool(settings, turns, logger, budget=budget, watch=lambda _pool: None)
+    return Pool(settings, gevent.get_hub(), logger, credentials=Credentials(), budget=budget)
 
 
 @pytest.fixture
-def reporter(turns: Turns, logger: FilteringBoundLogger) -> Callable[..., Reporter]:
+def reporter(logger: FilteringBoundLogger) -> Callable[..., Reporter]:
     """Give a maker of a reporter of these hosts, which are at rest."""
 
     def make(*hosts: str) -> Reporter:
-        pools = {host: pool(host, turns, logger) for host in hosts}
+        pools = {host: pool(host, logger) for host in hosts}
         vitals = Vitals(lambda: 7, lambda: 3, Watchdog(logger, lambda: False), lambda: 1.9e9)
         return Reporter(pools, logger, vitals, host_id="msul1")
 

@@ -25,14 +25,13 @@ from lonc_gevent.errors import (
     UnforeseenError,
     UnreachableError,
 )
-from lonc_gevent.eventloop.stream import Stream
+from lonc_gevent.eventloop import Stream
 from lonc_gevent.fake_lond import FakeLond, Fault, Manner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lonc_gevent.backend.lond import Lond
-    from lonc_gevent.eventloop.turns import Turns
 
 TIMES = {"connect_timeout": 5.0, "handshake_timeout": 0.5, "unacknowledged_timeout": 7.0}
 
@@ -69,13 +68,13 @@ def blackhole(address: str, port: int) -> Iterator[None]:
         yield
 
 
-def connect_to(turns: Turns, resolver: Resolver, port: int, *addresses: str) -> Lond:
+def connect_to(resolver: Resolver, port: int, *addresses: str) -> Lond:
     """Connect to a host whose name has these addresses."""
     host = msgspec.structs.replace(settings(**TIMES), dns_name="name.invalid", port=port)
     name = resolver._name(host)
     name.addresses = [Address(socket.AF_INET, (address, port)) for address in addresses]
     name.fresh_until = monotonic() + 60
-    stream = Stream(turns)
+    stream = Stream(gevent.get_hub())
 
     def expire() -> None:
         while True:
@@ -92,44 +91,40 @@ def connect_to(turns: Turns, resolver: Resolver, port: int, *addresses: str) -> 
 
 @pytest.mark.parametrize("fault", ["refuse", "close", "mute-handshake", "garbage", "bad-challenge"])
 def test_next_address_is_used_if_the_first_accepts_and_then_fails(
-    turns: Turns, resolver: Resolver, fault: str
+    resolver: Resolver, fault: str
 ) -> None:
     """A TCP connection alone is no lond; the next connection begins with the one that is."""
     with lond("127.0.0.2") as good, lond("127.0.0.3", good.port, Fault(fault, 1)) as bad:
-        made = connect_to(turns, resolver, good.port, "127.0.0.3", "127.0.0.2")
+        made = connect_to(resolver, good.port, "127.0.0.3", "127.0.0.2")
         assert made.exchange(b"ping\n") == b"msul2\n"
         made.close()
         assert (bad.accepted, good.accepted) == (1, 1)
 
-        made = connect_to(turns, resolver, good.port, "127.0.0.3", "127.0.0.2")
+        made = connect_to(resolver, good.port, "127.0.0.3", "127.0.0.2")
         made.close()
         assert (bad.accepted, good.accepted) == (1, 2)
 
 
-def test_address_that_does_not_answer_costs_the_delay_once(
-    turns: Turns, resolver: Resolver
-) -> None:
+def test_address_that_does_not_answer_costs_the_delay_once(resolver: Resolver) -> None:
     """The next address is tried beside it after a moment, and first from then on."""
     took = []
     with lond("127.0.0.2") as good, blackhole("127.0.0.3", good.port):
         for _ in range(2):
             began = monotonic()
-            connect_to(turns, resolver, good.port, "127.0.0.3", "127.0.0.2").close()
+            connect_to(resolver, good.port, "127.0.0.3", "127.0.0.2").close()
             took.append(monotonic() - began)
 
     assert took[0] < 2.0
     assert took[1] < 0.2
 
 
-def test_error_of_the_lond_that_accepted_is_raised(turns: Turns, resolver: Resolver) -> None:
+def test_error_of_the_lond_that_accepted_is_raised(resolver: Resolver) -> None:
     """It says more than that nothing listens at another address."""
     with lond("127.0.0.2", 0, Fault("refuse")) as bad, pytest.raises(RefusedError):
-        connect_to(turns, resolver, bad.port, "127.0.0.2", "127.0.0.3")
+        connect_to(resolver, bad.port, "127.0.0.2", "127.0.0.3")
 
 
-def test_no_address_that_answers(
-    turns: Turns, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_address_that_answers(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempts have connect_timeout together, and the next one looks the name up again."""
     monkeypatch.setitem(TIMES, "connect_timeout", 0.3)
     with lond("127.0.0.2") as good:
@@ -139,14 +134,14 @@ def test_no_address_that_answers(
         blackhole("127.0.0.4", port),
         pytest.raises(ConnectTimeoutError, match=r"127\.0\.0\.4 port"),
     ):
-        connect_to(turns, resolver, port, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+        connect_to(resolver, port, "127.0.0.2", "127.0.0.3", "127.0.0.4")
     assert next(iter(resolver._names.values())).fresh_until < 0
     with pytest.raises(UnreachableError, match="refused"):
-        connect_to(turns, resolver, port, "127.0.0.2", "127.0.0.5")
+        connect_to(resolver, port, "127.0.0.2", "127.0.0.5")
 
 
 def test_unforeseen_error_is_a_failed_attempt(
-    turns: Turns, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its type and its place are in the error, its text is not."""
 
@@ -156,17 +151,17 @@ def test_unforeseen_error_is_a_failed_attempt(
     monkeypatch.setattr(lond_module, "shake_hands", shake_hands)
     with lond("127.0.0.2") as good:
         with pytest.raises(UnforeseenError, match="OverflowError in shake_hands") as caught:
-            connect_to(turns, resolver, good.port, "127.0.0.2")
+            connect_to(resolver, good.port, "127.0.0.2")
         assert "5EC2E7" not in str(caught.value)
         assert isinstance(caught.value, NotSentError)
         gevent.sleep(0.05)
         assert good.connections == 0
 
 
-def test_vanished_lond_is_noticed_by_the_kernel(turns: Turns, resolver: Resolver) -> None:
+def test_vanished_lond_is_noticed_by_the_kernel(resolver: Resolver) -> None:
     """Unacknowledged bytes end the connection after unacknowledged_timeout, not reply_timeout."""
     with lond("127.0.0.2") as good:
-        made = connect_to(turns, resolver, good.port, "127.0.0.2")
+        made = connect_to(resolver, good.port, "127.0.0.2")
         with socket.socket(fileno=os.dup(made.stream.fd)) as tcp:
             assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
             assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 from itertools import count, pairwise
+from math import inf
 from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import Greenlet
+from gevent.event import Event
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,9 +31,8 @@ from hypothesis.stateful import (
 from sim_lond import ALL, CALLBACKS, MADE, NO_TURN, ONE_ROUND, Peer, SimPool, no_hurry, turn
 from sim_lond import settings as host_settings
 
-from lonc_gevent.admin.controls import pause, resume
-from lonc_gevent.backend.stats import HostState
-from lonc_gevent.daemon.janitor import Keeper
+from lonc_gevent.backend.pool_state import PoolState
+from lonc_gevent.daemon.janitor import Janitor
 from lonc_gevent.protocol.lines import CON_LOST
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ SIZES = st.sampled_from([10, 10, 10, 100, 400_000])
 """Bytes of a request: the longest one does not fit into a socket's buffer."""
 
 
-class UntitledKeeper(Keeper):
-    """The keeper, but the process title is pytest's own."""
+class UntitledJanitor(Janitor):
+    """The janitor, but the process title is pytest's own."""
 
     def _show_title(self) -> None:
         pass
@@ -62,10 +64,11 @@ class Asker:
         self.text = b"%06d:" % number + b"x" * (size - 7)
         self.replies: list[bytes] = []
         self.killed = False
+        self.is_gone = False
         self.greenlet: Greenlet[..., Any] = gevent.spawn(self._run, pool)
 
     def _run(self, pool: SimPool) -> None:
-        self.replies.append(bytes(pool.transact(self.text + b"\n")))
+        self.replies.append(bytes(pool.transact(self.text + b"\n", lambda: self.is_gone)))
 
 
 class PoolModel(RuleBasedStateMachine):
@@ -86,10 +89,12 @@ class PoolModel(RuleBasedStateMachine):
     def begin(self, limit: int, warm: int, queued: int) -> None:
         """Make a pool, with some idle connections."""
         log: Any = None
-        self.keeper = UntitledKeeper(log, tick=0.1)
+        self.pools: dict[str, Any] = {}
+        replayer: Any = SimpleNamespace(next_scan=inf)
+        self.janitor = UntitledJanitor(self.pools, replayer, log, tick=0.1, wake=Event())
         host = host_settings(max_connections=limit, max_queued=queued)
-        self.pool = SimPool(host, watch=self.keeper.watch)
-        self.keeper.pools["msul2"] = self.pool
+        self.pool = SimPool(host, schedule=self.janitor.schedule)
+        self.pools["msul2"] = self.pool
         self.limits = self.pool.host.pool
         turn(ALL)
         if warm:
@@ -235,10 +240,10 @@ class PoolModel(RuleBasedStateMachine):
         """Let time pass, and the keeper look after what is watched or due."""
         self.run_loop(ALL)
         self.pool.pass_time(seconds)
-        self.keeper._due = [(due - seconds, *more) for due, *more in self.keeper._due]  # type: ignore[misc]
-        self.keeper._round(monotonic())
+        self.janitor._due = [(due - seconds, *more) for due, *more in self.janitor._due]  # type: ignore[misc]
+        self.janitor._run_once(monotonic())
         self.run_loop(ALL)
-        self.keeper._round(monotonic())
+        self.janitor._run_once(monotonic())
         self.run_loop(ALL)
         self.ticked = True
 
@@ -249,17 +254,26 @@ class PoolModel(RuleBasedStateMachine):
         found: list[Any] = (
             [a.greenlet for a in self.askers.values() if not a.replies and not a.killed]
             if clients
-            else [c.greenlet for c in self.pool.connections]
+            else [c._greenlet for c in self.pool.connections]
         )
         started = [greenlet for greenlet in found if greenlet and not greenlet.ready()]
         if started:
             loop.run_callback(started[index % len(started)].switch)
         self.run_loop(some_turns)
 
+    @rule(index=which, some_turns=turns)
+    def disconnect(self, index: int, some_turns: int) -> None:
+        """Let a client disconnect whose request may still wait in the queue."""
+        waiting = [a for a in self.askers.values() if not (a.replies or a.killed or a.is_gone)]
+        if waiting:
+            asker = waiting[index % len(waiting)]
+            asker.is_gone = True
+        self.run_loop(some_turns)
+
     @rule(some_turns=turns)
     def reset_retries(self, some_turns: int) -> None:
         """Open the gate, as a person can."""
-        self.pool.gate.open()
+        self.pool.retry_now()
         self.run_loop(some_turns)
 
     @rule(some_turns=turns)
@@ -271,7 +285,7 @@ class PoolModel(RuleBasedStateMachine):
     @rule(some_turns=turns)
     def pause_or_resume(self, some_turns: int) -> None:
         """Pause the host, or let it go on, as a person can."""
-        (resume if self.pool.paused else pause)(self.pool)
+        (self.pool.resume if self.pool.state is PoolState.PAUSED else self.pool.pause)()
         self.run_loop(some_turns)
 
     @precondition(lambda self: len(self.askers) > 12)
@@ -311,13 +325,15 @@ class PoolModel(RuleBasedStateMachine):
         """Count what is there."""
         pool = self.pool
         ended = [t for t in pool.submitted if t.reply is not None]
-        assert pool.stats.ok + pool.stats.con_lost == len(ended)
-        assert pool.stats.con_lost == sum(t.reply is CON_LOST for t in ended)
+        stats = pool.stats
+        assert stats.ok + stats.con_lost + stats.abandoned == len(ended)
+        assert stats.con_lost + stats.abandoned == sum(t.reply is CON_LOST for t in ended)
+        assert stats.abandoned <= sum(asker.is_gone for asker in self.askers.values())
         assert pool.stats.duration.count == pool.stats.ok
         assert pool.budget.used == sum(len(t.request) for t in pool.waiting)
         assert set(pool.idle) <= pool.connections
         assert len(set(pool.idle)) == len(pool.idle)
-        assert pool.dialling is None or pool.dialling in pool.connections
+        assert pool.connecting is None or pool.connecting in pool.connections
 
     @invariant()
     def oldest_first(self) -> None:
@@ -349,9 +365,9 @@ class PoolModel(RuleBasedStateMachine):
     def looked_after(self) -> None:
         """Have the keeper watch whatever has a deadline."""
         pool = self.pool
-        if pool.queue or pool.busy or pool.dialling:
-            assert pool.watched
-            assert pool in self.keeper._watched
+        if pool.queue or pool.busy or pool.connecting:
+            assert pool._is_scheduled
+            assert pool in self.janitor._active
 
     # -- what holds once the work is done ------------------------------------------------------
 
@@ -361,7 +377,7 @@ class PoolModel(RuleBasedStateMachine):
         if not self.settled:
             return
         pool = self.pool
-        assert pool.busy + len(pool.idle) + (pool.dialling is not None) == len(pool.connections)
+        assert pool.busy + len(pool.idle) + (pool.connecting is not None) == len(pool.connections)
         assert all(c.state == "idle" for c in pool.idle)
         open_peers = {peer.number for peer in pool.peers if peer.open}
         live = {c.number for c in pool.connections}
@@ -372,24 +388,24 @@ class PoolModel(RuleBasedStateMachine):
         open_ones = [t for t in pool.submitted if t.reply is None]
         assert len(open_ones) == pool.busy + len(pool.queue)
         if pool.queue:
-            assert pool.connections or pool.paused, "what waits, waits for somebody"
-        made = len(pool.connections) - (pool.dialling is not None)
-        if pool.stopping:
-            assert pool.state is HostState.STOPPING
-        elif pool.paused:
-            assert pool.state is HostState.PAUSED
-        elif made:
-            assert pool.state is HostState.UP
+            assert pool.connections or pool.state is PoolState.PAUSED, (
+                "what waits, waits for somebody"
+            )
+        made = len(pool.connections) - (pool.connecting is not None)
+        if pool.state in (PoolState.STOPPING, PoolState.PAUSED):
+            return
+        if made:
+            assert pool.state is PoolState.UP
         else:
-            assert pool.state is not HostState.UP
+            assert pool.state is not PoolState.UP
 
     @invariant()
     def nothing_overtaken(self) -> None:
         """Send what is older than all that waits, but for what was put back."""
         if self.heard_since and self.settled:
             newest = max(t.since for t in self.heard_since)
-            put_back = self.pool.returned
-            assert all(t.since > newest for t in self.pool.waiting if id(t) not in put_back)
+            requeue = self.pool.returned
+            assert all(t.since > newest for t in self.pool.waiting if id(t) not in requeue)
             self.heard_since.clear()
 
     @invariant()
@@ -406,9 +422,9 @@ class PoolModel(RuleBasedStateMachine):
             assert transaction.reply is not None or now - transaction.since < longest
         assert all(c.stream.deadline > now for c in pool.connections)
         assert all(now - c.idle_since < self.limits.idle_timeout for c in pool.idle)
-        if pool.queue and pool.gate.is_open(now) and not pool.paused:
+        if pool.queue and pool.gate.is_open(now) and pool.state is not PoolState.PAUSED:
             full = len(pool.connections) >= self.limits.max_connections
-            assert pool.dialling is not None or full
+            assert pool.connecting is not None or full
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -441,7 +457,7 @@ class PoolModel(RuleBasedStateMachine):
         assert all(asker.killed or asker.replies for asker in self.askers.values())
         self.each_ends_once()
         self.counts_agree()
-        for number in range(1, pool._numbers + 1):
+        for number in range(1, pool._next_number + 1):
             ends = pool.events.count("connection_closed", connection=number)
             ends += pool.events.count("connection_lost", connection=number)
             ends += pool.events.count("connection_failed", connection=number)

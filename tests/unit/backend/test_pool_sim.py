@@ -11,8 +11,7 @@ import gevent
 import pytest
 from sim_lond import ALL, MADE, SimConnection, SimPool, no_hurry, settings, turn
 
-from lonc_gevent.admin.controls import pause, resume
-from lonc_gevent.backend.stats import HostState
+from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.delayed.host_replay import carry
 from lonc_gevent.errors import ConnectionLostError
@@ -29,7 +28,10 @@ class Bench:
 
     def __init__(self, *, sample: int = 0, **pool: Any) -> None:
         self.watched: list[Pool] = []
-        self.pool = SimPool(settings(**pool), watch=self.watched.append, sample=sample)
+        self.came_up: list[Pool] = []
+        self.pool = SimPool(
+            settings(**pool), schedule=self.watched.append, on_up=self.came_up.append, sample=sample
+        )
         self.replies: list[bytes] = []
 
     def ask(self, *requests: bytes) -> None:
@@ -86,7 +88,7 @@ def test_a_request_from_beginning_to_end() -> None:
     """It waits for the connection that is made for it, is sent, and gets its reply."""
     bench = Bench()
     pool = bench.pool
-    assert (pool.state, pool.next_due, bench.watched) == (HostState.IDLE, None, [])
+    assert (pool.state, pool.next_due, bench.watched) == (PoolState.IDLE, None, [])
     bench.ask(b"ping\n")
     assert repr(pool) == "<Pool msul2 connecting queue=1 idle=0 busy=0 connecting=1>"
     assert bench.watched == [pool]
@@ -168,7 +170,7 @@ def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     down = bench.said("host_down")[0]
     assert (down["error"], down["detail"]) == ("unreachable", "the peer does not want us")
     assert pool.last_error == "unreachable: the peer does not want us"
-    assert (pool.state, pool.is_down, pool.stats.con_lost) == (HostState.DOWN, True, 1)
+    assert (pool.state, pool.is_down, pool.stats.con_lost) == (PoolState.DOWN, True, 1)
     assert pool.stats.attempts == {"unreachable": 1}
 
     pool.gate.opens_at = monotonic() + 100.0
@@ -177,7 +179,7 @@ def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pool.peers) == 1
     pool.gate.open()
     bench.ask(b"3\n")
-    assert pool.state is HostState.DOWN, "until it is made"
+    assert pool.state is PoolState.DOWN, "until it is made"
     bench.refuse()
     assert len(bench.said("host_down")) == 1, "it was down before"
 
@@ -185,7 +187,7 @@ def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.ask(b"4\n")
     bench.take()
     assert bench.said("host_up") == [{}]
-    assert (pool.state, pool.is_down, pool.last_error) == (HostState.UP, False, "")
+    assert (pool.state, pool.is_down, pool.last_error) == (PoolState.UP, False, "")
     assert pool.gate.failures == 0
     bench.answer()
     assert bench.replies[-1] == b"yes\n"
@@ -201,7 +203,7 @@ def test_a_failed_attempt_beside_a_connection_is_not_down() -> None:
 
     assert bench.replies == []
     assert not bench.said("host_down")
-    assert bench.pool.state is HostState.UP
+    assert bench.pool.state is PoolState.UP
     bench.answer(0)
     bench.answer(0)
     assert bench.answer(0) == [b"1", b"2", b"3"]
@@ -242,11 +244,11 @@ def test_a_request_that_waits_too_long() -> None:
     bench.ask(b"1\n", b"2\n", b"3\n")
     bench.take()
     pool.pass_time(pool.host.pool.queue_timeout - 5.0)
-    assert not pool.tend(monotonic()), "one is busy, two wait"
+    assert not pool.run_maintenance(monotonic()), "one is busy, two wait"
     assert bench.replies == []
 
     pool.pass_time(5.0)
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
 
     assert bench.replies == [b"con_lost\n"] * 2
@@ -254,7 +256,7 @@ def test_a_request_that_waits_too_long() -> None:
     pool.pass_time(11.0)
     bench.ask(b"4\n")
     pool.pass_time(pool.host.pool.queue_timeout)
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     assert bench.said("requests_refused")[1] == {"error": "queue_timeout", "count": 2}
     end(bench)
 
@@ -300,11 +302,11 @@ def test_an_idle_connection_ages() -> None:
 
     assert pool.next_due is not None
     assert pool.next_due <= monotonic()
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
 
     assert [c.number for c in pool.idle] == [2]
-    assert pool.tend(monotonic()), "all is quiet"
+    assert pool.run_maintenance(monotonic()), "all is quiet"
     assert bench.said("connection_closed") == [{"connection": 1}]
     end(bench)
 
@@ -317,7 +319,7 @@ def test_an_idle_connection_has_no_deadline() -> None:
     bench.take()
     bench.answer()
     pool.pass_time(pool.host.pool.reply_timeout + 1.0)
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
 
     assert [c.number for c in pool.idle] == [1]
@@ -354,9 +356,9 @@ def test_a_stop() -> None:
 
     pool.stop()
     turn(ALL)
-    assert pool.state is HostState.STOPPING
+    assert pool.state is PoolState.STOPPING
     assert bench.replies == [b"con_lost\n"] * 2
-    assert pool.dialling is None
+    assert pool.connecting is None
     assert len(pool.connections) == 1
     bench.ask(b"4\n")
     assert bench.replies == [b"con_lost\n"] * 3
@@ -545,16 +547,16 @@ def test_the_keeper_is_told_when_something_begins() -> None:
     """Once, with the pool, also for a connection that no request asked for; and it is not quiet."""
     bench = Bench(max_connections=2)
     pool = bench.pool
-    pool.grow(monotonic())
+    pool.open_connection(monotonic())
     assert bench.watched == [pool]
-    assert pool.watched is True
+    assert pool._is_scheduled is True
     turn(ALL)
-    assert pool.tend(monotonic()) is False, "one is being made"
+    assert pool.run_maintenance(monotonic()) is False, "one is being made"
     bench.take()
-    assert pool.tend(monotonic()) is True
+    assert pool.run_maintenance(monotonic()) is True
     bench.ask(b"1\n")
-    assert bench.watched == [pool]
-    assert pool.tend(monotonic()) is False, "one is busy"
+    assert bench.watched == [pool, pool]
+    assert pool.run_maintenance(monotonic()) is False, "one is busy"
     end(bench)
 
 
@@ -566,11 +568,11 @@ def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
     bench.take()
     bench.refuse(1)
     pool.gate.opens_at = monotonic() + 100.0
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
     assert len(pool.peers) == 2
     pool.gate.opens_at = monotonic() - 1.0
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
 
     assert len(pool.peers) == 3
@@ -580,10 +582,10 @@ def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
 def test_a_stop_before_the_first_turn() -> None:
     """A connection that is killed before it began to dial is gone at once, and says so once."""
     bench = Bench()
-    bench.pool.grow(monotonic())
+    bench.pool.open_connection(monotonic())
     bench.pool.stop()
     assert not bench.pool.connections
-    assert bench.pool.dialling is None
+    assert bench.pool.connecting is None
     turn(ALL)
 
     assert not bench.pool.peers
@@ -627,10 +629,9 @@ def test_what_never_left_has_no_error() -> None:
 
 
 def test_a_host_that_comes_back_is_told_of() -> None:
-    """`came_back` is called with the pool, and only after the host was down."""
+    """`on_up` is called with the pool, and only after the host was down."""
     bench = Bench(max_connections=1)
-    told: list[Pool] = []
-    bench.pool.came_back = told.append
+    told = bench.came_up
     bench.ask(b"1\n")
     bench.take()
     bench.refuse()
@@ -651,22 +652,22 @@ def test_a_pause() -> None:
     pool = bench.pool
     bench.ask(b"1\n")
     bench.take()
-    pause(pool)
+    pool.pause()
     bench.answer()
     turn(ALL)
     assert not pool.connections
     pool.gate.opens_at = monotonic() + 100.0
     bench.ask(b"2\n")
-    pool.tend(monotonic())
-    pool.grow(monotonic())
+    pool.run_maintenance(monotonic())
+    pool.open_connection(monotonic())
     turn(ALL)
     assert (bench.replies, len(pool.queue), len(pool.peers)) == ([b"yes\n"], 1, 1)
     pool.gate.open()
-    pool.tend(monotonic())
+    pool.run_maintenance(monotonic())
     turn(ALL)
     assert len(pool.peers) == 1
 
-    resume(pool)
+    pool.resume()
     turn(ALL)
     bench.take()
     assert bench.answer() == [b"2"]
@@ -688,13 +689,13 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
     limits = pool.host.pool
     for early in (TICK, 0.0):
         assert bench.replies == []
-        pool.tend(pool.queue.oldest_since + limits.queue_timeout - early)
+        pool.run_maintenance(pool.queue.oldest_since + limits.queue_timeout - early)
         turn(ALL)
     assert bench.replies == [b"con_lost\n"], "the one that waited"
 
     for early in (TICK, 0.0):
         assert bench.replies == [b"con_lost\n"]
-        pool.tend(busy.started + limits.reply_timeout - early)
+        pool.run_maintenance(busy._started + limits.reply_timeout - early)
         turn(ALL)
     assert bench.replies == [b"con_lost\n"] * 2
     assert bench.said("reply_lost")[0]["error"] == "reply_timeout"
@@ -706,7 +707,7 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
     assert pool.next_due == idle.idle_since + limits.idle_timeout
     for early in (TICK, 0.0):
         assert pool.connections
-        pool.tend(idle.idle_since + limits.idle_timeout - early)
+        pool.run_maintenance(idle.idle_since + limits.idle_timeout - early)
         turn(ALL)
     assert not pool.connections
     end(bench)
@@ -756,9 +757,9 @@ def test_a_bug_while_connecting_leaves_no_connection_behind(
     pool = bench.pool
     pool.connection_class = Broken
     monkeypatch.setattr(pool.hub, "print_exception", lambda *_: None)
-    pool.grow(monotonic())
+    pool.open_connection(monotonic())
     turn(ALL)
-    assert (pool.connections, pool.dialling) == (set(), None)
+    assert (pool.connections, pool.connecting) == (set(), None)
     pool.connection_class = SimConnection
     bench.ask(b"1\n")
     bench.take()
@@ -792,16 +793,16 @@ def test_a_dial_that_was_aborted_has_no_say() -> None:
         bench = Bench()
         bench.ask(b"1\n")
         pool = bench.pool
-        old = pool.dialling
+        old = pool.connecting
         assert old
         pool.ended(old)  # as `abort` does, before the greenlet is killed
-        pool.grow(monotonic())
-        new = pool.dialling
+        pool.open_connection(monotonic())
+        new = pool.connecting
         assert new not in (None, old)
         bench.pool.peers[0].say(outcome)
         turn(ALL)
 
-        assert pool.dialling is new
+        assert pool.connecting is new
         assert pool.gate.failures == 0
         assert pool.peers[0].heard == []
         bench.take()
@@ -819,7 +820,7 @@ def test_what_comes_back_has_its_whole_time_again() -> None:
     transaction = Transaction(b"old\n", gevent.getcurrent(), monotonic() - 1000)
     transaction.waiter = None
     (idle,) = bench.pool.connections
-    bench.pool.put_back(transaction)
+    bench.pool.requeue(transaction)
     turn(ALL)
 
     assert idle.stream.deadline > monotonic()

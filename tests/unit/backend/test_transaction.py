@@ -5,17 +5,11 @@ from __future__ import annotations
 
 from itertools import permutations
 from math import inf
-from typing import TYPE_CHECKING
 
 import pytest
 from greenlet import getcurrent
 
-from lonc_gevent.backend.transaction import POSTED, QueueBudget, Transaction, TransactionQueue
-
-if TYPE_CHECKING:
-    from greenlet import greenlet
-
-    from lonc_gevent.protocol.lines import Line
+from lonc_gevent.backend.transaction import QueueBudget, Transaction, TransactionQueue
 
 
 def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
@@ -24,26 +18,26 @@ def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
 
 
 @pytest.mark.parametrize("order", list(permutations([1.0, 2.0, 3.0])))
-def test_what_is_put_back_waits_in_its_old_order(order: tuple[float, ...]) -> None:
+def test_what_is_requeue_waits_in_its_old_order(order: tuple[float, ...]) -> None:
     """Whichever of several connections gives its transaction back first, the oldest goes first."""
     queue = TransactionQueue(QueueBudget(1000))
     for since in (4.0, 5.0):
         assert queue.put(transaction(since), limit=10)
 
     for since in order:
-        queue.put_back(transaction(since))
+        queue.requeue(transaction(since))
 
     assert queue.oldest_since == 1.0
     taken = [one.since for one in iter(queue.take, None)]
     assert taken == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_what_is_put_back_goes_before_what_came_in_the_same_moment() -> None:
+def test_what_is_requeue_goes_before_what_came_in_the_same_moment() -> None:
     """It had been at the head of the queue already."""
     queue = TransactionQueue(QueueBudget(1000))
     assert queue.put(transaction(1.0, b"later\n"), limit=10)
 
-    queue.put_back(transaction(1.0, b"first\n"))
+    queue.requeue(transaction(1.0, b"first\n"))
 
     assert [one.request for one in iter(queue.take, None)] == [b"first\n", b"later\n"]
 
@@ -71,7 +65,7 @@ def test_the_limit_is_a_number_of_transactions() -> None:
 
     assert [queue.put(transaction(i), limit=2) for i in (1.0, 2.0, 3.0)] == [True, True, False]
 
-    queue.put_back(transaction(0.5))
+    queue.requeue(transaction(0.5))
     assert len(queue) == 3
 
 
@@ -88,43 +82,8 @@ def test_the_budget_is_bytes_over_all_hosts() -> None:
     taken = one.take()
     assert taken is not None
     assert budget.used == 4
-    one.put_back(taken)
+    one.requeue(taken)
     assert budget.used == 10
     other.take()
     one.take()
     assert budget.used == 0
-
-
-class Noted:
-    """An outlet that notes what it gets."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[bytes, object]] = []
-
-    def answer(self, line: Line, waiter: greenlet) -> None:
-        """Note it."""
-        self.got.append((bytes(line), waiter))
-
-
-def test_a_reply_goes_to_its_outlet() -> None:
-    """The outlet gets the reply and the waiter; the transaction keeps neither request nor reply."""
-    outlet = Noted()
-    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
-    transaction.reply = b"pong\n"
-
-    transaction.post()
-
-    assert outlet.got == [(b"pong\n", getcurrent())]
-    assert (transaction.request, transaction.reply) == (POSTED, POSTED)
-
-
-def test_a_reply_that_nobody_waits_for_any_more() -> None:
-    """It goes nowhere."""
-    outlet = Noted()
-    transaction = Transaction(b"ping\n", getcurrent(), 0.0, outlet)
-    transaction.reply = b"pong\n"
-    transaction.waiter = None
-
-    transaction.post()
-
-    assert outlet.got == []

@@ -1,319 +1,260 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One client's lines, in this process: who else has a turn between them."""
+"""Client connections over real sockets, with a pool whose replies are the test's."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-from greenlet import getcurrent
-from hub import in_hub
 
-from lonc_gevent.frontend.client_connection import IN_A_ROW, Client
-from lonc_gevent.frontend.clients import Clients
+from lonc_gevent.frontend.client_connection import LINES_IN_A_ROW
+from lonc_gevent.frontend.clients import MAX_SPARE, Clients
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from gevent.hub import Hub
-
-    from lonc_gevent.backend.transaction import Transaction
-    from lonc_gevent.eventloop.turns import Turns
-
-LINES = 5 * IN_A_ROW
+PATIENCE = 10
+LARGE = 1_000_000
+"""Bytes of a reply that does not fit into a socket's buffer."""
 
 
-def test_many_lines_at_once_give_way(turns: Turns) -> None:
-    """Answers that need no wait (con_lost, control lines) do not keep others from their turns."""
-    heard: list[str] = []
-    hub = turns.hub
-
-    def submit(transaction: Transaction) -> None:
-        heard.append("answer")
-        transaction.reply = b"con_lost\n"
-
-    pool: Any = SimpleNamespace(
-        host=SimpleNamespace(pool=SimpleNamespace(max_request_bytes=100)),
-        submit=submit,
-        draining=False,
-    )
-    clients: Any = SimpleNamespace(hub=hub, turns=turns, keep=lambda _client: False)
-    ours, theirs = socket.socketpair()
-    theirs.sendall(b"a\n" * LINES)
-    theirs.shutdown(socket.SHUT_WR)
-    ours.setblocking(False)
-    client = Client(clients)
-    in_hub(hub, lambda: client.serve(pool, ours.detach()))
-    while not client.greenlet.dead:
-        heard.append("turn")
-        gevent.sleep(0)
-
-    theirs.setblocking(False)
-    assert theirs.recv(100_000) == b"con_lost\n" * LINES
-    theirs.close()
-    assert heard.count("answer") == LINES
-    runs = "".join(word[0] for word in heard).replace("t", " ").split()
-    assert max(map(len, runs)) <= IN_A_ROW + 1
-
-
-def test_a_line_that_comes_while_others_have_their_turn(turns: Turns) -> None:
-    """Of many lines at once and one more meanwhile, each is answered."""
-    answered = 0
-
-    def submit(transaction: Transaction) -> None:
-        nonlocal answered
-        answered += 1
-        transaction.reply = b"con_lost\n"
-        if answered == IN_A_ROW + 2:
-            theirs.send(b"late\n")
-
-    pool: Any = SimpleNamespace(
-        host=SimpleNamespace(pool=SimpleNamespace(max_request_bytes=100)),
-        submit=submit,
-        draining=False,
-    )
-    clients: Any = SimpleNamespace(hub=turns.hub, turns=turns, keep=lambda _client: False)
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(0)
-    ours.setblocking(False)
-    client = Client(clients)
-    client.serve(pool, ours.detach())
-    theirs.send(b"first\n")
-    with gevent.Timeout(10):
-        while answered < 1:
-            gevent.sleep(0.001)
-        theirs.send(b"a\n" * (IN_A_ROW + 8))
-        while answered < IN_A_ROW + 10:
-            gevent.sleep(0.001)
-    gevent.sleep(0)
-
-    assert theirs.recv(100_000) == b"con_lost\n" * (IN_A_ROW + 10)
-    theirs.close()
-    with gevent.Timeout(10):
-        while not client.greenlet.dead:
+def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until the condition holds."""
+    with gevent.Timeout(PATIENCE):
+        while not condition():
             gevent.sleep(0.001)
 
 
-def test_a_line_that_was_read_goes_with_its_client(turns: Turns) -> None:
-    """Of a client that is handed over, a line goes along that was read while its reply went out."""
-    reply = b"x" * 1_000_000 + b"\n"
+class FakePool:
+    """A pool whose reply to each request is the host's id and the request."""
 
-    def submit(transaction: Transaction) -> None:
-        transaction.reply = reply
-        transaction.post()
-
-    pool: Any = SimpleNamespace(
-        host=SimpleNamespace(
-            id="msul2", pool=SimpleNamespace(max_request_bytes=100, reply_timeout=9)
-        ),
-        submit=submit,
-        draining=False,
-    )
-    clients: Any = SimpleNamespace(
-        hub=turns.hub, turns=turns, keep=lambda _client: False, slow=set(), watch=lambda: None
-    )
-    clients.holding, clients.held = False, []
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    client = Client(clients)
-    client.serve(pool, ours.detach())
-    theirs.send(b"first\n")
-    with gevent.Timeout(10):
-        while not clients.slow:
-            gevent.sleep(0.001)
-        theirs.send(b"second\n")
-        gevent.sleep(0.01)
-        pool.draining = clients.holding = True
-        theirs.settimeout(0)
-        got = b""
-        while len(got) < len(reply):
-            gevent.sleep(0)
-            with contextlib.suppress(BlockingIOError):
-                got += theirs.recv(65536)
-        while not client.greenlet.dead:
-            gevent.sleep(0.001)
-
-    assert got == reply
-    ((_, fd, unread),) = clients.held
-    left = socket.socket(fileno=fd)
-    left.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        unread += left.recv(100)
-    assert unread == b"second\n"
-    left.close()
-    theirs.close()
-
-
-def pool_that_answers(host: bytes, hub: Hub) -> Any:
-    """Make a pool whose answer is the host's name and the request."""
-
-    def answer(transaction: Transaction) -> None:
-        transaction.reply = host + b" " + transaction.request
-        transaction.post()
-
-    return SimpleNamespace(
-        host=SimpleNamespace(id=host.decode(), pool=SimpleNamespace(max_request_bytes=100)),
-        submit=lambda transaction: hub.loop.run_callback(answer, transaction),
-        draining=False,
-    )
-
-
-def ask(peer: socket.socket, request: bytes = b"") -> bytes:
-    """Send a request and return the reply."""
-    peer.setblocking(False)
-    peer.send(request)
-    with gevent.Timeout(10):
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                return peer.recv(1000)
-            gevent.sleep(0.001)
-
-
-def wait_until_half_is_read(client: Client) -> None:
-    """Wait until the client's greenlet has bytes that are no whole line yet."""
-    with gevent.Timeout(10):
-        while not client._buffer:
-            gevent.sleep(0.001)
-
-
-class Visits:
-    """Clients, one after the other, in one greenlet: each of another host."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.kept_in: list[object] = []
-        """Where the greenlet was taken back: in the hub, or in itself."""
-        self.left: list[int] = []
-        clients: Any = SimpleNamespace(
-            hub=turns.hub,
-            turns=turns,
-            keep=self._keep,
-            door=SimpleNamespace(leave=self.left.append),
+    def __init__(self, host_id: bytes = b"msul1") -> None:
+        self.host: Any = SimpleNamespace(
+            id=host_id.decode(), pool=SimpleNamespace(max_request_bytes=100, reply_timeout=PATIENCE)
         )
-        self.client = Client(clients)
+        self.is_ending = False
+        self.requests: list[bytes] = []
+        self.reply: Callable[[bytes], bytes] = lambda request: host_id + b" " + request
+
+    def transact(self, request: bytes, _is_abandoned: Callable[[], bool]) -> bytes:
+        """Reply, as the production pool does when no wait is needed."""
+        self.requests.append(bytes(request))
+        return self.reply(bytes(request))
+
+
+class Scene:
+    """The clients of a daemon, and the other ends of their sockets."""
+
+    def __init__(self) -> None:
+        door: Any = SimpleNamespace(is_open=True, leave=lambda _uid: None)
+        log: Any = SimpleNamespace()
+        self.clients = Clients(gevent.get_hub(), log, door=door)
         self._peers: list[socket.socket] = []
 
-    def _keep(self, _client: Client) -> bool:
-        self.kept_in.append(getcurrent())
-        return True
-
-    def begin(self, host: bytes) -> socket.socket:
-        """Let another client come, to a host whose answer is its name and the request."""
-        pool = pool_that_answers(host, self.turns.hub)
+    def connect(self, pool: FakePool, unread: bytes = b"") -> socket.socket:
+        """Let a client connect; return its end."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        theirs.setblocking(False)
         self._peers.append(theirs)
-        in_hub(self.turns.hub, lambda: self.client.serve(pool, ours.detach()))
+        self.clients.adopt(pool, ours.detach(), unread)  # type: ignore[arg-type]
         return theirs
 
-    def end(self, peer: socket.socket) -> None:
-        """Let the client leave, and wait until it is let go."""
-        peer.close()
-        with gevent.Timeout(10):
-            while not self.client.is_spare:
-                gevent.sleep(0.001)
+    @property
+    def only(self) -> Any:
+        """The one connection that serves a client."""
+        (connection,) = (c for c in self.clients.connections if not c.is_spare)
+        return connection
 
     def close(self) -> None:
-        """Let all leave."""
+        """Let all clients disconnect."""
         for peer in self._peers:
             peer.close()
-        self.client.stream.close()
+        until(lambda: not self.clients.count)
 
 
 @pytest.fixture
-def visits(turns: Turns) -> Iterator[Visits]:
-    """Give one that nobody has visited."""
-    visits = Visits(turns)
-    yield visits
-    visits.close()
+def scene() -> Iterator[Scene]:
+    """Give one without clients."""
+    made = Scene()
+    yield made
+    made.close()
 
 
-@pytest.mark.parametrize("requests", [0, 1, 2])
-def test_who_leaves_is_let_go_without_its_greenlet(visits: Visits, requests: int) -> None:
-    """The greenlet sleeps on, and the next client's request goes to that one's host."""
-    hub = visits.turns.hub
-    for uid, host in enumerate((b"msul1", b"msul2", b"msul3")):
-        peer = visits.begin(host)
-        visits.client.uid = uid
-        for number in range(requests):
-            request = b"ping %d\n" % number
-            assert ask(peer, request) == host + b" " + request
-        fd = visits.client.stream.fd
-        visits.end(peer)
-        assert visits.kept_in.pop() is hub
-        assert not visits.kept_in
-        assert visits.left == list(range(uid + 1))
+def receive(peer: socket.socket, size: int) -> bytes:
+    """Read so many bytes, while the loop runs."""
+    data = b""
+    with gevent.Timeout(PATIENCE):
+        while len(data) < size:
+            with suppress(BlockingIOError):
+                more = peer.recv(65536)
+                assert more, f"end of stream after {data!r}"
+                data += more
+            gevent.sleep(0)
+    return data
+
+
+def ask(peer: socket.socket, request: bytes, reply: bytes) -> None:
+    """Send a request and expect this reply."""
+    peer.send(request)
+    assert receive(peer, len(reply)) == reply
+
+
+def half_a_line(scene: Scene, peer: socket.socket) -> None:
+    """Send the beginning of a line, and wait until it was read."""
+    peer.send(b"put:half")
+    until(lambda: scene.only._buffer.data)
+
+
+def test_lines_in_one_write_are_answered_in_order(scene: Scene) -> None:
+    """One reply a line, also to those that arrive while the first ones are answered."""
+    peer = scene.connect(FakePool())
+    ask(peer, b"a\nb\nc\n", b"msul1 a\nmsul1 b\nmsul1 c\n")
+    ask(peer, b"d\n", b"msul1 d\n")
+
+
+def test_many_lines_at_once_yield_to_others(scene: Scene) -> None:
+    """Replies that need no wait do not keep other greenlets from running."""
+    pool = FakePool()
+    peer = scene.connect(pool)
+    runs: list[int] = []
+
+    def count() -> None:
+        seen = 0
+        while True:
+            runs.append(len(pool.requests) - seen)
+            seen = len(pool.requests)
+            gevent.sleep(0)
+
+    counter = gevent.spawn(count)
+    lines = 5 * LINES_IN_A_ROW
+    ask(peer, b"a\n" * lines, b"msul1 a\n" * lines)
+    counter.kill()
+    assert sum(runs) == lines
+    assert max(runs) <= LINES_IN_A_ROW + 1
+
+
+def test_unread_bytes_of_an_inherited_client_are_answered(scene: Scene) -> None:
+    """What the program before a restart had read is a part of the client's requests."""
+    peer = scene.connect(FakePool(), unread=b"pi")
+    ask(peer, b"ng\n", b"msul1 ping\n")
+
+
+def test_half_a_line_does_not_reach_the_next_client_of_the_greenlet(scene: Scene) -> None:
+    """A connection that is used again begins without bytes of the client before."""
+    for host in (b"msul1", b"msul2"):
+        peer = scene.connect(FakePool(host))
+        ask(peer, b"ping\n", host + b" ping\n")
+        half_a_line(scene, peer)
+        fd = scene.only.stream.fd
+        peer.close()
+        until(lambda: not scene.clients.count)
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(fd)
-    assert not visits.client.answering
+    assert len(scene.clients.connections) == 1, "the same greenlet served both"
+    ask(scene.connect(FakePool(b"msul3")), b"ping\n", b"msul3 ping\n")
 
 
-@pytest.mark.parametrize("requests", [0, 1, 2])
-def test_who_leaves_in_the_middle_of_a_line(visits: Visits, requests: int) -> None:
-    """What it did not say to the end is forgotten, and not the next client's."""
-    for host in (b"msul1", b"msul2"):
-        peer = visits.begin(host)
-        for _ in range(requests):
-            assert ask(peer, b"ping\n") == host + b" ping\n"
-        peer.send(b"put:half")
-        wait_until_half_is_read(visits.client)
-        visits.end(peer)
-    assert ask(visits.begin(b"msul3"), b"ping\n") == b"msul3 ping\n"
+def test_spurious_resumes_of_a_spare_greenlet_change_nothing(scene: Scene) -> None:
+    """Neither a spare greenlet nor the one of a silent client acts on them."""
+    peer = scene.connect(FakePool())
+    ask(peer, b"ping\n", b"msul1 ping\n")
+    greenlet = scene.only._greenlet
+    for _ in range(2):
+        peer.close()
+        until(lambda: not scene.clients.count)
+        for _ in range(3):
+            scene.clients.hub.loop.run_callback(greenlet.switch)
+            gevent.sleep(0)
+        assert len(scene.clients._spare) == 1
+        peer = scene.connect(FakePool(b"msul2"))
+        scene.clients.hub.loop.run_callback(greenlet.switch)
+        ask(peer, b"ping\n", b"msul2 ping\n")
+    assert scene.only._greenlet is greenlet
 
 
-@pytest.mark.parametrize("requests", [0, 1, 2])
-def test_a_spare_one_that_is_woken_for_no_reason(visits: Visits, requests: int) -> None:
-    """It is not taken back twice, which would give it two clients at once; it serves the next."""
-    for wakes in (1, 2, 3):
-        peer = visits.begin(b"msul1")
-        for _ in range(requests):
-            assert ask(peer, b"ping\n") == b"msul1 ping\n"
-        visits.end(peer)
-        for _ in range(wakes):
-            visits.turns.wake(visits.client.greenlet)
-            gevent.sleep(0.001)
-        assert len(visits.kept_in) == wakes
-        assert not visits.client.greenlet.dead
-    assert ask(visits.begin(b"msul2"), b"ping\n") == b"msul2 ping\n"
+def test_greenlets_over_the_bound_end_after_a_burst(scene: Scene) -> None:
+    """MAX_SPARE are kept for the next clients."""
+    pool = FakePool()
+    peers = [scene.connect(pool) for _ in range(MAX_SPARE + 20)]
+    for peer in peers:
+        ask(peer, b"a\n", b"msul1 a\n")
+    for peer in peers:
+        peer.close()
+    until(lambda: not scene.clients.count)
+    assert len(scene.clients.connections) == MAX_SPARE
 
 
-def test_who_is_woken_for_no_reason_before_it_asks(visits: Visits) -> None:
-    """A greenlet that was meant to be woken for a client that has left has another one by then."""
-    visits.end(visits.begin(b"msul1"))
-    for requests in (1, 2):
-        peer = visits.begin(b"msul2")
-        visits.turns.wake(visits.client.greenlet)
-        for _ in range(requests):
-            assert ask(peer, b"ping\n") == b"msul2 ping\n"
-        visits.end(peer)
-    assert len(visits.kept_in) == 3
+@pytest.mark.parametrize("begun", [False, True])
+def test_hold_takes_a_client_between_two_requests_at_once(scene: Scene, begun: bool) -> None:
+    """With the bytes that were read of its next request."""
+    peer = scene.connect(FakePool())
+    ask(peer, b"ping\n", b"msul1 ping\n")
+    if begun:
+        half_a_line(scene, peer)
+    scene.clients.hold()
+    until(lambda: not scene.clients.unfinished)
+    ((_, fd, unread),) = scene.clients.held
+    assert unread == (b"put:half" if begun else b"")
+    peer.send(b"next\n")
+    assert os.read(fd, 100) == b"next\n", "the next request is left in the kernel"
+    os.close(fd)
 
 
-def test_who_is_taken_back_is_answered_what_was_read_before(turns: Turns) -> None:
-    """When a restart is off, a client may have been read from already; others have left by then."""
-    door: Any = SimpleNamespace(is_open=True)
-    logger: Any = SimpleNamespace()
-    clients = Clients(turns, logger, door=door, watch=lambda: None)
-    pool = pool_that_answers(b"msul1", turns.hub)
-    ours, early = socket.socketpair()
-    ours.setblocking(False)
-    clients.adopt(pool, ours.detach(), b"")
+def test_hold_takes_an_answering_client_after_its_whole_reply(scene: Scene) -> None:
+    """A reply that is being written goes out whole; the request after it is not executed."""
+    pool = FakePool()
+    pool.reply = lambda _request: b"x" * LARGE + b"\n"
+    peer = scene.connect(pool)
+    peer.send(b"first\nsecond\n")
+    until(lambda: scene.only.answering)
+    scene.clients.hold()
+    assert not scene.clients.held
+    assert receive(peer, LARGE + 1) == b"x" * LARGE + b"\n"
+    until(lambda: scene.clients.held)
+    ((_, fd, unread),) = scene.clients.held
+    assert (pool.requests, unread) == ([b"first\n"], b"second\n")
+    os.close(fd)
+
+
+def test_clients_are_served_on_if_the_restart_does_not_take_place(scene: Scene) -> None:
+    """`go_on` gives each held client a greenlet again, with what was read of it."""
+    pool = FakePool()
+    early, silent = scene.connect(pool), scene.connect(pool)
     early.send(b"pi")
-    (client,) = clients.clients
-    wait_until_half_is_read(client)
-    early.close()
-    with gevent.Timeout(10):
-        while clients.count:
-            gevent.sleep(0.001)
+    until(lambda: any(c._buffer.data for c in scene.clients.connections))
+    scene.clients.hold()
+    until(lambda: len(scene.clients.held) == 2)
+    scene.clients.go_on()
+    ask(early, b"ng\n", b"msul1 ping\n")
+    ask(silent, b"ping\n", b"msul1 ping\n")
 
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    clients.adopt(pool, ours.detach(), b"ping\n")
 
-    assert ask(theirs) == b"msul1 ping\n"
-    theirs.close()
+@pytest.mark.parametrize("of_the_host", [True, False])
+def test_a_draining_client_is_disconnected_after_its_replies(
+    scene: Scene, of_the_host: bool
+) -> None:
+    """Of a stopping daemon, or of a host that was removed."""
+    pool = FakePool()
+    peer = scene.connect(pool)
+    peer.send(b"a\nb\n")
+    if of_the_host:
+        pool.is_ending = True
+    else:
+        scene.clients.draining = True
+    assert receive(peer, 16) == b"msul1 a\nmsul1 b\n"
+    until(lambda: not scene.clients.count)
+    assert peer.recv(1) == b""
+
+
+def test_a_client_that_half_closes_gets_its_reply(scene: Scene) -> None:
+    """It has no more requests, but it still reads."""
+    peer = scene.connect(FakePool())
+    peer.send(b"ping\n")
+    peer.shutdown(socket.SHUT_WR)
+    assert receive(peer, 11) == b"msul1 ping\n"
