@@ -185,7 +185,7 @@ class Pool:
         if self.state is PoolState.PAUSED:
             return False
         if self.connections:
-            return self._is_probing
+            return self._is_probing and len(self.queue) > 0
         return not self.gate.is_open(now)
 
     def take(self, now: float) -> Transaction | None:
@@ -284,7 +284,8 @@ class Pool:
     def retry_now(self) -> None:
         """Open the retry gate, and try a host that is down at once, at most once a second.
 
-        While that attempt is under way requests get con_lost at once, as before it.
+        While that attempt is under way one request waits for it, which is the one that was the
+        reason for it; the others get con_lost at once, as before it.
         """
         now = monotonic()
         if not self._is_down:
