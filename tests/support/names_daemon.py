@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from lonc_gevent.backend import resolver
 from lonc_gevent.cli import main
@@ -42,7 +43,7 @@ def start_new_thread(call: Any, arguments: tuple[()]) -> int:
 
 if __name__ == "__main__":
     TABLE = Path(sys.argv.pop(1))
-    resolver.getaddrinfo = getaddrinfo  # type: ignore[attr-defined]
+    mock.patch.object(resolver, "getaddrinfo", getaddrinfo).start()
     if not names():
-        resolver.start_new_thread = start_new_thread  # type: ignore[attr-defined]
+        mock.patch.object(resolver, "start_new_thread", start_new_thread).start()
     main()
