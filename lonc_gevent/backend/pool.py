@@ -19,22 +19,20 @@ back to the client's. The rules that this keeps:
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
-from random import random
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from lonc_gevent.errors import NotSentError
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
-from .lond_connection import LondConnection
-from .pool_state import TRANSITIONS, PoolState
+from .pool_connections import PoolConnections
+from .pool_state import PoolState
 from .retry_gate import Gate
-from .stats import HostStats
-from .transaction import Transaction, TransactionQueue, never
+from .transaction import Transaction, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,24 +41,22 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.errors import LondError, ReplyLostError
+    from lonc_gevent.errors import ReplyLostError
     from lonc_gevent.protocol.lines import Line
 
+    from .lond_connection import LondConnection
     from .tls import Credentials
     from .transaction import QueueBudget
 
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
 
-RETRY_NOW_INTERVAL = 1.0
-"""Seconds between two attempts of one host by `retry_now`."""
-
 
 def _nothing(_: Pool) -> None:
     """Do nothing with a pool."""
 
 
-class Pool:
+class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
     schedule   called with the pool when something begins here that has a deadline; the receiver
@@ -68,9 +64,6 @@ class Pool:
     on_up      called with the pool when the host is up again after it was down
     sample     every n-th transaction is logged; 0: none
     """
-
-    connection_class = LondConnection
-    """What makes and serves a connection; tests have their own."""
 
     def __init__(  # noqa: PLR0913 - all that it is to know, given once
         self,
@@ -84,26 +77,16 @@ class Pool:
         on_up: Callable[[Pool], None] = _nothing,
         sample: int = 0,
     ) -> None:
-        self.host = host
-        self.hub = hub
-        self.log = logger.bind(host=host.id)
-        self.credentials = credentials
-        self.stats = HostStats()
-        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
-        self.queue = TransactionQueue(budget)
-        self.connections: set[LondConnection] = set()
-        self.idle: list[LondConnection] = []
-        self.connecting: LondConnection | None = None
-        self.last_error = ""
-        self.state = PoolState.IDLE
-        self._schedule = schedule
-        self._on_up = on_up
+        super().__init__(
+            host,
+            hub,
+            logger,
+            credentials=credentials,
+            budget=budget,
+            schedule=partial(schedule, self),
+            on_up=partial(on_up, self),
+        )
         self._sample = sample
-        self._is_scheduled = False
-        self._is_down = False
-        self._is_probing = False
-        self._retry_now_at = -inf
-        self._next_number = 0
         self._refused_log = Throttle(REFUSED_LOG_INTERVAL)
 
     def __repr__(self) -> str:
@@ -111,41 +94,6 @@ class Pool:
             f"<Pool {self.host.id} {self.state.value} queue={len(self.queue)} idle={len(self.idle)}"
             f" busy={self.busy} connecting={int(self.connecting is not None)}>"
         )
-
-    # -- state -------------------------------------------------------------------------------
-
-    @property
-    def is_down(self) -> bool:
-        """Whether `host_down` was logged, and `host_up` was not yet: also while paused."""
-        return self._is_down
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether the pool takes no request any more."""
-        return self.state is PoolState.STOPPING
-
-    @property
-    def busy(self) -> int:
-        """The number of transactions under way on lond connections."""
-        return sum(c.transaction is not None for c in self.connections)
-
-    def _enter(self, state: PoolState) -> None:
-        if state is not self.state:
-            if (self.state, state) not in TRANSITIONS:
-                raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
-            self.state = state
-
-    def _follow_connections(self) -> None:
-        """Enter the state that the connections make, unless an operator's command holds."""
-        if self.state not in (PoolState.PAUSED, PoolState.STOPPING):
-            self._enter(self._by_connections())
-
-    def _by_connections(self) -> PoolState:
-        if len(self.connections) > (self.connecting is not None):
-            return PoolState.UP
-        if self._is_down:
-            return PoolState.DOWN
-        return PoolState.IDLE if self.connecting is None else PoolState.CONNECTING
 
     # -- the path of a transaction -----------------------------------------------------------
 
@@ -164,7 +112,7 @@ class Pool:
         """Hand the transaction to an idle connection, or queue it, or refuse it."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._schedule(self)
+            self._schedule()
         now = transaction.since
         if self.idle:
             self.stats.queue_wait.buckets[0] += 1
@@ -261,111 +209,6 @@ class Pool:
         connection.stream.deadline = inf
         self.idle.append(connection)
 
-    # -- connections -------------------------------------------------------------------------
-
-    def open_connection(self, now: float) -> None:
-        """Begin to make a connection, unless one is being made, all are, or none may be made."""
-        if (
-            self.connecting is not None
-            or len(self.connections) >= self.host.pool.max_connections
-            or self.state in (PoolState.STOPPING, PoolState.PAUSED)
-            or not self.gate.is_open(now)
-        ):
-            return
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._schedule(self)
-        self._next_number += 1
-        self.connecting = connection = self.connection_class(self, self._next_number)
-        self.connections.add(connection)
-        self._follow_connections()
-        connection.start()
-
-    def retry_now(self) -> None:
-        """Open the retry gate, and try a host that is down at once, at most once a second.
-
-        While that attempt is under way one request waits for it, which is the one that was the
-        reason for it; the others get con_lost at once, as before it.
-        """
-        now = monotonic()
-        if not self._is_down:
-            self.gate.open()
-        elif now >= self._retry_now_at:
-            self._retry_now_at = now + RETRY_NOW_INTERVAL
-            self.gate.open()
-            self._is_probing = self.connecting is None
-            self.open_connection(now)
-
-    def connected(self, connection: LondConnection) -> None:
-        """Note that a connection is made and handshaken."""
-        self.connecting = None
-        self._is_probing = False
-        self.stats.attempts["ok"] += 1
-        self.gate.open()
-        self.last_error = ""
-        was_down, self._is_down = self._is_down, False
-        self._follow_connections()
-        if was_down:
-            self.log.info("host_up")
-            self._on_up(self)
-        self.log.info("connection_made", **connection.session_fields)
-        # The new connection takes the oldest request; for more of them one more is made.
-        if len(self.queue) > 1:
-            self.open_connection(monotonic())
-
-    def connect_failed(self, connection: LondConnection, error: NotSentError) -> None:
-        """Note that a connection could not be made: the retry gate shuts."""
-        self.connecting = None
-        self.connections.discard(connection)
-        self.stats.attempts[error.kind] += 1
-        self._attempt_failed(connection, error)
-
-    def ended(self, connection: LondConnection, error: LondError | None = None) -> None:
-        """Note the end of a connection; make another one if a request waits for it."""
-        if connection not in self.connections:
-            return  # killed while it was being made, which was noted then
-        if self.connecting is connection:
-            self.connecting = None
-        self.connections.discard(connection)
-        if connection in self.idle:  # whatever ended it, no request must get it any more
-            self.idle.remove(connection)
-        if error is None:
-            self.log.info("connection_closed", connection=connection.number)
-        elif isinstance(error, NotSentError) and connection.stillborn:
-            # Its transaction waits again: without the gate this would be a loop of attempts.
-            self._attempt_failed(connection, error)
-            return
-        else:
-            self.log.info(
-                "connection_lost",
-                connection=connection.number,
-                error=error.kind,
-                detail=str(error),
-            )
-        if self.queue:
-            self.open_connection(monotonic())
-            if not self.connections:
-                self._fail_queue()
-        self._follow_connections()
-
-    def _attempt_failed(self, connection: LondConnection, error: NotSentError) -> None:
-        self._is_probing = False
-        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter # nosec B311
-        self.last_error = f"{error.kind}: {error}"
-        self.log.warning(
-            "connection_failed",
-            connection=connection.number,
-            error=error.kind,
-            detail=str(error),
-            retry_in_s=round(delay, 3),
-        )
-        if not self.connections:
-            if not self._is_down:
-                self._is_down = True
-                self.log.warning("host_down", error=error.kind, detail=str(error))
-            self._fail_queue()
-        self._follow_connections()
-
     def _fail_queue(self) -> None:
         """Answer con_lost to all that wait, unless they wait for an operator's resume."""
         while self.state is not PoolState.PAUSED and (transaction := self.queue.take()):
@@ -398,12 +241,6 @@ class Pool:
         return self.idle[0].idle_since + self.host.pool.idle_timeout if self.idle else None
 
     # -- commands ----------------------------------------------------------------------------
-
-    def close_connections(self) -> None:
-        """End all connections once their transactions have ended (`close_connection_exit`)."""
-        self.idle.clear()
-        for connection in self.connections:
-            connection.close_when_idle()
 
     def pause(self) -> None:
         """Let requests wait (`queue_timeout` still holds); end connections once they are done."""
@@ -453,13 +290,3 @@ class Pool:
         """Take requests again, after `stop`."""
         if self.state is PoolState.STOPPING:
             self._enter(self._by_connections())
-
-    def kill(self) -> None:
-        """End all connections now; transactions under way get con_lost."""
-        for connection in tuple(self.connections):
-            self._kill(connection)
-
-    def _kill(self, connection: LondConnection) -> None:
-        connection.kill()
-        if connection is self.connecting:
-            self.ended(connection)

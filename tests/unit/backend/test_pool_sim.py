@@ -152,7 +152,7 @@ def test_two_that_wait_are_one_connection_more() -> None:
 
 def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is down, says so once, answers at once, and is tried again when the gate opens."""
-    monkeypatch.setattr("lonc_gevent.backend.pool.random", lambda: 0.123456789)
+    monkeypatch.setattr("lonc_gevent.backend.pool_connections.random", lambda: 0.123456789)
     bench = Bench()
     pool = bench.pool
     assert pool.last_error == ""
