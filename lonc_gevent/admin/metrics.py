@@ -22,7 +22,7 @@ from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.stats import DURATION_BOUNDS
 from lonc_gevent.eventloop import in_slices
 
-from .reporter import oldest_wait
+from .reporter import delayed_age, oldest_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,6 +123,11 @@ class _DaemonCollector(Collector):
         held.add_metric(["last_minute"], vitals.hub.last_minute_ms / 1000)
         held.add_metric(["all"], vitals.hub.longest_ms / 1000)
         yield held
+        yield GaugeMetricFamily(
+            "lonc_delayed_directory_usable",
+            "Whether the directory of delayed requests can be used: 1 or 0.",
+            value=not vitals.delayed_error(),
+        )
         expires = vitals.certificate_expires()
         if expires is not None:
             yield GaugeMetricFamily(
@@ -245,7 +250,7 @@ def _delayed_files(pools: Iterable[Pool]) -> Metric:
 
 def _delayed_replayed(pools: Iterable[Pool]) -> Metric:
     metric = CounterMetricFamily(
-        "lonc_delayed_replayed", "Delayed requests that got their reply.", labels=["host"]
+        "lonc_delayed_replayed", "Delayed requests that lond ran.", labels=["host"]
     )
     for pool in pools:
         metric.add_metric([pool.host.id], pool.stats.delayed_replayed)
@@ -267,5 +272,10 @@ FAMILIES: Final[tuple[Callable[[Iterable[Pool]], Metric], ...]] = (
     _state,
     _next_attempt,
     _delayed_files,
+    _gauge(
+        "lonc_delayed_oldest_seconds",
+        "Age of the oldest delayed request that waits; 0 if none does.",
+        delayed_age,
+    ),
     _delayed_replayed,
 )

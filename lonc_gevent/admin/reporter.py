@@ -48,6 +48,7 @@ class Vitals(NamedTuple):
     clients  the number of clients connected now
     dropped  the log lines lost since the start
     hub      how long the hub was held
+    delayed_error  why the delayed directory cannot be used; "" if it can
     certificate_expires  when our certificate does, in seconds since 1970; None: there is none
     """
 
@@ -55,6 +56,7 @@ class Vitals(NamedTuple):
     dropped: Callable[[], int]
     hub: HubHolds
     certificate_expires: Callable[[], float | None]
+    delayed_error: Callable[[], str] = str
 
 
 class Reporter:
@@ -115,6 +117,7 @@ class Reporter:
             delayed_waiting=sum(host.delayed_waiting for host in hosts),
             delayed_quarantined=sum(host.delayed_quarantined for host in hosts),
             delayed_replayed=sum(host.delayed_replayed for host in hosts),
+            delayed_oldest_s=max((host.delayed_oldest_s for host in hosts), default=0.0),
         )
         return Status(
             version=__version__,
@@ -133,6 +136,7 @@ class Reporter:
             totals=totals,
             charts=self._charts(history.total),
             hosts=hosts,
+            delayed_error=vitals.delayed_error() or None,
         )
 
     def host(self, host_id: str) -> HostDetail | None:
@@ -185,6 +189,7 @@ class Reporter:
             delayed_quarantined=stats.delayed_quarantined,
             delayed_replayed=stats.delayed_replayed,
             recent=recent,
+            delayed_oldest_s=round(delayed_age(pool), 1),
         )
 
     def _rate(self, ended: int) -> float:
@@ -213,3 +218,9 @@ def timestamp(seconds: float) -> str:
 def oldest_wait(pool: Pool) -> float:
     """Return for how many seconds the oldest request in the queue has waited; 0 if none does."""
     return max(monotonic() - pool.queue.oldest_since, 0.0)
+
+
+def delayed_age(pool: Pool) -> float:
+    """Return how many seconds ago the oldest waiting delayed request was written; 0: none waits."""
+    stats = pool.stats
+    return max(time.time() - stats.delayed_oldest, 0.0) if stats.delayed_waiting else 0.0

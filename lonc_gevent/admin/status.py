@@ -38,6 +38,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     p50_ms        half of the requests of the last minutes took at most so long; null: none
     lost_lately   requests of the last minutes that got con_lost
     recent        requests that ended, in steps of 30 s over 15 minutes; empty if none did
+    delayed_oldest_s  age of the oldest delayed request that waits; 0: none does
     """
 
     host: str
@@ -65,6 +66,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     delayed_quarantined: int
     delayed_replayed: int
     recent: list[int]
+    delayed_oldest_s: float = 0.0
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     delayed_waiting: int
     delayed_quarantined: int
     delayed_replayed: int
+    delayed_oldest_s: float = 0.0
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -92,6 +95,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     phase  starting, ready or stopping
     shard  which part of the hosts this process serves, such as "0/4"; null: all of them
+    delayed_error  why the delayed directory cannot be used; null while it can
     """
 
     version: str
@@ -110,6 +114,7 @@ class Status(Struct, frozen=True, kw_only=True):
     totals: Totals
     charts: Charts
     hosts: list[HostStatus]
+    delayed_error: str | None = None
 
 
 class HostDetail(Struct, frozen=True, kw_only=True):

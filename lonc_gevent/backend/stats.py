@@ -75,13 +75,15 @@ def estimate(buckets: Sequence[int], share: float) -> float | None:
 class HostStats:
     """All that is counted for one host since the daemon started.
 
-    `delayed_waiting` and `delayed_quarantined` say how many files there are now.
+    `delayed_waiting` and `delayed_quarantined` say how many files there are now, `delayed_oldest`
+    when the oldest one that waits was last written, in seconds since 1970.
     """
 
     __slots__ = (
         "abandoned",
         "attempts",
         "con_lost",
+        "delayed_oldest",
         "delayed_quarantined",
         "delayed_replayed",
         "delayed_waiting",
@@ -100,5 +102,6 @@ class HostStats:
         self.attempts: Counter[str] = Counter()
         """Attempts to make a lond connection by result: "ok" or the error's kind."""
         self.delayed_waiting = 0
+        self.delayed_oldest = 0.0
         self.delayed_quarantined = 0
         self.delayed_replayed = 0

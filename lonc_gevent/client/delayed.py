@@ -18,6 +18,9 @@ from lonc_gevent.configuration.names import is_host_id
 from lonc_gevent.delayed.requests import UNFINISHED_PREFIX, file_name
 from lonc_gevent.protocol.lines import LINE_END
 
+_last = [0]
+"""The time in this process's last name, in microseconds: names grow when the clock is set back."""
+
 MAX_TRIES = 1000
 """Names tried, a microsecond apart: other threads may write in the same microsecond."""
 
@@ -29,7 +32,8 @@ def delay(request: bytes, host: str, directory: Path | str) -> Path:
     host       the host id
     directory  `delayed.directory` of the daemon
 
-    Requests that one process writes one after the other are sent in that order. The file's mode
+    Requests that one process writes one after the other are sent in that order, also when the clock
+    is set back in between. The file's mode
     is 0600. In a directory that belongs to another user and that its group may read, the mode is
     0640 and the group is the directory's: otherwise the daemon of that user could not read it.
 
@@ -42,9 +46,9 @@ def delay(request: bytes, host: str, directory: Path | str) -> Path:
     if not is_host_id(host):
         raise ValueError("not a valid host id")
     directory = Path(directory)
-    micros = time.time_ns() // 1000
-    for later in range(MAX_TRIES):
-        path = directory / file_name(micros + later, os.getpid(), line, host)
+    for _ in range(MAX_TRIES):
+        _last[0] = micros = max(time.time_ns() // 1000, _last[0] + 1)
+        path = directory / file_name(micros, os.getpid(), line, host)
         if _write(path, line):
             return path
     raise FileExistsError(f"{directory}: no unused file name found")

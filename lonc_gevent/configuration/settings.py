@@ -186,7 +186,9 @@ class Delayed(Struct, frozen=True, kw_only=True):
     directory      where they are; left out: `delayed` below sockets.directory
     settle         seconds; a file younger than this is left alone
     scan_interval  seconds between two looks into the directory
-    max_attempts   connections a file may cost before it goes to quarantine
+    max_attempts   attempts that may fail before a file goes to quarantine: the connection was
+                   lost, or the answer says that the request did not run
+    orphan_after   seconds that files wait for a host that is not in hosts.tab, before quarantine
     perm_log       file for the S lines of completed ones (lonnet.perm.log); "": none
     key_file       key that seals `encrypt:` requests at rest; "": they are not sealed
     """
@@ -195,6 +197,7 @@ class Delayed(Struct, frozen=True, kw_only=True):
     settle: SecondsOrZero = 5.0
     scan_interval: Seconds = 10.0
     max_attempts: Count = 5
+    orphan_after: SecondsOrZero = 86400.0
     perm_log: PathOrEmpty = ""
     key_file: PathOrEmpty = ""
 

@@ -93,6 +93,7 @@ class Daemon:
                 dropped=lambda: logs.dropped,
                 hub=self.watchdog,
                 certificate_expires=self._certificate_expires,
+                delayed_error=lambda: self.replayer.unusable,
             ),
             host_id=settings.network.host_id,
             shard="" if shard is None else str(shard),

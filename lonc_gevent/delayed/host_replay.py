@@ -6,11 +6,12 @@ while live requests wait, look at the file, send it, and once the whole reply is
 
 - A request that may have run is sent again: a delayed one must happen, at least once. Live clients
   are told con_lost instead, and decide for themselves.
-- Each connection lost under a file counts as an attempt, and the next one waits, with the same
-  backoff as for connections: a lond that is just being restarted does not use up all attempts.
-- con_lost because nothing could be sent counts as nothing.
-- A file that cannot be read now is passed over, and met again after the next look through the
-  directory: a host that stands still would be worse than one request out of its order.
+- A connection lost during a request counts as an attempt, and so does an answer that says that the
+  request did not run (NOT_DONE in requests.py). The next attempt waits, with the same backoff as
+  for connections: a lond that is being restarted does not use up all attempts.
+- con_lost because nothing could be sent is no attempt.
+- A file that cannot be read now, or is written to again and again, is passed over, and tried again
+  after the next scan: a host that stands still would be worse than one request out of its order.
 - What was answered and cannot be removed (a directory gone read-only) is never sent again by this
   process; nothing else of the host is sent either until it is gone.
 """
@@ -19,9 +20,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from math import inf
 from random import random
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import gevent
 from gevent.event import Event
@@ -33,11 +35,11 @@ from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import CON_LOST, verb
 
-from .requests import Verdict, completed_line, first_word, is_failure, shown_name
+from .requests import Verdict, first_word, is_final, shown_name
 from .spool import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from structlog.typing import FilteringBoundLogger
 
@@ -59,6 +61,9 @@ DIAL_POLL: Final = 0.25
 
 MAX_WAIT: Final = 5.0
 """Seconds after which a host that is down is looked at again: somebody may open its gate."""
+
+UNSETTLED_PATIENCE: Final = 60.0
+"""Seconds that a host's files wait for one that does not settle; `settle` if that is longer."""
 
 _T = TypeVar("_T")
 
@@ -108,14 +113,18 @@ def carry(pool: Pool, request: bytes) -> Transaction:
 class HostReplay:
     """What is done about one host's files.
 
-    `give` hands it names; its greenlet ends when it has none left. `answered` outlives it.
+    `give` hands it names; its greenlet ends when it has none left. The next one of the host takes
+    over what it knows: `answered`, which must not be sent again, and `unsettled`.
+
+    unsettled  name -> when its turn came while it was not settled (monotonic)
     """
 
-    def __init__(self, owner: Owner, pool: Pool, answered: Answered | None = None) -> None:
+    def __init__(self, owner: Owner, pool: Pool, previous: HostReplay | None = None) -> None:
         self.owner = owner
         self.pool = pool
         self.wake = Event()
-        self.answered = answered
+        self.answered: Answered | None = previous.answered if previous else None
+        self.unsettled: dict[str, float] = previous.unsettled if previous else {}
         self._names: deque[str] = deque()
         self._more = False
         self._gate = Gate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
@@ -126,9 +135,11 @@ class HostReplay:
     def __repr__(self) -> str:
         return f"<HostReplay {self.pool.host.id} {len(self._names)} names>"
 
-    def give(self, names: Iterable[str], *, more: bool) -> None:
+    def give(self, names: Collection[str], *, more: bool) -> None:
         """Take the names whose turn comes next, in order. more: there are others after them."""
         self._names = deque(names)
+        if self.unsettled:
+            self.unsettled = {n: self.unsettled[n] for n in names if n in self.unsettled}
         self._more = more
         self.wake.set()
 
@@ -201,14 +212,27 @@ class HostReplay:
         elif found.age < -spool.settle:
             self._put_off(name, f"{shown_name(name)} is dated ahead of the clock, and not ours")
         elif found.verdict is Verdict.YOUNG:
-            # Its turn comes before that of all others, even if they are older by their dates.
-            self._wait(max(LIVE_POLL, min(spool.settle - found.age, MAX_WAIT)))
+            self._wait_until_settled(name, found.age)
         elif found.verdict is Verdict.BAD:
             self._quarantine(name, found.reason, 0)
         else:
             self._drop(name)
 
+    def _wait_until_settled(self, name: str, age: float) -> None:
+        """Wait for a file before all others, even if they are older by their dates."""
+        settle = self.owner.spool.settle
+        waited = monotonic() - self.unsettled.setdefault(name, monotonic())
+        if waited < max(UNSETTLED_PATIENCE, settle):
+            self._wait(max(LIVE_POLL, min(settle - age, MAX_WAIT)))
+            return
+        if waited < inf:
+            fields = {"host": self.pool.host.id, "file": shown_name(name)}
+            self.owner.log.warning("delayed_unsettled", **fields, waited_s=round(waited))
+        self.unsettled[name] = -inf  # passed over: it delays no other file again
+        self._drop(name)
+
     def _send(self, name: str, claim: Claim) -> None:
+        self.unsettled.pop(name, None)
         known, remembered = self._attempts
         attempts = max(claim.attempts, remembered if known == name else 0)
         if attempts >= self.owner.max_attempts:
@@ -220,28 +244,39 @@ class HostReplay:
             if transaction.error is None:
                 self._wait(DIAL_POLL)  # it never left: down, paused, or the queue was full
             elif not self._is_over():
-                self._lost(name, attempts + 1, transaction.error.kind)
+                failed = self._failed(name, attempts + 1)
+                kind = transaction.error.kind
+                self.owner.log.warning("delayed_attempt_lost", **failed, error=kind)
+                self._retry(name, attempts + 1, "max_attempts")
+            return
+        reply = transaction.reply or b""
+        if not is_final(reply):
+            failed = self._failed(name, attempts + 1)
+            word, of = first_word(reply), verb(transaction.request)
+            self.owner.log.warning("delayed_refused", **failed, verb=of, answer=word)
+            self._retry(name, attempts + 1, word)
             return
         self._gate.open()
-        self._log_answer(name, transaction)
+        self._log_done(name, transaction)
         self.answered = Answered(name, claim.found.request, noted=attempts > 0)
         self._finish(self.answered)
 
-    def _lost(self, name: str, attempts: int, kind: str) -> None:
-        """Count a connection that was lost under a file; the next attempt waits."""
+    def _failed(self, name: str, attempts: int) -> dict[str, Any]:
+        """Let the next attempt wait; return what is logged of the one that failed."""
         delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret # nosec B311
+        return {
+            "host": self.pool.host.id,
+            "file": shown_name(name),
+            "attempts": attempts,
+            "max_attempts": self.owner.max_attempts,
+            "retry_in_s": round(delay, 3),
+        }
+
+    def _retry(self, name: str, attempts: int, reason: str) -> None:
+        """Remember the attempts for the next one, or quarantine the file."""
         self._attempts = (name, attempts)
-        self.owner.log.warning(
-            "delayed_attempt_lost",
-            host=self.pool.host.id,
-            file=shown_name(name),
-            attempts=attempts,
-            max_attempts=self.owner.max_attempts,
-            error=kind,
-            retry_in_s=round(delay, 3),
-        )
         if attempts >= self.owner.max_attempts:
-            self._quarantine(name, "max_attempts", attempts)
+            self._quarantine(name, reason, attempts)
             return
         try:
             self.owner.in_thread(self.owner.spool.note_attempt, name, attempts)
@@ -263,16 +298,8 @@ class HostReplay:
 
     def _remove_and_record(self, answered: Answered) -> str:
         """Do the file work of `_finish`; return why the S line could not be written."""
-        owner = self.owner
-        owner.spool.done(answered.name, noted=answered.noted)
-        if not owner.perm_log:
-            return ""
-        line = completed_line(time.time(), self.pool.host.id, answered.request)
-        try:
-            record(owner.perm_log, line)
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        return ""
+        self.owner.spool.done(answered.name, noted=answered.noted)
+        return record(self.owner.perm_log, self.pool.host.id, answered.request)
 
     def _quarantine(self, name: str, reason: str, attempts: int) -> None:
         try:
@@ -305,7 +332,7 @@ class HostReplay:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         self.owner.trouble("delayed_unavailable", reason or type(error).__name__)
 
-    def _log_answer(self, name: str, transaction: Transaction) -> None:
+    def _log_done(self, name: str, transaction: Transaction) -> None:
         self.pool.stats.delayed_replayed += 1
         reply = transaction.reply or b""
         self.owner.log.info(
@@ -317,11 +344,3 @@ class HostReplay:
             reply_bytes=len(reply),
             duration_ms=round((monotonic() - transaction.since) * 1000, 3),
         )
-        if is_failure(reply):
-            self.owner.log.warning(
-                "delayed_refused",
-                host=self.pool.host.id,
-                file=shown_name(name),
-                verb=verb(transaction.request),
-                answer=first_word(reply),
-            )

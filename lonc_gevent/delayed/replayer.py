@@ -80,7 +80,7 @@ class Replayer:
         self.max_attempts = settings.delayed.max_attempts
         self.stopping = False
         self._interval = settings.delayed.scan_interval
-        self._scanner = Scanner(spool)
+        self._scanner = Scanner(spool, settings.delayed.orphan_after)
         self._threads = ThreadPool(THREADS)
         self._hosts: dict[str, HostReplay] = {}
         self.next_scan = inf
@@ -89,7 +89,9 @@ class Replayer:
         self._scan_wanted = False
         self._scan_greenlet: gevent.Greenlet[[], None] | None = None
         self._troubles: dict[str, float] = {}
-        self._is_usable = True
+        self.unusable = ""
+        """Why the directory cannot be used now; "" if it can."""
+        self._orphaned: AbstractSet[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Replayer {self.spool.path} {len(self._hosts)} hosts with files>"
@@ -199,12 +201,12 @@ class Replayer:
                 self._take_up(scan)
 
     def _unusable(self, error: str) -> None:
-        self._is_usable = False
+        self.unusable = error
         self.trouble("delayed_unavailable", error)
 
     def _take_up(self, scan: Scan) -> None:
-        if not self._is_usable:
-            self._is_usable = True
+        if self.unusable:
+            self.unusable = ""
             self._troubles.clear()
             self.log.info("delayed_available", directory=str(self.spool.path))
         if scan.trouble:
@@ -213,7 +215,18 @@ class Replayer:
             self.log.info("delayed_sealed", count=scan.sealed)
         for name, host, reason in scan.put_away:
             self.log_quarantined(name, host, reason)
+        for host, count in scan.returned.items():
+            self.log.info("delayed_returned", host=host, count=count)
+        for host in scan.orphans.keys() - self._orphaned:
+            self.log.warning(
+                "delayed_orphaned",
+                host=host or None,
+                count=scan.orphans[host],
+                orphan_after_s=self._scanner.orphan_after,
+            )
+        self._orphaned = scan.orphans.keys()
         for host_id, pool in self.pools.items():
+            pool.stats.delayed_oldest = scan.oldest.get(host_id, 0.0)
             pool.stats.delayed_waiting = scan.waiting[host_id]
             pool.stats.delayed_quarantined = scan.quarantined[host_id]
             self._give(pool, scan.windows.get(host_id, []), scan.waiting[host_id])
@@ -226,10 +239,9 @@ class Replayer:
         replay = self._hosts.get(pool.host.id)
         if replay is None or replay.greenlet.dead:
             # What was answered and could not be removed must not be sent again.
-            answered = replay.answered if replay is not None else None
-            if not (names or answered):
+            if not (names or (replay is not None and replay.answered)):
                 return
-            replay = self._hosts[pool.host.id] = HostReplay(self, pool, answered)
+            replay = self._hosts[pool.host.id] = HostReplay(self, pool, replay)
         elif replay.pool is not pool:
             return  # that of a host that went and came back: once its last file is dealt with
         replay.give(names, more=waiting > len(names))

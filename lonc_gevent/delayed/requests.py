@@ -45,9 +45,18 @@ _FIRST_WORD = re.compile(rb"[A-Za-z0-9_]{1,16}")
 _NUMBERED = re.compile(r"\A[0-9]+~")
 _SHAPE = re.compile(r"((?:[0-9]+~)?(?:[0-9]+\.){3})[A-Za-z0-9_]+\.(.+)")
 _ANSWER_WORD = re.compile(rb"[^:\s]*")
-_FAILURES = frozenset(
-    {"error", "refused", "rejected", "unknown_cmd", "unable_to_set", "con_lost", "con_failed"}
-)
+
+
+NOT_DONE: Final = {
+    "con_lost": "lond needed another server, and lost it",
+    "con_failed": "the same, and lond could not save the request for later",
+    "error": "lond tried and failed: a database in use, a full disk, an argument it cannot take",
+    "refused": "lond does not let us, or does not serve this domain",
+    "rejected": "the same, of some commands",
+    "unable_to_set": "lond could not become the host that the request names",
+    "unknown_cmd": "this lond has no such command, which a newer one may have",
+}
+"""Answers after which a request counts as not run, by first word. Any other answer is final."""
 
 
 class Verdict(Enum):
@@ -151,9 +160,9 @@ def first_word(answer: bytes | bytearray) -> str:
     return escape_bytes(bytes(match[0])) if match else ""
 
 
-def is_failure(answer: bytes | bytearray) -> bool:
-    """Say whether an answer means that lond did not do it. It is an answer all the same."""
-    return first_word(answer) in _FAILURES
+def is_final(answer: bytes | bytearray) -> bool:
+    """Return whether lond ran the request, so that it need not be sent again."""
+    return first_word(answer) not in NOT_DONE
 
 
 def completed_line(now: float, host: str, request: bytes) -> bytes:

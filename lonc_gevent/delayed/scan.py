@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lonc_gevent.errors import SpoolError
 
 from .requests import (
+    HIDDEN,
     QUARANTINE,
     UNFINISHED_AGE,
     UNFINISHED_PREFIX,
@@ -47,6 +48,9 @@ MAX_NAMES: Final = 50_000
 MAX_PUT_AWAY: Final = 1000
 """Files moved to quarantine in one scan; the rest waits for the next."""
 
+UNKNOWN_HOST: Final = "unknown_host"
+"""Why a file is in quarantine whose host is not known; it comes back when the host does."""
+
 MAX_LEFT: Final = 10_000
 """Files left for later, unfinished or unreadable, that the next scan knows to look at again; with
 more of them, it looks at all there are."""
@@ -77,6 +81,12 @@ class Scan:
     quarantined: Counter[str] = field(default_factory=Counter)
     put_away: list[PutAway] = field(default_factory=list)
     sealed: int = 0
+    oldest: dict[str, float] = field(default_factory=dict)
+    """When the file that waits for longest was last written, in seconds since 1970."""
+    orphans: Counter[str] = field(default_factory=Counter)
+    """Files that wait for a host that is not known; "" where the name may show a request."""
+    returned: Counter[str] = field(default_factory=Counter)
+    """Files that came back from quarantine, as their host is known again."""
     trouble: str = ""
     """What kept a file from being read, sealed, put away or removed; "" if nothing did."""
 
@@ -106,20 +116,24 @@ class Windows:
 
 
 class Scanner:
-    """Looks through a spool's directory, again and again."""
+    """Looks through a spool's directory, again and again.
 
-    def __init__(self, spool: Spool) -> None:
+    orphan_after  seconds that files wait for a host that is not known; then they go to quarantine
+    """
+
+    def __init__(self, spool: Spool, orphan_after: float) -> None:
         self.spool = spool
+        self.orphan_after = orphan_after
+        self.missing: dict[str, float] = {}
+        """Ids of hosts that are not known and have files -> when that was first seen."""
+        self._served: AbstractSet[str] = frozenset()
         self._looked_until = 0.0
         self._left: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"<Scanner {self.spool!r}>"
 
     def scan(self, known: AbstractSet[str], limits: Mapping[str, int], now: float) -> Scan:
         """Look through the directory once.
 
-        known   ids of all hosts there are: files of others go to quarantine
+        known   ids of all hosts there are: files of others wait for `orphan_after`
         limits  id -> max_request_bytes, for the hosts that this daemon serves
         now     seconds since 1970
 
@@ -129,12 +143,15 @@ class Scanner:
         if found.opened or now < self._looked_until:
             self._looked_until = 0.0
             self._left.clear()
+            self._served = frozenset()
             self.spool.directory.forget_strays()
         round_ = _Round(self, found, known, limits, now)
-        round_.run()
+        round_.run(limits.keys() - self._served)
         found.windows = round_.windows.sorted()
         if not (self.spool.cancelled or round_.blind):
             self._left = round_.left
+            self.missing = round_.missing
+            self._served = frozenset(limits)
         if round_.complete:
             self._looked_until = now - self.spool.settle - 1.0
         return found
@@ -172,15 +189,23 @@ class _Round:
         """The files to be looked at again next time, even if they have not changed."""
         self.blind = False
         """Whether files cannot be looked into now: the rest is counted, and nothing is moved."""
+        self.missing: dict[str, float] = {}
         self._sealing = 0.0
         self._work_until = 0.0
 
-    def run(self) -> None:
+    def run(self, new: AbstractSet[str]) -> None:
+        """Look through quarantine and directory. new: hosts that are served since the last scan."""
         directory = self.spool.directory
-        # First: it takes a descriptor, and must not fail once something was moved and not told.
+        # First: what comes back takes part in its host's order, and a failure to open the folder
+        # must not come once something was moved and not logged.
         for entry in directory.entries(QUARANTINE):
-            self.found.quarantined[host_of(entry.name) or ""] += 1
+            host = host_of(entry.name) or ""
+            if not (host in new and self._return(entry.name, host)):
+                self.found.quarantined[host] += 1
             self._rest()
+            if self.spool.cancelled:
+                self.complete = False
+                return
         for entry in directory.entries():
             try:
                 self._entry(entry)
@@ -224,15 +249,36 @@ class _Round:
                     f"cannot remove an old {UNFINISHED_PREFIX}* file: {error.strerror}"
                 )
 
+    def _return(self, name: str, host: str) -> bool:
+        """Take a file out of quarantine if only its host was missing; return whether it was."""
+        if self.spool.directory.note(name).reason != UNKNOWN_HOST:
+            return False
+        try:
+            self.spool.retry(name)
+        except OSError as error:
+            self.found.trouble = f"cannot move out of quarantine: {error.strerror or error!r}"
+            return False
+        self.found.returned[host] += 1
+        return True
+
     def _stranger(self, entry: os.DirEntry[str], host: str | None) -> None:
         status = entry.stat(follow_symlinks=False)
-        if self.now - status.st_mtime >= self.spool.settle:
-            self._put_away(entry.name, host or "", "unknown_host" if host else "no_such_name")
+        if self.now - status.st_mtime < self.spool.settle:
+            return
+        if host is None:
+            self._put_away(entry.name, "", "no_such_name")
+            return
+        since = self.missing.setdefault(host, self.scanner.missing.get(host, self.now))
+        if self.now - since >= self.scanner.orphan_after:
+            self._put_away(entry.name, host, UNKNOWN_HOST)
+        else:
+            self.found.orphans[host if shown_name(entry.name) != HIDDEN else ""] += 1
 
     def _ours(self, entry: os.DirEntry[str], host: str) -> None:
         name = entry.name
         found = None
-        if not self.blind and self.scanner.is_new(name, entry.stat(follow_symlinks=False)):
+        status = entry.stat(follow_symlinks=False)
+        if not self.blind and self.scanner.is_new(name, status):
             found = self._look(name, host)
         if found is None:
             left = self.scanner.is_left(name)
@@ -241,6 +287,8 @@ class _Round:
         else:
             left = self._is_left(name, found)
         self.found.waiting[host] += 1
+        oldest = self.found.oldest
+        oldest[host] = min(status.st_mtime, oldest.get(host, status.st_mtime))
         if not left:
             self.windows.add(host, name)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ from lonc_gevent.protocol.lines import encrypted_part
 from .directory import SpoolDirectory
 from .files import exists
 from .inspection import Looker
-from .requests import QUARANTINE, Note, Verdict, is_housekeeping, name_before
+from .requests import QUARANTINE, Note, Verdict, completed_line, is_housekeeping, name_before
 from .seal import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -227,12 +228,21 @@ class Spool:
         self.directory.discard(name, quarantined=quarantined)
 
 
-def record(perm_log: str, line: bytes) -> None:
-    """Append a line to lonnet.perm.log, which others write to as well. Raises OSError."""
+def record(perm_log: str, host: str, request: bytes) -> str:
+    """Append the line of a completed request to lonnet.perm.log, which others write to as well.
+
+    Returns why that failed, "" if it did not, or if `perm_log` is "".
+    """
+    if not perm_log:
+        return ""
+    line = completed_line(time.time(), host, request)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    fd = os.open(perm_log, flags, 0o600)
     try:
-        if os.write(fd, line) != len(line):
-            raise OSError(0, "only part of a line could be written")
-    finally:
-        os.close(fd)
+        fd = os.open(perm_log, flags, 0o600)
+        try:
+            written = os.write(fd, line)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return "" if written == len(line) else "only part of a line could be written"

@@ -108,6 +108,7 @@ class Commands:
             b"eget": lambda rest: rest,
             b"secret": lambda rest: rest,
             b"get": _get,
+            b"put": lambda _: b"ok",
         }
         if manner.habit == "modern":
             version = b"version:$Revision: 1.%d $" % manner.revision

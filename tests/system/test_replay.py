@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
-from harness import Network, network, wait_until
+from harness import PATIENCE, Network, network, wait_until
+from unixhttp import host_status, http
 from users import SHARED, WEB, as_user, only_root, unprivileged
 
 from lonc_gevent.client.delayed import delay
+from lonc_gevent.delayed import host_replay
 from lonc_gevent.delayed.host_replay import HostReplay
 from lonc_gevent.delayed.inspection import Found
 from lonc_gevent.delayed.requests import Verdict, shown_name
@@ -240,6 +244,7 @@ def test_names_of_no_known_host(
     net: Network, directory: Path, name: str, reason: str, shown: str, host: str | None
 ) -> None:
     """What belongs to nobody goes to quarantine, whatever its name is made of."""
+    net.tables["delayed"]["orphan_after"] = 0.0
     net.add("msul2")
     put(directory, name, b"echo:x\n")
     net.start()
@@ -393,6 +398,44 @@ def test_what_a_host_waits_for(monkeypatch: pytest.MonkeyPatch, found: Found, to
     replay.greenlet.kill()
 
 
+def test_file_that_does_not_settle_stops_its_host_for_a_minute_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After that it is passed over at each scan until it settles; one event says so."""
+    name, now = "1.1.1.echo.msul2", 1000.0
+    log = mock.Mock()
+    owner: Any = SimpleNamespace(
+        spool=SimpleNamespace(claim=lambda *_: Claim(Found(Verdict.YOUNG, age=1.0), 0), settle=5.0),
+        in_thread=lambda function, *arguments: function(*arguments),
+        log=log,
+        stopping=True,
+    )
+    limits = SimpleNamespace(max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0)
+    pool: Any = SimpleNamespace(host=SimpleNamespace(id="msul2", pool=limits))
+    monkeypatch.setattr(host_replay, "monotonic", lambda: now)
+    monkeypatch.setattr(HostReplay, "_wait", lambda *_: None)
+    replay = HostReplay(owner, pool)
+    replay.give([name, "1.1.2.echo.msul2"], more=False)
+
+    replay._next(name)
+    now += 59.0
+    replay._next(name)
+    assert list(replay._names) == [name, "1.1.2.echo.msul2"]
+    now += 2.0
+    replay._next(name)
+    assert list(replay._names) == ["1.1.2.echo.msul2"]
+    later = HostReplay(owner, pool, replay)
+    later.give([name, "1.1.2.echo.msul2"], more=False)
+    later._next(name)
+
+    assert list(later._names) == ["1.1.2.echo.msul2"]
+    log.warning.assert_called_once_with(
+        "delayed_unsettled", host="msul2", file="1.1.1.*.msul2", waited_s=61
+    )
+    replay.greenlet.kill()
+    later.greenlet.kill()
+
+
 def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: Path) -> None:
     """A file that takes max_attempts connections down is put away; the ones behind it are sent."""
     net.tables["delayed"]["max_attempts"] = 3
@@ -453,18 +496,129 @@ def test_attempts_survive_a_restart(net: Network, directory: Path) -> None:
     assert net.wait_for("delayed_quarantined")["attempts"] >= 3
 
 
-def test_an_answer_is_an_answer(net: Network, directory: Path) -> None:
-    """An error of lond ends the matter, with a warning that shows verb and first word only."""
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (b"error:secret detail", "error"),
+        (b"con_lost", "con_lost"),
+        (b"refused", "refused"),
+        (b"unknown_cmd", "unknown_cmd"),
+    ],
+)
+def test_answer_that_it_did_not_run_is_retried_and_then_quarantined(
+    net: Network, directory: Path, answer: bytes, word: str
+) -> None:
+    """It counts as an attempt, is no success in perm_log, and the next file follows."""
+    net.tables["delayed"] |= {"max_attempts": 3, "perm_log": "perm.log"}
     lond = net.add("msul2")
-    put(directory, "1.1.1.echo.msul2", b"echo:error:secret detail\n")
+    put(directory, "1.1.1.echo.msul2", b"echo:%s\n" % answer)
+    put(directory, "1.1.2.echo.msul2", b"echo:ok\n")
     net.start()
 
-    event = net.wait_for("delayed_refused", host="msul2")
+    wait_until(is_empty(directory), "the second is sent")
 
-    assert (event["verb"], event["answer"], event["level"]) == ("echo", "error", "warning")
-    wait_until(is_empty(directory), "it is gone")
-    assert lond.received == [b"echo:error:secret detail"]
+    assert lond.received == [b"echo:%s" % answer] * 3 + [b"echo:ok"]
+    assert quarantined(directory) == ["1.1.1.echo.msul2"]
+    event = net.wait_for("delayed_quarantined", host="msul2")
+    assert (event["reason"], event["attempts"]) == (word, 3)
+    refused = net.find("delayed_refused", host="msul2")
+    assert [(e["verb"], e["answer"], e["attempts"]) for e in refused] == [
+        ("echo", word, attempts) for attempts in (1, 2, 3)
+    ]
+    net.wait_for("delayed_replayed", host="msul2")
     assert not any("secret" in line for line in lines_of(net))
+    perm_log = net.directory / "perm.log"
+    wait_until(perm_log.exists, "the success is recorded")
+    assert [line.split(":", 1)[1] for line in perm_log.read_text().splitlines()] == [
+        "S:msul2:echo:ok"
+    ]
+
+
+def without(net: Network, host: str) -> Callable[[], None]:
+    """Take a host out of hosts.tab and have the daemon read it; return what undoes that."""
+    assert net.daemon
+    tab = net.directory / "hosts.tab"
+    before = tab.read_text()
+
+    def write(text: str) -> None:
+        assert net.daemon
+        times = len(net.find("hosts_reloaded")) + 1
+        tab.write_text(text)
+        net.daemon.send_signal(signal.SIGUSR2)
+        net.wait_for("hosts_reloaded", times)
+
+    write("".join(line for line in before.splitlines(True) if not line.startswith(f"{host}:")))
+    return lambda: write(before)
+
+
+def test_files_of_a_host_that_vanishes_from_hosts_tab_wait_for_it(
+    net: Network, directory: Path
+) -> None:
+    """They stay where they are, with an event, and are sent in order once the host is back."""
+    net.add("msul1", start=False)
+    lond = net.add("msul2")
+    net.start()
+    restore = without(net, "msul2")
+    for i in range(3):
+        put(directory, f"1.1.{i}.echo.msul2", b"echo:%d\n" % i)
+
+    event = net.wait_for("delayed_orphaned", host="msul2")
+    restore()
+
+    assert event["orphan_after_s"] == 86400.0
+    wait_until(is_empty(directory), "all are sent")
+    assert lond.received == [b"echo:0", b"echo:1", b"echo:2"]
+    assert not net.find("delayed_quarantined")
+
+
+def test_files_come_back_from_quarantine_when_their_host_is_back(
+    net: Network, directory: Path
+) -> None:
+    """Those that were there for its absence only: all of them, in order."""
+    net.tables["delayed"] |= {"orphan_after": 0.5}
+    net.add("msul1", start=False)
+    lond = net.add("msul2")
+    net.start()
+    put(directory, "1.1.0.echo.msul2", b"echo:several\necho:lines\n")
+    net.wait_for("delayed_quarantined", reason="several_lines")
+    restore = without(net, "msul2")
+    for i in range(1, 4):
+        put(directory, f"1.1.{i}.echo.msul2", b"echo:%d\n" % i)
+    wait_until(lambda: len(quarantined(directory)) == 4, "they are in quarantine")
+    assert not lond.received
+
+    restore()
+
+    net.wait_for("delayed_returned", host="msul2", count=3)
+    wait_until(is_empty(directory), "all are sent")
+    assert lond.received == [b"echo:1", b"echo:2", b"echo:3"]
+    assert quarantined(directory) == ["1.1.0.echo.msul2"]
+
+
+def test_age_of_oldest_file_and_usability_are_known_to_status_and_metrics(
+    net: Network, directory: Path
+) -> None:
+    """The age counts from when a file was last written; an unusable directory says why."""
+    net.add("msul2", start=False)
+    put(directory, "1.1.1.echo.msul2", b"echo:x\n", age=100.0)
+    put(directory, "1.1.2.echo.msul2", b"echo:y\n", age=500.0)
+    net.start()
+    wait_until(lambda: host_status(net, "msul2")["delayed_waiting"] == 2, "both are counted")
+
+    document = http(net, "/status").json
+    metrics = http(net, "/metrics").body.decode()
+    directory.chmod(0o777)
+    net.wait_for("delayed_unavailable")
+    unusable = http(net, "/status").json
+    unusable_metrics = http(net, "/metrics").body.decode()
+
+    assert document["delayed_error"] is None
+    assert 500 <= document["totals"]["delayed_oldest_s"] < 500 + PATIENCE
+    assert document["hosts"][0]["delayed_oldest_s"] == document["totals"]["delayed_oldest_s"]
+    assert re.search(r'^lonc_delayed_oldest_seconds\{host="msul2"\} 5\d\d\.', metrics, re.MULTILINE)
+    assert "\nlonc_delayed_directory_usable 1.0\n" in metrics
+    assert unusable["delayed_error"] == "others may write to it"
+    assert "\nlonc_delayed_directory_usable 0.0\n" in unusable_metrics
 
 
 def lines_of(net: Network) -> list[str]:
@@ -790,3 +944,16 @@ def test_writers_in_the_same_instant(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(set(paths)) == 3
     assert paths == sorted(paths)
     assert [path.read_bytes() for path in paths] == [b"echo:0\n", b"echo:1\n", b"echo:2\n"]
+
+
+def test_writer_keeps_its_order_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of one process grow, whatever the clock says."""
+    clock = iter([9_000_000_000_000, 5_000_000_000_000, 5_000_000_000_000, 9_000_000_500_000])
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+
+    paths = [delay(b"echo:%d" % i, "msul2", tmp_path) for i in range(4)]
+
+    assert len(set(paths)) == 4
+    assert paths == sorted(paths)

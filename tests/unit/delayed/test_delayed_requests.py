@@ -15,7 +15,7 @@ from lonc_gevent.delayed.requests import (
     file_name,
     first_word,
     host_of,
-    is_failure,
+    is_final,
     is_housekeeping,
     judge,
     name_before,
@@ -150,20 +150,28 @@ def test_the_age_when_the_clock_was_set_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "word", "failure"),
+    ("answer", "word", "final"),
     [
-        (b"error:no such user\n", "error", True),
-        (b"error no\n", "error", True),
-        (b"refused\n", "refused", True),
-        (b"ok\n", "ok", False),
-        (b"refusedly\n", "refusedly", False),
-        (b"\n", "", False),
-        (b"\xff\n", "\\xff", False),
+        (b"error:no such user\n", "error", False),
+        (b"error: 0 tie(GDBM) Failed while attempting put\n", "error", False),
+        (b"error no\n", "error", False),
+        (b"con_lost\n", "con_lost", False),
+        (b"con_failed\n", "con_failed", False),
+        (b"refused\n", "refused", False),
+        (b"refused\r\n", "refused", False),
+        (b"rejected\n", "rejected", False),
+        (b"unable_to_set\n", "unable_to_set", False),
+        (b"unknown_cmd\n", "unknown_cmd", False),
+        (b"ok\n", "ok", True),
+        (b"con_delayed\n", "con_delayed", True),
+        (b"refusedly\n", "refusedly", True),
+        (b"\n", "", True),
+        (b"\xff\n", "\\xff", True),
     ],
 )
-def test_the_first_word_of_an_answer(answer: bytes, word: str, failure: bool) -> None:
-    """It ends at a colon or blank, and tells whether lond did it."""
-    assert (first_word(answer), is_failure(answer)) == (word, failure)
+def test_answer_is_final_by_its_first_word(answer: bytes, word: str, final: bool) -> None:
+    """It ends at a colon or blank, and says whether lond ran the request."""
+    assert (first_word(answer), is_final(answer)) == (word, final)
 
 
 @pytest.mark.parametrize(

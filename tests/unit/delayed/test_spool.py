@@ -238,7 +238,7 @@ def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
     """It says so and moves nothing; the others get their turn; once readable, the file does."""
     path = put_as_web(shared.path, mode=0o600)
     put_as_web(shared.path, "1.1.2.echo.msul2", mode=0o640)
-    scanner = Scanner(shared)
+    scanner = Scanner(shared, 0.0)
     now = time.time() + 10
 
     with as_user(DAEMON, SHARED):
@@ -264,7 +264,7 @@ def test_more_files_are_left_than_are_remembered(
     for i in range(5):
         put(directory, f"1.1.{i}.echo.msul2", b"echo:ha")
     put(directory, "1.1.9.echo.msul2")
-    scanner = Scanner(spool)
+    scanner = Scanner(spool, 0.0)
 
     for later in (10, 20, 30):
         found = scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time() + later)
@@ -354,7 +354,7 @@ def test_a_scan_without_descriptors_moves_nothing(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It tells how many wait and whose turn is next by their names, and looks again next time."""
-    scanner = Scanner(spool)
+    scanner = Scanner(spool, 0.0)
     put(directory, "1.1.7.echo.msul2", b"echo:ha")
     scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time())
     names = [f"1.1.{i}.echo.msul2" for i in range(5)]
@@ -396,7 +396,7 @@ def test_a_leftover_that_cannot_be_removed(spool: Spool, directory: Path) -> Non
     (directory / ".new.folder").mkdir()
     put(directory, ".new.file")
     put(directory)
-    scanner = Scanner(spool)
+    scanner = Scanner(spool, 0.0)
 
     for later in (0, 10):
         found = scanner.scan({"msul2"}, {"msul2": LIMIT}, hour_later() + later)
@@ -424,7 +424,7 @@ def test_an_entry_that_cannot_be_asked(
 
     monkeypatch.setattr(SpoolDirectory, "entries", entries)
 
-    found = Scanner(spool).scan({"msul2"}, {"msul2": LIMIT}, time.time())
+    found = Scanner(spool, 0.0).scan({"msul2"}, {"msul2": LIMIT}, time.time())
 
     assert found.windows == {"msul2": [NAME]}
     assert found.trouble == "cannot look at an entry: Input/output error"
@@ -462,7 +462,7 @@ def test_what_is_open_in_it_goes_away(spool: Spool, directory: Path, name: str, 
     with pytest.raises(SpoolError, match=f"^its {re.escape(name)} was removed, or"):
         spool.claim(NAME, LIMIT, time.time())
 
-    found = Scanner(spool).scan({"msul2"}, {"msul2": LIMIT}, time.time())
+    found = Scanner(spool, 0.0).scan({"msul2"}, {"msul2": LIMIT}, time.time())
 
     assert found.opened
     assert [each.reason for each in found.put_away] == ["several_lines"]
@@ -488,7 +488,7 @@ def test_the_quarantine_goes_while_a_scan_is_at_work(
     """The file is told of as one that waits, and put away by the next scan."""
     put(directory, data=b"several\nlines\n")
     before_opening(monkeypatch, NAME, (directory / "quarantine").rmdir)
-    scanner = Scanner(spool)
+    scanner = Scanner(spool, 0.0)
 
     found = scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time())
 
