@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,16 @@ class Heard:
         self._record = record
         self._read = 0
         self._times: Counter[bytes] = Counter()
+
+    def mend(self) -> None:
+        """Cut off the line that a lond had not written whole when it was killed.
+
+        Otherwise the next lond continues that line with its first request. A request whose line is
+        torn was not answered, as lond writes the line first.
+        """
+        self.times()
+        if self._record.exists():
+            os.truncate(self._record, self._read)
 
     def times(self) -> Counter[bytes]:
         """Return how often it received each request, told in brief."""

@@ -56,7 +56,7 @@ def kill_lond(at: At) -> str:
     host = at.chance.choice(HOSTS)
     at.scene.londs[host].kill()
     seconds = at.pause()
-    at.scene.londs[host].start()
+    _start_lond(at, host)
     return f"{host} away for {seconds:.1f} s"
 
 
@@ -65,9 +65,14 @@ def kill_all_londs(at: At) -> str:
     for lond in at.scene.londs.values():
         lond.kill()
     seconds = at.pause()
-    for lond in at.scene.londs.values():
-        lond.start()
+    for host in at.scene.londs:
+        _start_lond(at, host)
     return f"for {seconds:.1f} s"
+
+
+def _start_lond(at: At, host: str) -> None:
+    at.scene.heard[host].mend()
+    at.scene.londs[host].start()
 
 
 def stop_lond(at: At) -> str:
