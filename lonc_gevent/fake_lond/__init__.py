@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fake lond: the other side of the protocol, for development, the demo and tests.
+"""The fake lond: lond's side of the protocol, for development, the demo and tests.
 
-faults.py     what it can do wrong, by name
-dialogue.py   lond's side of the opening, a table like the client's
-commands.py   what it answers once the client is let in; Manner says who it is
-delivery.py   how an answer goes out: late, in pieces, partly, or never
-server.py     the TCP side: FakeLond, with start, stop and port
+faults.py     faults, by name
+handshake.py  lond's side of the handshake, a transition table like the client's
+commands.py   answers to commands after the handshake; Manner is its identity and behaviour
+delivery.py   sending of answers: at once, late, in pieces, in part, or never
+server.py     FakeLond, the TCP server, with start, stop and port
+tls.py        lond's side of TLS
 command.py    `lonc-gevent lond`
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command `lond`: the fake lond in the foreground, until TERM or INT."""
+"""The command `lond`: runs the fake lond in the foreground until TERM or INT."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import gevent
 from gevent.event import Event
 
 from .commands import Manner
-from .faults import Fault, describe, parse_fault
+from .faults import Fault, list_faults, parse_fault
 from .server import FakeLond
 from .tls import CloseNotify, TlsManner
 
 _EPILOG = f"""\b
-Requests it knows:
+Requests:
   ping               its own id
   load               a number
   version            its revision (modern)
-  sethost:ID[:REQ]   ok, or unable_to_set; with REQ, that request's reply (modern)
+  sethost:ID[:REQ]   ok, or unable_to_set; with REQ, the reply to REQ (modern)
   ekey               a build key
   init               ok; the session key is forgotten
   exit               bye, and the connection is closed
@@ -33,9 +33,9 @@ Requests it knows:
   eget:TEXT          TEXT, sealed (secret:TEXT is the same)
   big:BYTES          that many bytes
   delay:MS:TEXT      TEXT, MS milliseconds later
-  fault:NAME[:NUMBER][:ANYTHING]   does what the request fault NAME does; the
-                     reply, where there is one, is the request itself
-  enc:LENGTH:HEX     any of them, sealed
+  fault:NAME[:NUMBER][:ANYTHING]   plays the request fault NAME; the reply, if
+                     there is one, is the request itself
+  enc:LENGTH:HEX     any of these, sealed
   init, exit, version, ekey and sethost count behind sethost:ID:, sealed, in
   upper case, and with blanks and carriage returns in the command word, too
   anything else      unknown_cmd
@@ -43,7 +43,7 @@ Requests it knows:
 \b
 Faults, for --fault NAME[:NUMBER]. STEP counts the lines that the client has
 sent: 1 is init, 2 the echoed challenge.
-{describe()}
+{list_faults()}
 """
 
 
@@ -62,7 +62,7 @@ def _read_faults(
 def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[float, float]:
     found = re.fullmatch(f"{_NUMBER}-{_NUMBER}", value)
     if found is None or float(found[1]) > float(found[2]):
-        raise click.BadParameter(f"{value!r} is not A-B, two numbers of milliseconds, A <= B.")
+        raise click.BadParameter(f"{value!r}: expected A-B, two numbers of milliseconds, A <= B.")
     return float(found[1]), float(found[2])
 
 
@@ -72,8 +72,8 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     epilog=_EPILOG,
     context_settings={"max_content_width": 100},
 )
-@click.option("--port", type=click.IntRange(0, 65535), required=True, help="0 picks one.")
-@click.option("--id", "ids", multiple=True, required=True, help="Its host id; more may follow.")
+@click.option("--port", type=click.IntRange(0, 65535), required=True, help="0 chooses one.")
+@click.option("--id", "ids", multiple=True, required=True, help="Its host id; can be repeated.")
 @click.option("--client-id", default="msul1", show_default=True, help="The id of its clients.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
@@ -81,7 +81,7 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     type=click.Choice(["legacy", "modern"]),
     default="modern",
     show_default=True,
-    help="legacy knows neither version nor sethost.",
+    help="legacy has neither version nor sethost.",
 )
 @click.option(
     "--revision", type=click.IntRange(1), default=402, show_default=True, help="NNN of 1.NNN."
@@ -99,22 +99,22 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     default="0-0",
     metavar="A-B",
     callback=_read_range,
-    help="Each reply waits a random time between A and B milliseconds.",
+    help="Delay each reply by a random time from A to B milliseconds.",
 )
 @click.option(
     "--record",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Append each request's text to this file, in clear, before it is answered.",
+    help="Append each request to this file, in clear, before it is answered.",
 )
 @click.option(
     "--certificate",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="With these three, PEM files, it takes init:ssl.",
+    help="PEM file. With all three, init:ssl is accepted.",
 )
 @click.option("--private-key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--ca-certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "--tls-version", type=click.Choice(["1.0", "1.2", "1.3"]), help="Speak only this one."
+    "--tls-version", type=click.Choice(["1.0", "1.2", "1.3"]), help="Support only this version."
 )
 @click.option(
     "--close-notify",
@@ -124,7 +124,7 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     help="How TLS ends: send one and not read the client's (unread: where it holds a newline), send"
     " one with the next line, or wait for the client's, too.",
 )
-@click.option("--no-insecure", is_flag=True, help="Take only ssl and local.")
+@click.option("--no-insecure", is_flag=True, help="Accept only ssl and local.")
 @click.option("--seal-replies", is_flag=True, help="Seal the reply to every encrypted request.")
 def lond_command(  # noqa: PLR0913 - an argument for each option is how click hands them over
     *,
@@ -145,16 +145,16 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
     no_insecure: bool,
     seal_replies: bool,
 ) -> None:
-    """Run a fake lond in the foreground, until TERM or INT.
+    """Run a fake lond in the foreground until TERM or INT.
 
-    Prints `ready PORT` once it listens. Requests and faults that it knows are listed below.
+    Prints `ready PORT` once it listens. Its requests and faults are listed below.
     """
     tls = None
     if certificate and private_key and ca_certificate:
         version = tls_version or ""
         tls = TlsManner(certificate, private_key, ca_certificate, version, close_notify)
     elif certificate or private_key or ca_certificate:
-        raise click.UsageError("--certificate, --private-key and --ca-certificate go together.")
+        raise click.UsageError("give --certificate, --private-key and --ca-certificate together.")
     manner = Manner(
         ids=ids,
         client_id=client_id,

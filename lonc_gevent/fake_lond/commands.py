@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the fake lond answers to a command, once the client is let in.
+"""Answers of the fake lond to commands after the handshake.
 
-A table of verbs; what is not in it is answered `unknown_cmd`. A legacy lond is one whose table
-lacks `version` and `sethost`. No sockets and no clock in here.
+A table of verbs; any other verb is answered `unknown_cmd`. A legacy lond is one without `version`
+and `sethost`. No sockets and no clock here.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """Who the fake lond is and how it behaves."""
+    """Identity and behaviour of a fake lond."""
 
     ids: tuple[str, ...] = ("msul1",)
-    """The host ids it serves; the first is the one it has before any `sethost`."""
+    """Host ids that it serves; the first is its id before any `sethost`."""
     client_id: str = "msul1"
-    """The id that it takes every client for; the session key depends on it."""
+    """Host id of every client; the session key depends on it."""
     habit: Literal["legacy", "modern"] = "modern"
     revision: int = 402
     inline_sethost: bool | None = None
-    """Whether it takes `sethost:ID:REQUEST`; None: as lond of that revision does."""
+    """Whether it accepts `sethost:ID:REQUEST`; None: as a lond of that revision."""
     seal_replies: bool = False
-    """Seal the reply to every encrypted request, not only to the encrypted gets."""
+    """Whether it seals the reply to every encrypted request, not only to eget and secret."""
     delay_ms: tuple[float, float] = (0, 0)
-    """Each reply waits a random time between these."""
+    """Limits of a random delay of each reply."""
     allow_insecure: bool = True
-    """Whether it takes clients without ssl and local; if not, it closes without a line."""
+    """Whether it accepts insecure clients; if not, it closes the connection without a line."""
     tls: TlsManner | None = None
-    """None: it has no certificates, and takes init:ssl for init."""
+    """None: it has no certificates, and treats init:ssl like init."""
     faults: tuple[Fault, ...] = ()
-    """Those that go for every connection and request."""
+    """Faults of every connection and request."""
 
     def fault(self, name: str) -> Fault | None:
-        """Give the fault of that name, if it was chosen for all."""
+        """Return the fault of that name, if it applies to all."""
         return next((fault for fault in self.faults if fault.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to do about one line."""
+    """Result of one line."""
 
     line: bytes = b""
-    r"""With its `\n`; empty: say nothing."""
+    r"""Line to send, with its `\n`; b"": none."""
     request: bytes | None = None
     """The request in clear, for the record; None for a line of the handshake."""
     fault: Fault | None = None
-    """What goes wrong with its delivery."""
+    """Fault of its delivery."""
     close: bool = False
     start_tls: bool = False
-    """After the line comes TLS, and in it the key."""
+    """Whether TLS with the key follows the line."""
 
 
 _CONTENT: Final = {
@@ -73,9 +73,9 @@ _CONTENT: Final = {
 
 
 def _get(rest: bytes) -> bytes:
-    """Answer `get:DOMAIN:USER:NAMESPACE:KEY&KEY`: the values in the order of the keys.
+    """Answer `get:DOMAIN:USER:NAMESPACE:KEY&KEY` with the values in the order of the keys.
 
-    Every user is there, and has the same few things in the namespace `environment`.
+    Every user exists, with the same few keys in the namespace `environment`.
     """
     domain, user, namespace, keys, *_ = [*rest.split(b":"), b"", b"", b"", b""]
     if not (domain and user and keys):
@@ -91,7 +91,7 @@ def _get(rest: bytes) -> bytes:
 
 
 class Commands:
-    """The commands of one connection. `build_key` is what `ekey` is answered with."""
+    """The commands of one connection. `build_key` is the answer to `ekey`."""
 
     def __init__(self, manner: Manner, build_key: bytes) -> None:
         self._manner = manner
@@ -117,18 +117,18 @@ class Commands:
 
     @property
     def has_key(self) -> bool:
-        """Whether the client has asked for the key, and so done with the handshake."""
+        """Whether the client has the key, and has so completed the handshake."""
         return self._cipher is not None
 
     def answer(self, text: bytes, prefix: bytes = b"") -> Answer:
         r"""Answer one command, given without its `\n`.
 
-        `prefix` stood before it and goes on record with it.
+        `prefix` is the part before it, for the record.
         """
         return self._change_session(text, prefix) or self._request(text, prefix)
 
     def take_key(self, key: bytes) -> None:
-        """Take the key of a session of ssl or local: its handshake is done but for the host."""
+        """Set the key of a session of ssl or local."""
         self._cipher = Cipher(key)
 
     def _ekey(self) -> bytes:
@@ -157,7 +157,7 @@ class Commands:
         return None
 
     def _sethost(self, text: bytes, whole: bytes) -> Answer:
-        """Answer `sethost:ID`, or `sethost:ID:REQUEST`. Either way the id stays until the next."""
+        """Answer `sethost:ID` or `sethost:ID:REQUEST`; both change the id of the connection."""
         takes_inline = self._manner.inline_sethost
         if takes_inline is None:
             takes_inline = self._manner.revision >= INLINE_SETHOST
@@ -189,11 +189,11 @@ class Commands:
         if text.startswith((b"eget:", b"secret:")) or (sealed and self._manner.seal_replies):
             reply = self._cipher.seal(reply) if self._cipher else b"error:no_key"
         if fault is not None:
-            reply = self._spoiled(fault, reply)
+            reply = self._with_fault(fault, reply)
         return Answer(reply + b"\n", prefix + text, fault)
 
     def _run(self, text: bytes) -> tuple[Fault | None, bytes]:
-        """Give the reply in clear, and the fault that goes with it."""
+        """Return the reply in clear, and its fault."""
         verb, _, rest = text.partition(b":")
         if verb == b"fault":
             return fault_of_request(text), text
@@ -204,11 +204,11 @@ class Commands:
             return parse_fault("big:" + rest.decode("ascii", "replace")), b""
         command = self._verbs.get(verb)
         reply = b"unknown_cmd" if command is None else command(rest)
-        # Without a key this is still the handshake, even where the answer is unknown_cmd.
+        # Without a key this is still the handshake, even if the answer is unknown_cmd.
         return (self._fault if self.has_key else None), reply
 
-    def _spoiled(self, fault: Fault, reply: bytes) -> bytes:
-        """Give the reply as a fault of its content makes it."""
+    def _with_fault(self, fault: Fault, reply: bytes) -> bytes:
+        """Return the reply with the fault of its content."""
         if fault.name == "big":
             return b"b" * fault.number
         if fault.name == "bad-seal-lines" and self._cipher is not None:

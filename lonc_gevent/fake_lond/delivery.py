@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How the fake lond's answers go out: at once and whole, unless a fault says otherwise."""
+"""Sending of the fake lond's answers: at once and whole, unless there is a fault."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NEVER_WHOLE = frozenset({"drop-before", "drop-middle", "mute", "half-open", "un
 
 
 def deliver(sock: socket, answer: Answer) -> bool:
-    """Send an answer as its fault wants it; tells whether the connection goes on.
+    """Send an answer with its fault; return whether the connection continues.
 
-    Raises OSError if the client is gone.
+    Raises OSError if the client has disconnected.
     """
     name, number = answer.fault or ("", 0)
     if name in _NEVER_WHOLE:
@@ -41,11 +41,11 @@ def deliver(sock: socket, answer: Answer) -> bool:
 
 
 def _never_whole(sock: socket, name: str, number: int, line: bytes) -> None:
-    """Play a fault after which there is nothing more to say on this connection."""
+    """Play a fault after which the connection is not used any more."""
     if name == "half-open":
         stay_half_open()
     if name == "drop-middle":
-        # Never the newline, and at least one byte where there is one.
+        # At least one byte, if there is one, and never the newline.
         sock.sendall(line[: max(len(line) // 2, 1)].rstrip(b"\n"))
     while name == "endless":
         sock.sendall(b"u" * number)
@@ -58,6 +58,6 @@ def _never_whole(sock: socket, name: str, number: int, line: bytes) -> None:
 
 
 def stay_half_open() -> NoReturn:
-    """Keep a connection without reading from it, until this greenlet is killed."""
+    """Keep the connection open without reading, until this greenlet is killed."""
     while True:
         gevent.sleep(3600)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""lond's side of the opening dialogue: protocol.md, section 3a to 3d.
+"""lond's side of the handshake (protocol.md, section 3a to 3d).
 
-A table like the client's: state -> kind of line -> next state and what to say. A missing entry is
-answered `refused`, and the connection closed. The faults of the handshake are a second table,
-which is looked at first. Key files and TLS are the caller's: no sockets and no clock in here.
+A table like the client's: state -> kind of line -> next state and line to send. A line without an
+entry is answered `refused`, and the connection is closed. The faults of the handshake are a second
+table, which comes first. No sockets and no clock here: the caller handles key files and TLS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class State(enum.Enum):
-    """What lond waits for."""
+    """What the fake lond waits for."""
 
     INIT = enum.auto()
     ECHO = enum.auto()
@@ -30,7 +30,7 @@ class State(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What a line is, before there are commands."""
+    """Kind of a line of the handshake."""
 
     INIT = enum.auto()
     LOCAL = enum.auto()
@@ -41,19 +41,19 @@ class Kind(enum.Enum):
 
 
 class Move(NamedTuple):
-    """An entry of the opening."""
+    """Transition: the next state and the line to send."""
 
     to: State
-    say: bytes
+    send: bytes
 
 
-class Wrong(NamedTuple):
-    """A fault of the handshake: what it does, in place of the answer to that line."""
+class WrongMove(NamedTuple):
+    """A fault of the handshake: the transition in place of the right one."""
 
     step: int | None
-    """The first line is 1; None: the fault's number says."""
+    """Number of the line that the client sent; None: the fault's number."""
     to: State
-    say: bytes = b""
+    send: bytes = b""
 
 
 _OPENING: Final[dict[State, dict[Kind, Move]]] = {
@@ -66,24 +66,24 @@ _OPENING: Final[dict[State, dict[Kind, Move]]] = {
     State.ECHO: {Kind.ECHO: Move(State.COMMANDS, b"ok\n")},
 }
 
-_WRONG: Final[dict[str, Wrong]] = {
-    "refuse": Wrong(1, State.CLOSED, b"refused\n"),
-    "close": Wrong(1, State.CLOSED),
-    "mute-handshake": Wrong(1, State.MUTE),
-    "long-line": Wrong(1, State.MUTE, b"%(long)s\n"),
-    "bad-challenge": Wrong(2, State.MUTE, b"no\n"),
-    "garbage": Wrong(None, State.MUTE, b"ok:\x00\xff\x80 has no place\n"),
-    "drop-handshake": Wrong(None, State.CLOSED),
-    "no-tls": Wrong(1, State.MUTE, b"ok:ssl\nthis is not TLS\n"),
-    "mute-tls": Wrong(1, State.MUTE, b"ok:ssl\n"),
+_WRONG: Final[dict[str, WrongMove]] = {
+    "refuse": WrongMove(1, State.CLOSED, b"refused\n"),
+    "close": WrongMove(1, State.CLOSED),
+    "mute-handshake": WrongMove(1, State.MUTE),
+    "long-line": WrongMove(1, State.MUTE, b"%(long)s\n"),
+    "bad-challenge": WrongMove(2, State.MUTE, b"no\n"),
+    "garbage": WrongMove(None, State.MUTE, b"ok:\x00\xff\x80 has no place\n"),
+    "drop-handshake": WrongMove(None, State.CLOSED),
+    "no-tls": WrongMove(1, State.MUTE, b"ok:ssl\nthis is not TLS\n"),
+    "mute-tls": WrongMove(1, State.MUTE, b"ok:ssl\n"),
 }
 
 
-class Dialogue:
-    """One connection's dialogue. `challenge` and `build_key` are the caller's random bytes.
+class FakeHandshake:
+    """The handshake of one connection. `challenge` and `build_key` are random bytes.
 
-    `read_key` gives the key in the file whose path a client of this machine names, None if there
-    is none.
+    `read_key` returns the key in the file that a client of this machine names, None if there is
+    no such key file.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Dialogue:
         self._step = 0
 
     def __repr__(self) -> str:
-        return f"<Dialogue {self.state.name}>"
+        return f"<FakeHandshake {self.state.name}>"
 
     @property
     def ready(self) -> bool:
-        """Whether the client has asked for the key: what follows are requests."""
+        """Whether the client has the key, so that requests follow."""
         return self._commands.has_key
 
-    def key_handed_over(self, key: bytes) -> None:
-        """Hear that TLS is done with, and this key was sent in it."""
+    def complete_tls(self, key: bytes) -> None:
+        """Continue after TLS, in which this key was sent."""
         self._commands.take_key(key)
         self.state = State.COMMANDS
 
@@ -128,7 +128,7 @@ class Dialogue:
         if self.state is State.MUTE:
             return Answer()
         move = _OPENING.get(self.state, {}).get(self._kind(text), Move(State.CLOSED, b"refused\n"))
-        return self._go(move.to, move.say % {b"challenge": self._challenge})
+        return self._go(move.to, move.send % {b"challenge": self._challenge})
 
     def _kind(self, text: bytes) -> Kind:
         words = text.split(b":")
@@ -142,13 +142,13 @@ class Dialogue:
             return self._kind_of_local(words)
         if way == b"ssl" and self._manner.tls is not None:
             return Kind.SSL
-        # A lond without certificates takes init:ssl for init (protocol.md, section 3d).
+        # A lond without certificates treats init:ssl like init (protocol.md, section 3d).
         if way in (b"", b"ssl"):
             return Kind.INIT if self._manner.allow_insecure else Kind.NOT_ALLOWED
         return Kind.OTHER
 
     def _kind_of_local(self, words: list[bytes]) -> Kind:
-        """Take the key from the file that is named: without one, the client is not let in."""
+        """Read the key file that the line names; without one the client is refused."""
         key = self._read_key(words[2]) if len(words) > 2 else None  # noqa: PLR2004 - as protocol.md
         if key is None:
             return Kind.NOT_ALLOWED
@@ -159,7 +159,7 @@ class Dialogue:
         for name, number in self._manner.faults:
             wrong = _WRONG.get(name)
             if wrong is not None and self._step == (wrong.step or number):
-                return self._go(wrong.to, wrong.say % {b"long": b"7" * (number - 1)})
+                return self._go(wrong.to, wrong.send % {b"long": b"7" * (number - 1)})
         return None
 
     def _go(self, to: State, line: bytes) -> Answer:

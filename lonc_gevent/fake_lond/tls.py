@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""lond's side of TLS: for one line, then plain text goes on (protocol.md, 3d)."""
+"""lond's side of TLS, which carries one line between plain ones (protocol.md, 3d)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class TlsManner:
-    """With what the fake lond proves itself, and how it leaves TLS.
+    """TLS credentials of the fake lond, and how it ends TLS.
 
-    close_notify  none: TLS just ends
+    close_notify  none: ends without one
                   send: a close_notify after the key; the client's is read as plain text
                   unread: the same, where the client's holds a newline, as one in ten does
                   late: a close_notify with the next plain line
@@ -43,12 +43,12 @@ class TlsManner:
     private_key: Path
     ca_certificate: Path
     version: str = ""
-    """The only version of TLS that it speaks; "": all that OpenSSL does."""
+    """The only version of TLS that it supports; "": all versions of OpenSSL."""
     close_notify: CloseNotify = "none"
 
     @cache  # noqa: B019 - a manner lives as long as its fake lond
     def context(self) -> ssl.SSLContext:
-        """Make lond's end of TLS: it wants a certificate of the client, too. Raises OSError."""
+        """Return the server's context, which requires a client certificate. Raises OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(self.ca_certificate)
@@ -57,18 +57,16 @@ class TlsManner:
             context.set_ciphers("DEFAULT:@SECLEVEL=0")
         if self.version:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # that is what 1.0 is here for
+                warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 is meant here
                 context.minimum_version = context.maximum_version = _VERSIONS[self.version]
         return context
 
 
-def hand_over_key(
-    sock: socket, manner: TlsManner, line: bytes, early: bytes
-) -> tuple[bytes, bytes]:
-    """Do TLS as the server, send the line in it, leave TLS again.
+def send_key(sock: socket, manner: TlsManner, line: bytes, early: bytes) -> tuple[bytes, bytes]:
+    """Start TLS as the server, send the line in it, and end TLS.
 
-    `early` came before TLS began. Returns what was read and is not TLS, and what must go before
-    the next plain line. Raises OSError, of which ssl.SSLError is one.
+    `early` are bytes already read. Returns the bytes read that are not TLS, and the bytes to send
+    before the next plain line. Raises OSError, which includes ssl.SSLError.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     incoming.write(early)
@@ -82,7 +80,7 @@ def hand_over_key(
                 sock.sendall(outgoing.read())
                 data = sock.recv(_CHUNK)
                 if not data:
-                    raise ConnectionResetError(0, "gone during TLS") from None
+                    raise ConnectionResetError(0, "disconnected during TLS") from None
                 incoming.write(data)
             except ssl.SSLError:
                 sock.sendall(outgoing.read())  # the alert

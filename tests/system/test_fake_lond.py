@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fake lond as a process of its own, spoken to over plain sockets."""
+"""The fake lond as a process, with plain sockets as clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEADLINE = 10.0
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[int]:
-    """Run the fake lond with these options; gives its port; TERM must end it with exit 0."""
+    """Run the fake lond with these options; yield its port; TERM must end it with exit 0."""
     command = [sys.executable, "-m", "lonc_gevent.fake_lond", "--port", "0", "--id", "msul2"]
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -65,7 +65,7 @@ class Client:
         self.sock.close()
 
     def shake(self) -> Cipher:
-        """Go through the handshake with our own rules."""
+        """Do the handshake of the daemon."""
         handshake = Handshake(server_id="msul2", client_id="msul1")
         said = handshake.start()
         while said:
@@ -79,14 +79,14 @@ class Client:
         return self.lines.readline()
 
     def closed(self) -> bool:
-        """Tell whether the fake lond has closed (or reset) the connection by now, or soon."""
+        """Return whether the fake lond closes or resets the connection before the deadline."""
         try:
             return self.lines.read(1) == b""
         except ConnectionResetError:
             return True
 
     def silent(self, seconds: float = 0.2) -> bool:
-        """Tell whether nothing comes, not even the end, for a while."""
+        """Return whether nothing is received for a while, not even the end."""
         return not readable(self.sock, seconds)
 
 
@@ -104,8 +104,7 @@ def client(port: int) -> Iterator[Client]:
         yield made
 
 
-def test_requests_and_replies(client: Client) -> None:
-    """After the handshake, plain and encrypted requests are answered on one connection."""
+def test_clear_and_sealed_requests_are_answered_on_one_connection(client: Client) -> None:
     cipher = client.shake()
 
     assert client.ask(b"ping") == b"msul2\n"
@@ -115,8 +114,7 @@ def test_requests_and_replies(client: Client) -> None:
     assert client.ask(b"nonsense") == b"unknown_cmd\n"
 
 
-def test_a_dialogue_in_pieces(client: Client) -> None:
-    """Lines may arrive byte by byte, or several in one write: each is answered in order."""
+def test_lines_in_pieces_and_together_are_answered_in_order(client: Client) -> None:
     for byte in b"init\n":
         client.sock.sendall(bytes([byte]))
     challenge = client.lines.readline()
@@ -130,8 +128,8 @@ def test_a_dialogue_in_pieces(client: Client) -> None:
     assert client.ask(b"ho:3") == b"3\n"
 
 
-def test_big_requests_and_replies(client: Client) -> None:
-    """Megabytes go through in both directions, sealed ones too."""
+def test_megabytes_are_sent_and_received(client: Client) -> None:
+    """Sealed ones too."""
     cipher = client.shake()
     text = b"x" * 3_000_000
 
@@ -148,8 +146,9 @@ def test_big_requests_and_replies(client: Client) -> None:
         (b"fault:drop-after::tag", b"fault:drop-after::tag\n"),
     ],
 )
-def test_drops(client: Client, fault: bytes, reply: bytes) -> None:
-    """The connection is closed before, in the middle of, or after a reply."""
+def test_drop_faults_close_before_in_or_after_the_reply(
+    client: Client, fault: bytes, reply: bytes
+) -> None:
     client.shake()
 
     assert client.ask(fault) == reply
@@ -157,8 +156,8 @@ def test_drops(client: Client, fault: bytes, reply: bytes) -> None:
 
 
 @pytest.mark.parametrize("fault", [b"fault:extra-line", b"fault:later-line:60:tag"])
-def test_unsolicited_lines(client: Client, fault: bytes) -> None:
-    """A second line follows a reply, and the connection goes on."""
+def test_an_unsolicited_line_follows_a_reply(client: Client, fault: bytes) -> None:
+    """The connection stays open."""
     client.shake()
 
     assert client.ask(fault) == fault + b"\n"
@@ -167,15 +166,13 @@ def test_unsolicited_lines(client: Client, fault: bytes) -> None:
 
 
 def test_an_extra_line_comes_in_the_same_write(client: Client) -> None:
-    """The extra line is there as soon as the reply is."""
     client.shake()
     client.sock.sendall(b"fault:extra-line\n")
 
     assert client.sock.recv(65536) == b"fault:extra-line\nunsolicited\n"
 
 
-def test_a_reply_byte_by_byte(client: Client) -> None:
-    """A dripping reply comes in many pieces, and whole in the end."""
+def test_drip_sends_the_reply_byte_by_byte(client: Client) -> None:
     client.shake()
     client.sock.sendall(b"fault:drip:2:0123456789\n")
     pieces: list[bytes] = []
@@ -186,8 +183,7 @@ def test_a_reply_byte_by_byte(client: Client) -> None:
     assert len(pieces) > 5
 
 
-def test_a_delayed_reply(client: Client) -> None:
-    """A delayed reply is not early."""
+def test_delay_sends_the_reply_later(client: Client) -> None:
     client.shake()
     start = time.monotonic()
 
@@ -195,16 +191,14 @@ def test_a_delayed_reply(client: Client) -> None:
     assert time.monotonic() - start >= 0.08
 
 
-def test_mute(client: Client) -> None:
-    """A mute lond never answers, whatever else it is sent, and keeps the connection."""
+def test_mute_never_answers_and_keeps_the_connection(client: Client) -> None:
     client.shake()
     client.sock.sendall(b"fault:mute\nping\n")
 
     assert client.silent()
 
 
-def test_half_open(client: Client) -> None:
-    """A half-open lond stops reading: what we send piles up until nothing more goes out."""
+def test_half_open_stops_reading(client: Client) -> None:
     client.shake()
     client.sock.sendall(b"fault:half-open\n")
     client.sock.settimeout(0.5)
@@ -214,8 +208,8 @@ def test_half_open(client: Client) -> None:
     assert client.silent(0)
 
 
-def test_unended(client: Client) -> None:
-    """A reply without a newline stops after its bytes, and the connection stays."""
+def test_unended_sends_its_bytes_without_a_newline(client: Client) -> None:
+    """The connection stays open."""
     client.shake()
     client.sock.sendall(b"fault:unended:1000\n")
 
@@ -223,16 +217,15 @@ def test_unended(client: Client) -> None:
     assert client.silent()
 
 
-def test_endless(client: Client) -> None:
-    """A reply without end goes on until the client goes, and the fake lond lives on."""
+def test_endless_sends_until_the_client_disconnects(client: Client) -> None:
+    """The fake lond keeps running."""
     client.shake()
     client.sock.sendall(b"fault:endless:1000\n")
 
     assert client.lines.read(5_000_000) == b"u" * 5_000_000
 
 
-def test_other_clients_do_not_wait(port: int, client: Client) -> None:
-    """One connection in trouble is no trouble for another."""
+def test_a_fault_of_one_connection_does_not_delay_another(port: int, client: Client) -> None:
     client.shake()
     client.sock.sendall(b"fault:endless:65536\n")
     with Client(port) as other:
@@ -245,8 +238,7 @@ def test_other_clients_do_not_wait(port: int, client: Client) -> None:
     ("fault", "line", "ends"),
     [("refuse", b"refused\n", True), ("close", b"", True), ("mute-handshake", None, False)],
 )
-def test_no_handshake(fault: str, line: bytes | None, ends: bool) -> None:
-    """Refusing, closing and silence at init, by option."""
+def test_refuse_close_and_mute_at_init(fault: str, line: bytes | None, ends: bool) -> None:
     with running("--fault", fault) as port, Client(port) as client:
         client.sock.sendall(b"init\n")
         if line is not None:
@@ -254,8 +246,7 @@ def test_no_handshake(fault: str, line: bytes | None, ends: bool) -> None:
         assert client.closed() if ends else client.silent()
 
 
-def test_close_after_by_option() -> None:
-    """After so many requests of a connection it is closed; handshakes do not count."""
+def test_close_after_counts_requests_without_the_handshake() -> None:
     with running("--fault", "close-after:2") as port:
         for _ in range(2):
             with Client(port) as client:
@@ -265,8 +256,7 @@ def test_close_after_by_option() -> None:
                 assert client.closed()
 
 
-def test_a_line_while_idle_by_option() -> None:
-    """A line that nobody asked for comes after the handshake."""
+def test_idle_line_sends_a_line_after_the_handshake() -> None:
     with running("--fault", "idle-line:20") as port, Client(port) as client:
         client.shake()
 
@@ -274,8 +264,7 @@ def test_a_line_while_idle_by_option() -> None:
         assert client.ask(b"ping") == b"msul2\n"
 
 
-def test_half_open_by_option() -> None:
-    """By option, a half-open lond reads nothing after the handshake."""
+def test_half_open_as_option_reads_nothing_after_the_handshake() -> None:
     with running("--fault", "half-open") as port, Client(port) as client:
         client.shake()
         client.sock.settimeout(0.5)
@@ -283,8 +272,8 @@ def test_half_open_by_option() -> None:
             client.sock.sendall(b"x" * 64_000_000)
 
 
-def test_faults_and_delays_for_every_request(tmp_path: Path) -> None:
-    """Drips go for the handshake too, delays for every reply; the record has each request."""
+def test_options_apply_to_every_request(tmp_path: Path) -> None:
+    """Drip also to the handshake, the delay to every reply; the record has each request."""
     record = tmp_path / "record"
     options = ["--fault", "drip", "--delay-ms", "30-40.5", "--record", str(record)]
     with running(*options, "--client-id", "msul1") as port, Client(port) as client:
@@ -299,8 +288,7 @@ def test_faults_and_delays_for_every_request(tmp_path: Path) -> None:
         assert record.read_bytes() == b"echo:\xff plain\necho:sealed\nsethost:msul2:ping\n"
 
 
-def test_legacy_by_option() -> None:
-    """A legacy lond answers version and sethost with unknown_cmd."""
+def test_the_habit_legacy_does_not_know_version_and_sethost() -> None:
     with running("--habit", "legacy", "--id", "msul3") as port, Client(port) as client:
         client.shake()
 
@@ -308,8 +296,7 @@ def test_legacy_by_option() -> None:
         assert client.ask(b"sethost:msul3") == b"unknown_cmd\n"
 
 
-def test_term_with_connections_open() -> None:
-    """TERM ends it at once, whatever its connections are doing."""
+def test_term_ends_it_with_open_connections() -> None:
     with contextlib.ExitStack() as stack:
         with running() as port:
             for fault in (b"mute", b"half-open", b"endless", b"delay:9999", b"later-line:9999"):
@@ -327,21 +314,20 @@ def test_term_with_connections_open() -> None:
         (["--id", "a"], "Missing option '--port'"),
         (["--port", "0"], "Missing option '--id'"),
         (["--port", "0", "--id", "a", "--fault", "mut"], "did you mean mute?"),
-        (["--port", "0", "--id", "a", "--delay-ms", "9-1"], "is not A-B"),
-        (["--port", "0", "--id", "a", "--delay-ms", "nan-nan"], "is not A-B"),
+        (["--port", "0", "--id", "a", "--delay-ms", "9-1"], "expected A-B"),
+        (["--port", "0", "--id", "a", "--delay-ms", "nan-nan"], "expected A-B"),
         (["--port", "0", "--id", "a", "--habit", "x"], "'x' is not one of"),
     ],
 )
-def test_bad_usage(options: list[str], message: str) -> None:
-    """Bad usage is exit 2 and a line that says what was wrong."""
+def test_bad_usage_is_exit_2_with_a_message(options: list[str], message: str) -> None:
     result = CliRunner().invoke(lond_command, options)
 
     assert result.exit_code == 2
     assert message in result.output
 
 
-def test_a_port_that_is_taken(port: int, tmp_path: Path) -> None:
-    """A port or a record that cannot be had is exit 1 and one line, no traceback."""
+def test_a_port_in_use_is_exit_1_with_a_message(port: int, tmp_path: Path) -> None:
+    """And so is a record that cannot be opened; no traceback."""
     command = [sys.executable, "-m", "lonc_gevent.fake_lond", "--id", "a", "--port"]
     for options in ([str(port)], ["0", "--record", str(tmp_path / "no" / "where")]):
         done = subprocess.run(
@@ -353,8 +339,7 @@ def test_a_port_that_is_taken(port: int, tmp_path: Path) -> None:
         assert done.stderr.count(b"\n") == 1
 
 
-def test_help_lists_the_faults() -> None:
-    """The help documents requests and faults."""
+def test_the_help_lists_requests_and_faults() -> None:
     result = CliRunner().invoke(lond_command, ["--help"])
 
     assert result.exit_code == 0
@@ -362,8 +347,8 @@ def test_help_lists_the_faults() -> None:
     assert "fault:NAME[:NUMBER][:ANYTHING]" in result.output
 
 
-def test_stop_and_start_in_process() -> None:
-    """In process: the port is kept over a restart, connections are cut, counters go on."""
+def test_start_after_stop_uses_the_same_port() -> None:
+    """Connections are closed, counters continue."""
     from gevent import socket as gsocket  # noqa: PLC0415 - the one test inside a hub
 
     def ask(sock: gsocket.socket, line: bytes) -> bytes:

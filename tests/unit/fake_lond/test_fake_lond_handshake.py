@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Both ends of the dialogue against each other, without sockets; and what the fake lond answers."""
+"""The client's and the fake lond's handshake together, without sockets, and the fake's answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lonc_gevent.errors import (
     RefusedError,
 )
 from lonc_gevent.fake_lond.commands import Commands, Manner
-from lonc_gevent.fake_lond.faults import CATALOGUE, Fault, Scope, describe, parse_fault
-from lonc_gevent.fake_lond.handshake import Dialogue
+from lonc_gevent.fake_lond.faults import CATALOGUE, Fault, Scope, list_faults, parse_fault
+from lonc_gevent.fake_lond.handshake import FakeHandshake
 from lonc_gevent.protocol.cipher import Cipher, session_key
 from lonc_gevent.protocol.handshake import Handshake
 
@@ -28,9 +28,9 @@ IDS = ("msul2", "msul2b")
 
 
 def talk(manner: Manner, negotiation: Negotiation = "auto", server_id: str = "msul2") -> Handshake:
-    """Let our handshake and the fake lond's dialogue talk until one of them has had enough."""
+    """Pass lines between the two handshakes until one of them ends."""
     client = Handshake(server_id=server_id, client_id="msul1", negotiation=negotiation)
-    lond = Dialogue(manner, challenge=b"23171051600000", build_key=b"48213A0EAF")
+    lond = FakeHandshake(manner, challenge=b"23171051600000", build_key=b"48213A0EAF")
     said = client.start()
     while said:
         answer = lond.receive(said[:-1])
@@ -52,8 +52,7 @@ def commands(manner: Manner | None = None) -> tuple[Commands, Cipher]:
 
 @pytest.mark.parametrize("negotiation", ["legacy", "modern", "auto"])
 @pytest.mark.parametrize("server_id", IDS)
-def test_a_modern_lond(negotiation: Negotiation, server_id: str) -> None:
-    """A modern lond lets every negotiation in, and knows its version and hosts."""
+def test_a_modern_lond_accepts_every_negotiation(negotiation: Negotiation, server_id: str) -> None:
     if negotiation == "legacy":
         server_id = "msul2"
     session = talk(Manner(ids=IDS), negotiation, server_id).session
@@ -64,8 +63,7 @@ def test_a_modern_lond(negotiation: Negotiation, server_id: str) -> None:
 
 
 @pytest.mark.parametrize("negotiation", ["legacy", "auto"])
-def test_a_legacy_lond(negotiation: Negotiation) -> None:
-    """A legacy lond lets in those that can do without version and sethost."""
+def test_a_legacy_lond_accepts_auto_and_legacy(negotiation: Negotiation) -> None:
     session = talk(Manner(ids=IDS, habit="legacy"), negotiation).session
 
     assert session.host_set is False
@@ -76,23 +74,20 @@ def test_a_legacy_lond(negotiation: Negotiation) -> None:
 @pytest.mark.parametrize(
     "name", [name for name, entry in CATALOGUE.items() if entry.scope is not Scope.HANDSHAKE]
 )
-def test_faults_of_requests_leave_the_handshake_alone(
+def test_faults_of_requests_do_not_affect_the_handshake(
     habit: Literal["legacy", "modern"], name: str
 ) -> None:
-    """A fault chosen for every request does not touch what comes before the key."""
     manner = Manner(ids=IDS, habit=habit, faults=(Fault(name, 1),))
 
     assert talk(manner).session.key == session_key("msul2", "msul1", b"48213A0EAF")
 
 
-def test_a_legacy_lond_and_a_modern_client() -> None:
-    """A client that insists on version does not get far with a legacy lond."""
+def test_a_legacy_lond_fails_a_client_that_requires_version() -> None:
     with pytest.raises(HandshakeGarbageError):
         talk(Manner(habit="legacy"), "modern")
 
 
-def test_a_host_it_does_not_have() -> None:
-    """A host that the fake lond does not serve cannot be set."""
+def test_sethost_of_another_host_is_refused() -> None:
     with pytest.raises(HostNotServedError):
         talk(Manner(ids=IDS), "modern", "elsewhere")
 
@@ -116,8 +111,7 @@ def test_a_host_it_does_not_have() -> None:
         ("unable-to-set", HostNotServedError),
     ],
 )
-def test_faults_of_the_handshake(fault: str, error: type[LondError]) -> None:
-    """Each fault of the handshake is met by the error made for it."""
+def test_each_fault_of_the_handshake_raises_its_error(fault: str, error: type[LondError]) -> None:
     with pytest.raises(error) as caught:
         talk(Manner(ids=IDS, faults=(parse_fault(fault),)))
 
@@ -125,9 +119,11 @@ def test_faults_of_the_handshake(fault: str, error: type[LondError]) -> None:
         assert caught.value.kind == "handshake_lost"
 
 
-def test_the_longest_challenge_that_will_do() -> None:
-    """A challenge of just the limit is let pass, so the fault above is about its length."""
-    lond = Dialogue(Manner(faults=(Fault("long-line", 4096),)), challenge=b"1", build_key=b"5A0")
+def test_a_challenge_of_the_longest_length_is_accepted() -> None:
+    """So the fault long-line fails because of its length only."""
+    lond = FakeHandshake(
+        Manner(faults=(Fault("long-line", 4096),)), challenge=b"1", build_key=b"5A0"
+    )
     client = Handshake(server_id="msul1", client_id="msul1")
 
     line = lond.receive(client.start()[:-1]).line
@@ -137,17 +133,15 @@ def test_the_longest_challenge_that_will_do() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"ping", b"init:other", b"INIT", b"initial"])
-def test_no_init(line: bytes) -> None:
-    """Whatever else comes first is refused."""
-    lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0")
+def test_any_other_first_line_is_refused(line: bytes) -> None:
+    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(line)
 
     assert (answer.line, answer.close) == (b"refused\n", True)
 
 
-def test_a_wrong_echo() -> None:
-    """A challenge that comes back changed is refused."""
-    lond = Dialogue(Manner(), challenge=b"123", build_key=b"5A0")
+def test_a_wrong_echo_of_the_challenge_is_refused() -> None:
+    lond = FakeHandshake(Manner(), challenge=b"123", build_key=b"5A0")
     assert lond.receive(b"init").line == b"123\n"
     answer = lond.receive(b"124")
 
@@ -162,21 +156,21 @@ def test_a_wrong_echo() -> None:
         (b"echo:a:b c", b"a:b c"),
         (b"echo:", b""),
         (b"big:3", b"bbb"),
-        (b"big:x", b"error:big:BYTES needs a whole number from 1 to 268435456"),
+        (b"big:x", b"error:big:BYTES: expected a whole number from 1 to 268435456"),
         (b"delay:5:now", b"now"),
         (b"pong", b"unknown_cmd"),
         (b"", b"unknown_cmd"),
         (b"fault:drip:2:tag", b"fault:drip:2:tag"),
         (b"fault:mute:tag", b"fault:mute:tag"),
         (b"fault:empty", b""),
-        (b"fault:dripp", b"error:there is no fault 'dripp'; did you mean drip?"),
+        (b"fault:dripp", b"error:unknown fault 'dripp'; did you mean drip?"),
         (b"fault:close-after:2", b"error:close-after is a fault of a connection"),
         (b"fault:refuse", b"error:refuse is a fault of the handshake"),
-        (b"fault:", b"error:there is no fault ''"),
+        (b"fault:", b"error:unknown fault ''"),
     ],
 )
-def test_requests(request_: bytes, reply: bytes) -> None:
-    """Each request has its reply, plain and encrypted, and goes on record in clear."""
+def test_each_request_has_its_reply(request_: bytes, reply: bytes) -> None:
+    """In clear and sealed; the record has it in clear."""
     lond, cipher = commands()
 
     for text in (request_, cipher.seal(request_)):
@@ -185,8 +179,7 @@ def test_requests(request_: bytes, reply: bytes) -> None:
         assert answer.request == request_
 
 
-def test_inline_sethost() -> None:
-    """`sethost:ID:REQUEST` is sethost and then the request, sealed or not: the id stays."""
+def test_inline_sethost_answers_the_request_and_keeps_the_id() -> None:
     lond, cipher = commands()
 
     assert lond.answer(b"sethost:msul2b:ping").line == b"msul2b\n"
@@ -199,16 +192,15 @@ def test_inline_sethost() -> None:
     assert lond.answer(b"ping").line == b"msul2\n"
 
 
-def test_a_legacy_lond_knows_no_inline_sethost() -> None:
-    """To a legacy lond, sethost is no command in any form."""
+def test_a_legacy_lond_does_not_know_sethost() -> None:
     lond, _ = commands(Manner(ids=IDS, habit="legacy"))
 
     for text in (b"version", b"sethost:msul2", b"sethost:msul2:ping"):
         assert lond.answer(text).line == b"unknown_cmd\n"
 
 
-def test_encrypted_gets_are_sealed() -> None:
-    """The reply to eget is sealed however it was asked for; others are plain."""
+def test_the_reply_to_eget_is_always_sealed() -> None:
+    """Other replies are plain."""
     lond, cipher = commands()
 
     for text in (b"eget:x", cipher.seal(b"eget:x"), b"secret:x"):
@@ -216,8 +208,7 @@ def test_encrypted_gets_are_sealed() -> None:
     assert lond.answer(cipher.seal(b"echo:x")).line == b"x\n"
 
 
-def test_sealed_replies_by_option() -> None:
-    """With `seal_replies`, every reply to an encrypted request is sealed, and no other."""
+def test_seal_replies_seals_every_reply_to_a_sealed_request() -> None:
     lond, cipher = commands(Manner(ids=IDS, seal_replies=True))
 
     assert cipher.open(lond.answer(cipher.seal(b"echo:x")).line[:-1]) == b"x"
@@ -225,8 +216,7 @@ def test_sealed_replies_by_option() -> None:
 
 
 @pytest.mark.parametrize("name", ["bad-seal", "bad-seal-hex", "bad-seal-lines"])
-def test_bad_seals(name: str) -> None:
-    """Each kind of bad sealed reply cannot be opened."""
+def test_badly_sealed_replies_cannot_be_opened(name: str) -> None:
     lond, cipher = commands()
     line = lond.answer(b"fault:" + name.encode()).line
 
@@ -235,8 +225,8 @@ def test_bad_seals(name: str) -> None:
         cipher.open(line[:-1])
 
 
-def test_without_a_key() -> None:
-    """Before ekey, nothing sealed is understood or made; nor is a badly sealed request later."""
+def test_sealing_before_the_key_is_an_error() -> None:
+    """And so is a badly sealed request after it."""
     lond = Commands(Manner(), b"5A0")
     assert lond.answer(b"enc:4:857d0cb0e06dcedc").line == b"error:no_key\n"
     assert lond.answer(b"eget:x").line == b"error:no_key\n"
@@ -249,8 +239,8 @@ def test_without_a_key() -> None:
     ("text", "fault"),
     [("mute", Fault("mute")), ("drip", Fault("drip", 1)), ("drip:9", Fault("drip", 9))],
 )
-def test_faults_are_read(text: str, fault: Fault) -> None:
-    """A fault is a name, with a number where it has one."""
+def test_a_fault_is_a_name_with_a_number(text: str, fault: Fault) -> None:
+    """If it has one."""
     assert parse_fault(text) == fault
 
 
@@ -258,15 +248,13 @@ def test_faults_are_read(text: str, fault: Fault) -> None:
     "text",
     ["", "drop", "mute:1", "drip:", "drip:0", "drip:x", "big", "big:268435457", "drip:\u0662"],
 )
-def test_faults_that_are_none(text: str) -> None:
-    """Anything else is refused."""
-    with pytest.raises(ValueError, match=r"there is no fault|needs a whole number|takes no number"):
+def test_unknown_faults_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown fault|expected a whole number|has no number"):
         parse_fault(text)
 
 
-def test_all_faults_are_described() -> None:
-    """The help lists every fault, with a blank before what it does."""
-    lines = describe().splitlines()
+def test_the_help_lists_every_fault() -> None:
+    lines = list_faults().splitlines()
 
     assert len(lines) == len(CATALOGUE) + len(Scope)
     for name, entry in CATALOGUE.items():
@@ -276,15 +264,14 @@ def test_all_faults_are_described() -> None:
 KEY = bytes(range(16))
 
 
-def test_local_with_the_key_in_our_file() -> None:
-    """A client of this machine names a file; the key in it is the session's."""
+def test_local_uses_the_key_in_the_named_file() -> None:
     asked: list[bytes] = []
 
     def read_key(path: bytes) -> bytes:
         asked.append(path)
         return KEY
 
-    lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0", read_key=read_key)
+    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0", read_key=read_key)
 
     assert lond.receive(b"init:local:/tmp/x:402").line == b"ok:local\n"
     assert asked == [b"/tmp/x"]
@@ -294,17 +281,15 @@ def test_local_with_the_key_in_our_file() -> None:
 
 
 @pytest.mark.parametrize("line", [b"init:local", b"init:local:", b"init:local:/none"])
-def test_local_without_a_key(line: bytes) -> None:
-    """Without a key in a file, lond closes without a line."""
-    lond = Dialogue(Manner(), challenge=b"1", build_key=b"5A0")
+def test_local_without_a_key_file_is_closed_without_a_line(line: bytes) -> None:
+    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(line)
 
     assert (answer.line, answer.close, lond.ready) == (b"", True, False)
 
 
-def test_insecure_is_not_allowed() -> None:
-    """A lond that takes ssl and local only closes without a line."""
-    lond = Dialogue(Manner(allow_insecure=False), challenge=b"1", build_key=b"5A0")
+def test_init_is_closed_without_a_line_if_insecure_is_not_allowed() -> None:
+    lond = FakeHandshake(Manner(allow_insecure=False), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(b"init")
 
     assert (answer.line, answer.close) == (b"", True)
