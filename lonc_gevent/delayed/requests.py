@@ -38,8 +38,6 @@ QUARANTINE: Final = "quarantine"
 HIDDEN: Final = "*"
 """What a log shows in place of a name, or of that part of it, that may hold a request."""
 
-MAX_HOST_ID: Final = 100
-
 _DOTS = 4
 _FIRST_WORD = re.compile(rb"[A-Za-z0-9_]{1,16}")
 _NUMBERED = re.compile(r"\A[0-9]+~")

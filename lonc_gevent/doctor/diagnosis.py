@@ -17,14 +17,10 @@ from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST, Kind, State, k
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PING, INLINE, SEALED, INLINE_SEALED = (
-    "ping",
-    "sethost:ID:ping",
-    "encrypt:ping",
-    "sethost:ID:encrypt:ping",
-)
-PROBES: Final = (PING, INLINE, SEALED, INLINE_SEALED)
+PROBES: Final = ("ping", "sethost:ID:ping", "encrypt:ping", "sethost:ID:encrypt:ping")
 """Requests that are tried in a session, as the report shows them."""
+
+PING, INLINE, SEALED, INLINE_SEALED = PROBES
 
 _SHOWN_WHOLE: Final = frozenset(
     {

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,9 +15,6 @@ from lonc_gevent.fake_lond.commands import Commands, Manner
 from lonc_gevent.protocol.cipher import session_key
 from lonc_gevent.protocol.handshake import Session
 from lonc_gevent.protocol.lines import SESSION_CHANGE, SPECIAL_FIRST
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OWN, OTHER = "msul2", "msul2b"
 BUILD_KEY = b"48213A0EAF"
@@ -55,7 +52,6 @@ class FakeStream:
     hub = None
     sent = 0
     deadline = 0.0
-    asks = False
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -68,8 +64,6 @@ class FakeStream:
         self._replies.append(answer.line)
         if answer.close:
             self._replies.append(b"")
-
-    post: Callable[[FakeStream, bytes], None] = write
 
     def read(self) -> bytes:
         """Return the next reply."""
