@@ -128,6 +128,14 @@ class _DaemonCollector(Collector):
             "Whether the directory of delayed requests can be used: 1 or 0.",
             value=not vitals.delayed_error(),
         )
+        missing = GaugeMetricFamily(
+            "lonc_part_missing",
+            "1 for a part of the daemon that could not be had and is tried again.",
+            labels=["part"],
+        )
+        for part in vitals.missing:
+            missing.add_metric([part], 1)
+        yield missing
         expires = vitals.certificate_expires()
         if expires is not None:
             yield GaugeMetricFamily(

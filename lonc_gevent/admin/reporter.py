@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from operator import add
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from lonc_gevent import __version__
@@ -50,6 +51,7 @@ class Vitals(NamedTuple):
     hub      how long the hub was held
     delayed_error  why the delayed directory cannot be used; "" if it can
     certificate_expires  when our certificate does, in seconds since 1970; None: there is none
+    missing  parts of the daemon that could not be had, with the error
     """
 
     clients: Callable[[], int]
@@ -57,6 +59,7 @@ class Vitals(NamedTuple):
     hub: HubHolds
     certificate_expires: Callable[[], float | None]
     delayed_error: Callable[[], str] = str
+    missing: Mapping[str, str] = MappingProxyType({})
 
 
 class Reporter:
@@ -133,6 +136,7 @@ class Reporter:
             hub_longest_hold_last_minute_ms=round(vitals.hub.last_minute_ms, 3),
             hub_holds=vitals.hub.holds,
             certificate_expires=None if expires is None else timestamp(expires),
+            missing=dict(vitals.missing),
             totals=totals,
             charts=self._charts(history.total),
             hosts=hosts,

@@ -86,7 +86,7 @@ FAILED: Final = say("500 Internal Server Error", "the log tells what went wrong"
 
 
 class Admin:
-    """The admin socket. `start` opens it, `close` ends it; `reload` is what HUP does."""
+    """The admin sockets, each opened by a method of its own; `reload` is what HUP does."""
 
     def __init__(
         self,
@@ -118,18 +118,28 @@ class Admin:
     def __repr__(self) -> str:
         return f"<Admin {self.settings.socket} {self.reporter.phase}>"
 
-    def start(self) -> None:
-        """Listen and serve. Raises ConfigError, and AlreadyRunningError if somebody is there."""
+    def open_tcp(self) -> None:
+        """Listen and serve on the TCP address. Raises ConfigError."""
+        self._serve_on(listen_tcp(self.settings.listen))
+
+    def open_unix(self) -> None:
+        """Listen and serve on the Unix socket.
+
+        Raises ConfigError, and AlreadyRunningError if another process listens there.
+        """
         path = Path(self.settings.socket)
-        # TCP first: a port that is taken must not leave a socket file behind.
-        sockets = [listen_tcp(self.settings.listen)] if self.settings.listen else []
-        sockets.append(listen(path, MODE, backlog=BACKLOG))
+        sock = listen(path, MODE, backlog=BACKLOG)
         self._inode = path.lstat().st_ino
-        for sock in sockets:
-            server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
-            server.start()
-            self.servers.append(server)
+        self._serve_on(sock)
+
+    def start(self) -> None:
+        """Begin to record the history."""
         self._history = gevent.spawn(self.reporter.history.run)
+
+    def _serve_on(self, sock: socket) -> None:
+        server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
+        server.start()
+        self.servers.append(server)
 
     def close(self) -> None:
         """Stop to listen, and remove the socket. A second time it does nothing."""

@@ -96,6 +96,7 @@ class Status(Struct, frozen=True, kw_only=True):
     phase  starting, ready or stopping
     shard  which part of the hosts this process serves, such as "0/4"; null: all of them
     delayed_error  why the delayed directory cannot be used; null while it can
+    missing  parts that could not be had and are tried again, such as `admin.listen`, with the error
     """
 
     version: str
@@ -115,6 +116,7 @@ class Status(Struct, frozen=True, kw_only=True):
     charts: Charts
     hosts: list[HostStatus]
     delayed_error: str | None = None
+    missing: dict[str, str] = {}
 
 
 class HostDetail(Struct, frozen=True, kw_only=True):

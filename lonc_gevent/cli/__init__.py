@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line: which commands there are. Each is a module in `commands/`.
 
-A command's module is imported when it is used: `check`, `send` and `status` need no gevent.
+A command's module is imported when it is used: `send` and `status` need no gevent.
 """
 
 from __future__ import annotations

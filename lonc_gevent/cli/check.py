@@ -3,43 +3,105 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
-from lonc_gevent.configuration.problems import Severity, is_fatal
+from lonc_gevent.admin.server import listen_tcp
+from lonc_gevent.configuration.problems import Problem, Severity
 from lonc_gevent.daemon.requirements import examine
+from lonc_gevent.errors import ConfigError
 
 from .common import EXIT_BAD_CONFIG, config_option, echo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from lonc_gevent.configuration.settings import Settings
+
+TIMEOUT: Final = 2.0
+"""Seconds to wait for the program that has the port of admin.listen."""
 
 
 @click.command("check")
 @config_option
 @click.option("--strict", is_flag=True, help="Exit with 2 for warnings, too.")
+@click.option("--user", metavar="NAME", help="Check as this user, the daemon's; for root.")
 @click.option("--for-restart", is_flag=True, hidden=True)  # run by the daemon before a restart
-def command(config: Path, *, strict: bool, for_restart: bool) -> None:
+def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) -> None:
     """Read everything that `run` would read, and list the problems.
 
     All problems at once, one a line on stderr: file, key or line, what was found, what was
     expected. A line that begins with `warning:` is not an error. Exit codes: 0 good, 2 not.
     """
+    if for_restart:
+        import_module("lonc_gevent.cli.run").rehearse(config)
+        return
+    if user is not None:
+        _become(user)
     examined = examine(config)
+    problems = list(examined.problems)
+    if examined.configuration is not None:
+        problems += _port_faults(str(config), examined.configuration.settings)
+    if user is None and os.geteuid() == 0:
+        found = "checked as root: permissions of the daemon's user were not checked"
+        problems.append(Problem(str(config), "", found, "see --user", Severity.WARNING))
     errors = False
-    for problem in examined.problems:
+    for problem in problems:
         is_error = strict or problem.severity is not Severity.WARNING
         errors |= is_error
-        if not for_restart or problem.severity is Severity.FATAL:
-            echo(f"{problem}" if is_error else f"warning: {problem}", err=True)
-    if is_fatal(examined.problems) if for_restart else errors:
+        echo(f"{problem}" if is_error else f"warning: {problem}", err=True)
+    if errors:
         raise SystemExit(EXIT_BAD_CONFIG)
-    if for_restart:
-        import_module("lonc_gevent.cli.run")
     configuration = examined.accepted()
     echo(
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"
     )
+
+
+def _become(name: str) -> None:
+    """Give up root's privileges for those of a user; bad usage if that is impossible."""
+    try:
+        user = pwd.getpwnam(name)
+        if user.pw_uid != os.geteuid():
+            os.initgroups(name, user.pw_gid)
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+    except KeyError:
+        raise click.BadParameter(f"no user {name!r} on this machine", param_hint="--user") from None
+    except PermissionError:
+        raise click.BadParameter(
+            "only root can check as another user", param_hint="--user"
+        ) from None
+
+
+def _port_faults(file: str, settings: Settings) -> Iterator[Problem]:
+    """See that the port of admin.listen is free, or a daemon of this host has it."""
+    address = settings.admin.listen
+    if not address:
+        return
+    try:
+        listen_tcp(address).close()
+    except ConfigError as error:
+        if _host_behind(address) != settings.network.host_id:
+            found = str(error).removeprefix("admin.listen: ")
+            yield Problem(file, "admin.listen", found, "expected a port that is free")
+
+
+def _host_behind(address: str) -> str:
+    """Return the host id of the daemon that listens on an address, "" if it is none."""
+    try:
+        with closing(HTTPConnection(address, timeout=TIMEOUT)) as connection:
+            connection.request("GET", "/status")
+            status = msgspec.json.decode(connection.getresponse().read(), type=dict[str, object])
+    except (OSError, HTTPException, msgspec.DecodeError):
+        return ""
+    return str(status.get("host_id"))

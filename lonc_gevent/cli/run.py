@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import faulthandler
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 import gevent
 
 from lonc_gevent.configuration import shard
-from lonc_gevent.daemon import handover
+from lonc_gevent.configuration.files import Files
+from lonc_gevent.daemon import handover, rehearsal
 from lonc_gevent.daemon.life_cycle import Daemon
 from lonc_gevent.daemon.requirements import examine, log_problems
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
@@ -20,9 +22,11 @@ from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 from .common import config_option, echo, exit_bad_config
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lonc_gevent.configuration.shard import Shard
+    from lonc_gevent.daemon.handover import Handover
 
 EXIT_ALREADY_RUNNING = 3
 
@@ -63,7 +67,33 @@ def command(config: Path, part: Shard | None) -> None:
     cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
     anything else.
     """
-    examined = examine(config)
+    inherited = handover.take()
+    with _running(config, part, inherited) as daemon:
+        daemon.run()
+
+
+def rehearse(config: Path) -> None:
+    """Do what `run` would do with this handover, short of serving; hand the files back.
+
+    It runs in a child process of a daemon that is about to restart in place. Exits as `run` does,
+    with all problems on stderr.
+    """
+    inherited = handover.take()
+    arguments = inherited.arguments[1:] or ("--config", str(config))
+    parameters = command.make_context("run", list(arguments)).params
+    files = Files()
+    with _running(parameters["config"], parameters["part"], inherited, files) as daemon:
+        daemon.rehearse()
+        rehearsal.hand_back(files.contents)
+
+
+@contextmanager
+def _running(
+    config: Path, part: Shard | None, inherited: Handover, files: Files | None = None
+) -> Iterator[Daemon]:
+    """Make the daemon with its log; exit as the command does if it cannot be started."""
+    files = files or Files(inherited.files)
+    examined = examine(config, files, to_start=not inherited.files)
     try:
         configuration = examined.accepted()
     except ConfigError as error:
@@ -74,7 +104,7 @@ def command(config: Path, part: Shard | None) -> None:
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     log_problems(logs.logger, examined.problems)
     try:
-        Daemon(configuration, logs, config, shard=part, inherited=handover.take()).run()
+        yield Daemon(configuration, logs, config, shard=part, inherited=inherited)
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:

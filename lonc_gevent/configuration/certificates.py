@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SOON: Final = 30 * 86400.0
 """Seconds before a certificate's end at which it is time to say so."""
+
+_WEAK: Final = (MD5, SHA1)
 
 _CHAIN: Final = 8
 """Certificates from ours to the CA at most."""
@@ -114,6 +117,12 @@ def _is_signed(chain: list[Certificate], authorities: list[Certificate]) -> bool
 
 
 def _signs(issuer: Certificate, one: Certificate) -> bool:
+    """Say whether `issuer` signed it. Of a weak signature only the names are compared here.
+
+    cryptography does not verify MD5 and SHA-1; OpenSSL does, and its settings decide.
+    """
+    if isinstance(one.signature_hash_algorithm, _WEAK):
+        return issuer.subject == one.issuer
     try:
         one.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

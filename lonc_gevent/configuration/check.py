@@ -136,9 +136,12 @@ def _fill_from_loncapa_conf(draft: tables.Draft, folder: str, read: Read, report
     for name, suffix, table, key_name in _FILLS:
         where = dotted(table, key_name)
         values = draft.tables[table]
-        if name not in variables or key_name in values or {where, table} & draft.bad:
+        if name not in variables or {where, table} & draft.bad:
             continue
         variable = variables[name]
+        if key_name in values:
+            _compare(values[key_name], variable.value + suffix, where, name, folder, report)
+            continue
         place = f"line {variable.line} ({name})"
         key = tables.keys_of(tables.known_tables()[table])[key_name]
         try:
@@ -156,6 +159,14 @@ def _fill_from_loncapa_conf(draft: tables.Draft, folder: str, read: Read, report
                 quoted = variable.value[:1] in ("'", '"')
                 expected = f"expected {key.expected}" + quoted * ", without quotes around it"
                 sheet.add(place, f"found {show(variable.value)}", expected)
+
+
+def _compare(own: object, other: str, where: str, name: str, folder: str, report: Report) -> None:
+    """Warn of a key that overrides another value in loncapa.conf; "" is meant so."""
+    same = {str(own), _absolute(folder, str(own))}
+    if own != "" and other not in same:
+        expected = f"loncapa.conf gives {show(other)} ({name})"
+        report.toml.add(where, f"found {show(own)}", expected, Severity.WARNING)
 
 
 def _settings(draft: tables.Draft, folder: str) -> Settings:

@@ -12,6 +12,7 @@ import errno
 import grp
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,22 +69,43 @@ def load(path: Path, *, to_run: bool = False) -> Configuration:
     return examine(path, to_run=to_run).accepted()
 
 
-def examine(path: Path, *, to_run: bool = False) -> Examined:
+class Files:
+    """Reads files, each of them once.
+
+    contents: path -> content; those in it are not read again
+    """
+
+    def __init__(self, contents: dict[str, bytes] | None = None) -> None:
+        self.contents = contents or {}
+
+    def read(self, path: str, limit: int = OTHER_MAX) -> bytes | str:
+        """Return the content of a file of at most `limit` bytes; or in words why not."""
+        if path not in self.contents:
+            found = _read(path, limit)
+            if isinstance(found, str):
+                return found
+            self.contents[path] = found
+        return self.contents[path]
+
+
+def examine(path: Path, files: Files | None = None, *, to_run: bool = False) -> Examined:
     """Read the TOML file at `path` and the files that it names; find all problems.
 
-    to_run: examine the file system, too, for what `run` needs there
+    files   reads them, and keeps what it read
+    to_run  examine the file system, too, for what `run` needs there
     """
     file = str(path)
-    content = _read(file, TOML_MAX)
+    files = files or Files()
+    content = files.read(file, TOML_MAX)
     if isinstance(content, str):
         problem = Problem(file, "", content, "expected a TOML file that can be read")
         return Examined(None, (problem,))
     # By its name alone: a link to the file does not move what it names.
     folder = str(path.absolute().parent)
-    checked = check(content, file=file, folder=folder, read=_read)
+    checked = check(content, file=file, folder=folder, read=files.read)
     problems = checked.problems
     if to_run and checked.settings is not None:
-        around = _surroundings(file, checked.settings)
+        around = _surroundings(file, checked.settings, files)
         problems += tuple(problem for problem in around if checked.is_good(problem.where))
     return Examined(None if is_fatal(problems) else checked.configuration, problems)
 
@@ -121,36 +143,81 @@ def _kind(mode: int) -> str:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "is no regular file")
 
 
-def _surroundings(file: str, settings: Settings) -> Iterator[Problem]:
+def _surroundings(file: str, settings: Settings, files: Files) -> Iterator[Problem]:
     """Find what `run` would trip over in the file system."""
     for key, directory in (
         ("sockets.directory", settings.sockets.directory),
         ("delayed.directory", settings.delayed.directory),
-        ("admin.socket", _parent(settings.admin.socket)),
-        ("delayed.perm_log", _parent(settings.delayed.perm_log)),
-        ("daemon.pid_file", _parent(settings.daemon.pid_file)),
-        ("daemon.report_file", _parent(settings.daemon.report_file)),
     ):
-        found = _directory_fault(Path(directory)) if directory else ""
+        found = _directory_fault(Path(directory))
         if found:
-            yield Problem(file, key, found, "expected a directory to write to")
+            yield Problem(file, key, found, _expected_directory())
+    for key, path, severity in (
+        ("admin.socket", settings.admin.socket, Severity.FATAL),
+        ("daemon.pid_file", settings.daemon.pid_file, Severity.FATAL),
+        ("daemon.report_file", settings.daemon.report_file, Severity.WARNING),
+        ("delayed.perm_log", settings.delayed.perm_log, Severity.WARNING),
+    ):
+        if not path or (key == "admin.socket" and _is_made(path, settings)):
+            continue
+        found = _directory_fault(Path(path).parent, made=False)
+        if found:
+            yield Problem(file, key, found, _expected_directory(), severity)
+        else:
+            yield from _file_faults(file, key, Path(path), severity)
     if settings.sockets.group:
         yield from _group_fault(file, settings.sockets.group)
-    secure = asks_for_ssl(settings) is not None
-    network = settings.network
-    for key, path in (("delayed.key_file", settings.delayed.key_file),):
-        content = _read(path) if path else b""
+    if settings.delayed.key_file:
+        content = files.read(settings.delayed.key_file)
         if isinstance(content, str):
-            yield Problem(file, key, f"{show(path)} {content}", "expected a file that can be read")
-    if secure:
-        yield from _certificate_faults(file, network)
+            found = f"{show(settings.delayed.key_file)} {content}"
+            yield Problem(file, "delayed.key_file", found, "expected a file that can be read")
+    if asks_for_ssl(settings) is not None:
+        yield from _certificate_faults(file, settings.network, files)
 
 
-def _certificate_faults(file: str, network: Network) -> Iterator[Problem]:
+def _is_made(path: str, settings: Settings) -> bool:
+    """Say whether the daemon makes the directory of a file, and it is not there yet."""
+    directory = Path(path).parent
+    return directory == Path(settings.sockets.directory) and not directory.exists()
+
+
+def _file_faults(file: str, key: str, path: Path, severity: Severity) -> Iterator[Problem]:
+    """See that the daemon can put a file of its own at a path whose directory is good."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        mode = 0
+    if stat.S_ISDIR(mode):
+        yield Problem(file, key, f"{show(str(path))} is a directory", "expected a file", severity)
+    elif key == "admin.socket" and mode and not stat.S_ISSOCK(mode):
+        found = f"{show(str(path))} is in the way of a socket, and is not one"
+        yield Problem(file, key, found, "move it away")
+    elif key == "delayed.perm_log" and mode and not os.access(path, os.W_OK, effective_ids=True):
+        found = f"{show(str(path))} may not be written to by this user"
+        yield Problem(file, key, found, "expected a file to append to", severity)
+    elif key == "daemon.pid_file" and _is_full(path.parent):
+        found = f"no space left on the file system of {show(str(path))}"
+        yield Problem(file, key, found, "expected room for a few bytes")
+
+
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    free = status.f_bfree if os.geteuid() == 0 else status.f_bavail
+    return status.f_blocks > 0 and free == 0
+
+
+def _expected_directory() -> str:
+    if "INVOCATION_ID" in os.environ:  # set by systemd, whose sandbox may be the reason
+        return "expected a directory to write to; the unit's ReadWritePaths= must name it"
+    return "expected a directory to write to"
+
+
+def _certificate_faults(file: str, network: Network, files: Files) -> Iterator[Problem]:
     """See that the three files of ssl can be read and belong together."""
     good = []
     for key, path in _tls_files(network):
-        content = _read(path) if path else "is missing"
+        content = files.read(path) if path else "is missing"
         if isinstance(content, bytes):
             good.append(content)
         elif path:
@@ -160,17 +227,43 @@ def _certificate_faults(file: str, network: Network) -> Iterator[Problem]:
             yield Problem(file, fault.key, fault.found, fault.expected)
 
 
-def doubts(file: str, configuration: Configuration, now: float) -> Iterator[Problem]:
+def doubts(file: str, configuration: Configuration, files: Files, now: float) -> Iterator[Problem]:
     """Find what `run` would start with, though it should not stay so: dates, modes of secrets."""
     network = configuration.settings.network
     if any(host.security.startswith("ssl") for host in configuration.hosts):
-        certificate, ca = _read(network.certificate), _read(network.ca_certificate)
+        certificate, ca = files.read(network.certificate), files.read(network.ca_certificate)
         if isinstance(certificate, bytes) and isinstance(ca, bytes):
             for fault in check_dates(certificate, ca, now):
-                yield Problem(file, *fault, Severity.WARNING)
+                soon = fault.found.startswith("expires")
+                yield Problem(file, *fault, Severity.WARNING if soon else Severity.ERROR)
+    if network.host_id not in configuration.known:
+        found = f"no host {show(network.host_id)} in hosts.tab"
+        expected = "expected our own id in it, or londs refuse us"
+        yield Problem(file, "network.host_id", found, expected, Severity.WARNING)
+    directory = configuration.settings.delayed.directory
+    kind = _in_memory(Path(directory))
+    if kind:
+        found = f"{show(directory)} is on a {kind}: in memory, lost when the machine restarts"
+        expected = "expected a directory on a disk"
+        yield Problem(file, "delayed.directory", found, expected, Severity.WARNING)
     for opening in secrets(configuration):
         found = f"{show(opening.path)}: {opening.who}"
         yield Problem(file, opening.key, found, "expected mode 0600", Severity.WARNING)
+
+
+def _in_memory(path: Path) -> str:
+    """Name the type of the file system in memory that a path is on; "" if it is on none."""
+    try:
+        device = nearest_there(path).stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for mount in mounts.splitlines():
+        fields, _, source = mount.partition(" - ")
+        if fields.split(" ")[2] == f"{os.major(device)}:{os.minor(device)}":
+            kind = source.partition(" ")[0]
+            return kind if kind in ("tmpfs", "ramfs") else ""
+    return ""
 
 
 def _tls_files(network: Network) -> tuple[tuple[str, str], ...]:
@@ -181,25 +274,32 @@ def _tls_files(network: Network) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _parent(path: str) -> str:
-    return str(Path(path).parent) if path else ""
+def _directory_fault(directory: Path, *, made: bool = True) -> str:
+    """Say why nothing can be made in a directory, which the daemon itself may make (`made`)."""
+    there = directory
+    try:
+        if made:
+            there = nearest_there(directory)
+        if not stat.S_ISDIR(there.stat().st_mode):
+            fault = "is no directory"
+        elif os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            return ""
+        elif os.statvfs(there).f_flag & os.ST_RDONLY:
+            fault = "is on a read-only file system"
+        else:
+            fault = "may not be written to by this user"
+    except OSError as error:
+        fault = _reason(error)
+    return f"{show(str(there))} {fault}"
 
 
-def _directory_fault(directory: Path) -> str:
-    """Say why nothing can be made in a directory, which itself may still have to be made."""
-    for there in (directory, *directory.parents):
-        try:
-            kind = there.stat().st_mode
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            return f"{show(str(there))} {_reason(error)}"
-        if not stat.S_ISDIR(kind):
-            return f"{show(str(there))} is no directory"
-        if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
-            return f"{show(str(there))} may not be written to by this user"
-        break
-    return ""
+def nearest_there(path: Path) -> Path:
+    """Return the path, or the nearest directory above it that exists. Raises OSError."""
+    for there in (path, *path.parents):
+        with suppress(FileNotFoundError):
+            there.stat()
+            return there
+    return path
 
 
 def _group_fault(file: str, group: str) -> Iterator[Problem]:

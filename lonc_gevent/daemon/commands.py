@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .drain import Drain
     from .handover import Handover
     from .hosts import Hosts
+    from .parts import Parts
+    from .rehearsal import Rehearsal
     from .signal_queue import Control
 
 LAST_LINES = 1.0
@@ -48,7 +50,9 @@ class Orders:
     """Does what is asked for until somebody asks to stop.
 
     config     the TOML file, to be read again
-    hand_over  tells what the next program in this process is to take up
+    parts      gets what could not be had
+    hand_over  returns what the next program in this process takes up, given the accepted files
+    outline    returns the same for a rehearsal
     """
 
     def __init__(  # noqa: PLR0913 - it joins what else stands apart
@@ -60,7 +64,9 @@ class Orders:
         drain: Drain,
         *,
         shard: Shard | None,
-        hand_over: Callable[[], Handover],
+        parts: Parts,
+        hand_over: Callable[[dict[str, bytes]], Handover],
+        outline: Callable[[], Handover],
     ) -> None:
         self.config = config
         self.log = logs.logger
@@ -68,7 +74,9 @@ class Orders:
         self.hosts = hosts
         self.drain = drain
         self.shard = shard
+        self.parts = parts
         self._hand_over = hand_over
+        self._outline = outline
         self._flush = logs.flush
         self._threadpool = gevent.get_hub().threadpool
         self._at_work: set[Request] = set()
@@ -128,10 +136,12 @@ class Orders:
             gevent.spawn(self._write_report, Path(report_file), text_report(pools))
 
     def _write_report(self, path: Path, text: str) -> None:
+        write = partial(self._threadpool.apply, write_whole, (path, text))
         try:
-            self._threadpool.apply(write_whole, (path, text))
+            write()
         except OSError as error:
             self.log.warning("report_failed", path=str(path), error=error.strerror)
+            self.parts.try_again("daemon.report_file", str(error), write)
 
     def _show_stacks(self) -> None:
         """Write the stack of every greenlet to stderr; the reader there may take its time."""
@@ -168,27 +178,29 @@ class Orders:
     # -- restart in place --------------------------------------------------------------------
 
     def _check_for_restart(self) -> None:
-        """Let a child process see whether the new code and configuration would do (HUP)."""
+        """Have a child process rehearse the start of the new code and configuration (HUP)."""
+        if Request.RESTART in self._at_work:
+            return
         systemd.reloading()
-        check = partial(rehearsal.check, self.config)
-        self._in_background(Request.RESTART, check, self._restart)
+        rehearse = partial(rehearsal.rehearse, self.config, self._outline())
+        self._in_background(Request.RESTART, rehearse, self._restart)
 
-    def _restart(self, problems: list[str]) -> None:
+    def _restart(self, rehearsed: Rehearsal) -> None:
         """Start the new program in this process, unless there are problems with it."""
-        if problems:
-            self._refuse("restart", problems)
+        if rehearsed.problems:
+            self._refuse("restart", rehearsed.problems)
         else:
             timeout = self.hosts.configuration.settings.admin.stop_timeout
             self.log.info("restarting", clients=self.drain.clients.count, stop_timeout_s=timeout)
             lost = self.drain.hold(timeout)
             if not self.control.stops:
-                self._exec(lost)
+                self._exec(lost, rehearsed.files)
             self.drain.go_on()
         self._say_ready()
 
-    def _exec(self, lost: int) -> None:
-        """Become the new program. If that does not go, log why and return."""
-        handover = self._hand_over()
+    def _exec(self, lost: int, files: dict[str, bytes]) -> None:
+        """Become the new program. If that fails, log why and return."""
+        handover = self._hand_over(files)
         self.log.info("handing_over", clients=len(handover.clients), con_lost=lost)
         try:
             exec_again(handover, self._before_exec)

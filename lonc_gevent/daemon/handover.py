@@ -2,16 +2,18 @@
 """What a restart in place hands from the old program to the new one, in the same process.
 
 The kernel keeps descriptors open over an exec: those of the listening sockets, of clients between
-two requests, of the lock. What they are is written down as JSON in a file in memory, whose own
-descriptor is named in the environment. A program of another version may read it: fields are only
-ever added, and what it does not know it leaves aside.
+two requests, of the lock. Their meaning is written as JSON to a sealed file in memory, whose own
+descriptor is named in the environment. The same goes to the child process that rehearses a
+restart. A program of another version may read it: fields are only ever added, and a program
+ignores those that it does not know.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -19,10 +21,13 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VARIABLE = "LONC_HANDOVER"
-"""The environment variable that tells the new program which descriptor to read."""
+VARIABLE: Final = "LONC_HANDOVER"
+"""The environment variable that names the descriptor to read."""
 
-CHUNK = 1024 * 1024
+VERSION: Final = 2
+"""Of what is handed over. 2: `files`, `listen`, `arguments`."""
+
+_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Socket(Struct, frozen=True):
@@ -33,8 +38,8 @@ class Socket(Struct, frozen=True):
     inode: int
 
 
-class Guest(Struct, frozen=True):
-    """A client between two requests. `unread` is what it said of its next one."""
+class InheritedClient(Struct, frozen=True):
+    """A client between two requests. `unread` is the part of its next one that was read."""
 
     host: str
     fd: int
@@ -44,62 +49,89 @@ class Guest(Struct, frozen=True):
 class Handover(Struct, frozen=True):
     """All that is handed over.
 
-    locks     descriptors of the lock files of the socket directory
-    pid_file  the pid file that is written; "": none
-    admin     the file of the admin socket, on which nobody listens any more; "": none
+    locks      descriptors of the lock files of the socket directory
+    pid_file   the pid file that is written; "": none
+    admin      the file of the admin socket, which is closed; "": none
+    version    of the program that wrote it; 0: there was none before this one, or it is too old
+    listen     the TCP address of the admin socket, which is closed; "": none
+    files      the configuration's files as the rehearsal read and accepted them; none: read them
+    arguments  the command line of the daemon, for a rehearsal
     """
 
     locks: tuple[int, ...] = ()
     sockets: tuple[Socket, ...] = ()
-    clients: tuple[Guest, ...] = ()
+    clients: tuple[InheritedClient, ...] = ()
     pid_file: str = ""
     admin: str = ""
+    version: int = 0
+    listen: str = ""
+    files: dict[str, bytes] = {}
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def is_restart(self) -> bool:
+        """Whether another program ran in this process before."""
+        return self.version > 0 or bool(self.locks)
 
     def descriptors(self) -> Iterator[int]:
         """Yield all descriptors in it."""
         yield from self.locks
         yield from (socket.fd for socket in self.sockets)
-        yield from (guest.fd for guest in self.clients)
+        yield from (client.fd for client in self.clients)
 
 
 def take() -> Handover:
-    """Take what the program before us in this process left; an empty one if it is the first.
+    """Take what the previous program of this process left; an empty one if this is the first.
 
-    All descriptors in it are the caller's, and end with the next exec.
-    Raises msgspec.DecodeError if it is none of ours.
+    All descriptors in it are the caller's, and are closed by the next exec.
+    Raises msgspec.DecodeError if it is no handover.
     """
     number = os.environ.pop(VARIABLE, "")
     if not number:
         return Handover()
     with os.fdopen(int(number), "rb") as file:
         handover = msgspec.json.decode(file.read(), type=Handover)
-    for fd in handover.descriptors():
-        os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no keyword
+    _set_inheritable(handover, inheritable=False)
     return handover
+
+
+def in_memory(content: bytes) -> int:
+    """Write a sealed file in memory; return the descriptor. Raises OSError."""
+    fd = os.memfd_create("lonc-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def exec_again(handover: Handover, before: Callable[[], None]) -> NoReturn:
     """Start this program anew in this process, and hand over.
 
-    before: called as the last thing of all, when there is no more to be prepared.
+    before: called as the last step before the exec
 
-    Raises OSError if that does not go; then all descriptors are as they were.
+    Raises OSError if that fails; then all descriptors are as they were.
     """
-    state = os.memfd_create("lonc-handover", 0)
+    state = in_memory(msgspec.json.encode(handover))
     try:
-        with open(state, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(handover))
-        os.lseek(state, 0, os.SEEK_SET)
-        for fd in handover.descriptors():
-            os.set_inheritable(fd, True)  # noqa: FBT003 - it takes no keyword
+        os.set_inheritable(state, True)  # noqa: FBT003 - it takes no keyword
+        _set_inheritable(handover, inheritable=True)
         before()
         environment = {**os.environ, VARIABLE: str(state)}
         os.execve(sys.executable, command_line(), environment)  # noqa: S606 - ourselves # nosec B606
     finally:
         # Only if it failed.
-        for fd in handover.descriptors():
-            os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no keyword
+        _set_inheritable(handover, inheritable=False)
         os.close(state)
+
+
+def _set_inheritable(handover: Handover, *, inheritable: bool) -> None:
+    for fd in handover.descriptors():
+        os.set_inheritable(fd, inheritable)
 
 
 def command_line(*arguments: str) -> list[str]:

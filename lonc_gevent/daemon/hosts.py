@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import grp
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lonc_gevent.backend.pool import Pool
 from lonc_gevent.backend.tls import Credentials, credentials_for
 from lonc_gevent.backend.transaction import QueueBudget
+from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX
 from lonc_gevent.configuration.host_changes import compare
 from lonc_gevent.errors import ConfigError, LoncError
+from lonc_gevent.frontend.listeners import listen
 
 from .janitor import tick_for
+from .requirements import accepted_files
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from lonc_gevent.frontend.listeners import Listener
 
     from .janitor import Janitor
+    from .parts import Parts
 
 
 class Hosts:
@@ -34,7 +40,7 @@ class Hosts:
     what holds for a host, follows the configuration that is given to `change`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it joins what else stands apart
         self,
         configuration: Configuration,
         logger: FilteringBoundLogger,
@@ -42,7 +48,12 @@ class Hosts:
         janitor: Janitor,
         clients: Clients,
         replayer: Replayer,
+        *,
+        parts: Parts,
+        files: dict[str, bytes],
     ) -> None:
+        self.parts = parts
+        self._files = files
         self.configuration = configuration
         self.replayer = replayer
         self.credentials = Credentials()
@@ -55,7 +66,7 @@ class Hosts:
         settings = configuration.settings.sockets
         self._directory = Path(settings.directory)
         self._mode = int(settings.mode, 8)
-        self._gid = -1
+        self.gid = -1
         self._leaving: list[Pool] = []
 
     def __repr__(self) -> str:
@@ -66,27 +77,55 @@ class Hosts:
         self._leaving = [pool for pool in self._leaving if pool.connections]
         return [*self.pools.values(), *self._leaving]
 
+    def make_pools(self) -> None:
+        """Make all pools. Raises ConfigError while parts are required."""
+        self.parts.get("sockets.group", self._find_group)
+        self.parts.get("certificates", self._load_credentials)
+        for host in self.configuration.hosts:
+            self._add(host)
+
+    def _find_group(self) -> None:
+        self.gid = group_id(self.configuration.settings.sockets.group)
+
+    def _load_credentials(self) -> None:
+        files, self._files = self._files, {}  # for the first attempt
+        with accepted_files(self.configuration, files) as configuration:
+            self.credentials = credentials_for(configuration)
+        for pool in self.pools.values():
+            pool.credentials = self.credentials
+
     def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
-        """Make all pools and open all sockets; those that are `inherited` are taken up.
+        """Open all sockets; those that are `inherited` are taken up.
 
         inherited: path -> descriptor and inode, from before a restart in place; those that are
-        used are taken out. After one, a socket that is not to be had costs its host only; all
-        the others are served on.
+        used are taken out. After one, a socket that cannot be had costs its host only, and is
+        tried again; all the others are served.
 
         Raises ConfigError and AlreadyRunningError.
         """
-        restarted = bool(inherited)
-        self.credentials = credentials_for(self.configuration)
-        self._gid = group_id(self.configuration.settings.sockets.group)
-        for host in self.configuration.hosts:
-            self._add(host)
         for name, host_id in self.configuration.sockets.items():
             try:
                 self._listen(name, host_id, inherited)
             except LoncError as error:
-                if not restarted:
+                if self.parts.required:
                     raise
                 self.log.error("socket_failed", host=host_id, error=str(error))  # noqa: TRY400 - no fault of ours
+                listen_again = partial(self._listen_again, name)
+                self.parts.try_again(f"socket {name}", str(error), listen_again)
+
+    def _listen_again(self, name: str) -> None:
+        """Open a socket that could not be had, unless it is there or not wanted any more."""
+        host_id = self.configuration.sockets.get(name)
+        if host_id is not None and self._path(name) not in self._listeners:
+            self._listen(name, host_id, {})
+
+    def probe_directory(self) -> None:
+        """Make a socket in the directory as hosts get them, and remove it. Raises ConfigError."""
+        path = self._path(f".lonc.rehearsal.{os.getpid()}")
+        if len(os.fsencode(path)) > UNIX_PATH_MAX:
+            return
+        listen(path, self._mode, self.gid).close()
+        path.unlink(missing_ok=True)
 
     def change(self, configuration: Configuration) -> HostChanges:
         """Serve the hosts of another configuration: all or nothing.
@@ -173,7 +212,7 @@ class Hosts:
             path,
             self.pools[host_id],
             mode=self._mode,
-            gid=self._gid,
+            gid=self.gid,
             inherited=inherited.pop(path, None),
         )
 

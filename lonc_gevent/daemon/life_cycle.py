@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
+import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -34,10 +35,12 @@ from .certificate_expiry import warn_daily
 from .commands import Orders
 from .directory_lock import DirectoryLock
 from .drain import Drain
-from .handover import Guest, Handover, Socket
-from .hosts import Hosts, group_id, limits
+from .handover import VERSION, Handover, InheritedClient, Socket
+from .hosts import Hosts, limits
 from .janitor import Janitor, tick_for
 from .loop_watchdog import Watchdog
+from .parts import Parts
+from .process_limits import forbid_core_dumps, raise_descriptor_limit
 from .signal_queue import Control, Request
 
 if TYPE_CHECKING:
@@ -71,18 +74,34 @@ class Daemon:
         self.shard = shard
         self.settings = settings = configuration.settings
         self.log = logger = logs.logger
+        self.parts = Parts(logger)
         self.hub: Hub = gevent.get_hub()
         self.control = Control(self.hub)
         self.clients = Clients(self.hub, logger, door=Door(settings.sockets, logger))
         self.pools: dict[str, Pool] = {}
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
+        self._inherited = inherited = inherited or Handover()
         wake = Event()
-        self.replayer = build(settings, self.pools, logger, lock=lock, wake=wake.set)
+        self.replayer = build(
+            settings,
+            self.pools,
+            logger,
+            lock=lock,
+            wake=wake.set,
+            key_file=inherited.files.get(settings.delayed.key_file),
+        )
         self.janitor = Janitor(
             self.pools, self.replayer, logger, tick=tick_for(limits(configuration)), wake=wake
         )
         self.hosts = Hosts(
-            configuration, logger, self.pools, self.janitor, self.clients, self.replayer
+            configuration,
+            logger,
+            self.pools,
+            self.janitor,
+            self.clients,
+            self.replayer,
+            parts=self.parts,
+            files=inherited.files,
         )
         self.watchdog = Watchdog(logger, lambda: self.janitor.is_active)
         self.reporter = Reporter(
@@ -94,6 +113,7 @@ class Daemon:
                 hub=self.watchdog,
                 certificate_expires=self._certificate_expires,
                 delayed_error=lambda: self.replayer.unusable,
+                missing=self.parts.missing,
             ),
             host_id=settings.network.host_id,
             shard="" if shard is None else str(shard),
@@ -107,9 +127,11 @@ class Daemon:
             self.hosts,
             self.drain,
             shard=shard,
+            parts=self.parts,
             hand_over=self.hand_over,
+            outline=self.outline,
         )
-        self._inherited = inherited or Handover()
+        self._rehearsing = False
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
 
@@ -130,6 +152,18 @@ class Daemon:
             self._let_go()
             self.control.close()
 
+    def rehearse(self) -> None:
+        """Do all that a start does, short of serving: in a child process of the running daemon.
+
+        Raises ConfigError and AlreadyRunningError if a start would fail.
+        """
+        self._rehearsing = True
+        self.control.listen()
+        try:
+            self._start()
+        finally:
+            self._let_go()
+
     def reload(self) -> None:
         """Ask for what HUP does: the new code and configuration, in this process."""
         self.control.put(Request.RESTART)
@@ -139,31 +173,22 @@ class Daemon:
     def _start(self) -> None:
         started = monotonic()
         inherited = self._inherited
+        self.parts.required = self._rehearsing or not inherited.is_restart
         shard = None if self.shard is None else str(self.shard)
         self.log.info("starting", version=__version__, pid=os.getpid(), shard=shard)
-        directory = Path(self.settings.sockets.directory)
         raise_descriptor_limit()
         if not self.settings.daemon.core_dumps:
             forbid_core_dumps()
-        names = None if self.shard is None else self.hosts.configuration.sockets
-        prepare_directory(directory, names)
-        self._lock = DirectoryLock(directory, self.shard, inherited.locks)
-        self._look_at_files()
-        # Before anybody can be told con_lost: that is when a web process looks for it.
-        self.replayer.prepare(group_id(self.settings.sockets.group))
-        sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
-        self.hosts.open(sockets)
+        self._open_directory()
         gevent.spawn(warn_daily, self._certificate_expires, self.log)
-        for path, (fd, inode) in sockets.items():  # nobody's any more
-            remove(path, inode)
-            os.close(fd)
-        self.admin.start()
-        self._take_over(inherited)
-        self._write_pid_file()
-        gevent.spawn(self.janitor.run)
+        self._start_admin()
+        self._take_over()
+        self.parts.get("daemon.pid_file", self._write_pid_file)
+        if not self._rehearsing:
+            gevent.spawn(self.janitor.run)
+            self.replayer.start()
         self.watchdog.start()
         self.janitor.warm_up(self.pools.values())
-        self.replayer.start()
         # What is there now stays for years: the collector need not look through it, for 10 ms and
         # more, each time that it looks for what can go.
         gc.collect()
@@ -174,32 +199,77 @@ class Daemon:
             version=__version__,
             pid=os.getpid(),
             hosts=len(self.pools),
-            sockets=str(directory),
+            sockets=self.settings.sockets.directory,
             shard=shard,
             clients_kept=len(inherited.clients) or None,
             duration_ms=round((monotonic() - started) * 1000, 3),
         )
         systemd.ready(f"{len(self.pools)} hosts")
 
-    def _take_over(self, inherited: Handover) -> None:
+    def _open_directory(self) -> None:
+        """Make the pools, and the sockets of their hosts in the socket directory."""
+        inherited, settings = self._inherited, self.settings
+        directory = Path(settings.sockets.directory)
+        if self._rehearsing and not directory.exists():  # leave no trace
+            self.hosts.make_pools()
+            return
+        names = None if self.shard is None else self.hosts.configuration.sockets
+        self.parts.get("sockets.directory", partial(prepare_directory, directory, names))
+        locks = list(inherited.locks)
+        self.parts.get("lock", partial(self._take_lock, directory, locks))
+        self._look_at_files()
+        self.hosts.make_pools()
+        if self._rehearsing:
+            self.hosts.probe_directory()
+            return
+        # Before a client can get con_lost: that is when it looks for the directory.
+        self.replayer.prepare(self.hosts.gid)
+        sockets = {Path(s.path): (s.fd, s.inode) for s in inherited.sockets}
+        self.hosts.open(sockets)
+        for path, (fd, inode) in sockets.items():  # of hosts that are not served any more
+            remove(path, inode)
+            os.close(fd)
+
+    def _take_lock(self, directory: Path, inherited: list[int]) -> None:
+        """Take the lock; the inherited descriptors are used or closed, and so only once."""
+        fds = tuple(inherited)
+        inherited.clear()
+        self._lock = DirectoryLock(directory, self.shard, fds)
+
+    def _start_admin(self) -> None:
+        """Open the admin sockets; in a rehearsal those that the running daemon does not hold."""
+        mine, theirs = self.settings.admin, self._inherited
+        # TCP first: a port that is taken must not leave a socket file behind.
+        if mine.listen and not (self._rehearsing and mine.listen == theirs.listen):
+            self.parts.get("admin.listen", self.admin.open_tcp)
+        # The rehearsal does not make the socket directory, which the admin socket may be in.
+        is_missing = not Path(mine.socket).parent.exists()
+        if not (self._rehearsing and (is_missing or mine.socket == theirs.admin)):
+            self.parts.get("admin.socket", self.admin.open_unix)
+        self.admin.start()
+
+    def _take_over(self) -> None:
         """Serve the clients that were connected before a restart, if their hosts are still here."""
-        for guest in inherited.clients:
-            pool = self.pools.get(guest.host)
+        inherited = self._inherited
+        for client in inherited.clients:
+            pool = self.pools.get(client.host)
             if pool is not None:
-                self.clients.adopt(pool, guest.fd, guest.unread)
+                self.clients.adopt(pool, client.fd, client.unread)
                 continue
-            with suppress(OSError):  # it may be gone, too
-                if guest.unread:
-                    os.write(guest.fd, CON_LOST)
-            os.close(guest.fd)
+            with suppress(OSError):  # it may have disconnected
+                if client.unread:
+                    os.write(client.fd, CON_LOST)
+            os.close(client.fd)
         here = (self.settings.daemon.pid_file, self.settings.admin.socket)
         for left in (inherited.pid_file, inherited.admin):
-            if left and left not in here:
-                Path(left).unlink(missing_ok=True)
+            if left and left not in here and not self._rehearsing:
+                with suppress(OSError):
+                    Path(left).unlink()
 
     def _look_at_files(self) -> None:
         """Remove what was left over; warn of what is not as it should be."""
-        remove_left_over(Path(self.settings.network.key_directory))
+        if not self._rehearsing:  # the running daemon may be using them
+            remove_left_over(Path(self.settings.network.key_directory))
         for opening in openings(self.hosts.configuration, self.orders.config):
             self.log.warning("too_open", **opening._asdict())
 
@@ -211,6 +281,11 @@ class Daemon:
             return
         path = Path(self.settings.daemon.pid_file)
         try:
+            if self._rehearsing:
+                probe = path.with_name(f"{path.name}.rehearsal")
+                write_whole(probe, f"{os.getpid()}\n")
+                probe.unlink()
+                return
             write_whole(path, f"{os.getpid()}\n")
         except OSError as error:
             raise ConfigError([f"{path}: daemon.pid_file: {error.strerror}"]) from None
@@ -218,8 +293,8 @@ class Daemon:
 
     # -- restart in place --------------------------------------------------------------------
 
-    def hand_over(self) -> Handover:
-        """Return all that the next program in this process takes up (see orders.py)."""
+    def hand_over(self, files: dict[str, bytes]) -> Handover:
+        """Return all that the next program in this process takes up (see commands.py)."""
         return Handover(
             locks=tuple(self._lock.fds) if self._lock is not None else (),
             sockets=tuple(
@@ -227,10 +302,24 @@ class Daemon:
                 for each in self.clients.listeners.values()
             ),
             clients=tuple(
-                Guest(held.pool.host.id, held.fd, held.unread) for held in self.clients.held
+                InheritedClient(held.pool.host.id, held.fd, held.unread)
+                for held in self.clients.held
             ),
             pid_file=self.settings.daemon.pid_file if self._pid_file_is_ours else "",
             admin=self.settings.admin.socket,
+            version=VERSION,
+            files=files,
+        )
+
+    def outline(self) -> Handover:
+        """Return what a rehearsal must know of this process: no sockets, a copy of the lock."""
+        missing, admin = self.parts.missing, self.settings.admin
+        return Handover(
+            locks=tuple(map(os.dup, self._lock.fds)) if self._lock is not None else (),
+            admin="" if "admin.socket" in missing else admin.socket,
+            listen="" if "admin.listen" in missing else admin.listen,
+            version=VERSION,
+            arguments=tuple(sys.argv[1:]),
         )
 
     # -- stop --------------------------------------------------------------------------------
@@ -257,16 +346,3 @@ class Daemon:
                 Path(self.settings.daemon.pid_file).unlink()
         if self._lock is not None:
             self._lock.release()
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us have; each client needs one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def forbid_core_dumps() -> None:
-    """Let the kernel write no core file: all keys and requests of the moment would be in it."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

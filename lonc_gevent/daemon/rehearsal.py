@@ -1,55 +1,98 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Before a restart in place: whether the new code starts, and takes the configuration.
+"""The rehearsal of a restart in place, by a child process: all that a start does, but to serve.
 
-Asked of a child process, so that whatever is wrong there is not wrong here.
+It runs the new code with the new configuration, the lock and the names of what this process holds.
+So a mistake there ends the child and not the daemon. The files that it read and accepted come
+back, and are what the new program runs on.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess  # nosec B404 - it starts this very program, from a list
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .handover import command_line
+import msgspec
+
+from . import systemd
+from .handover import VARIABLE, command_line, in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHECK_TIMEOUT = 60.0
-"""Seconds for the check; on a busy machine it takes two."""
+    from .handover import Handover
 
-MAX_PROBLEMS = 20
-MAX_PROBLEM = 300
+RESULT_VARIABLE: Final = "LONC_REHEARSAL"
+"""The environment variable that names the descriptor which takes the files."""
+
+TIMEOUT: Final = 60.0
+"""Seconds for the rehearsal; on a busy machine it takes two."""
+
+MAX_PROBLEMS: Final = 20
+MAX_PROBLEM: Final = 300
 """Lines and characters a line: what an event has room for."""
 
 
-def check(config: Path, timeout: float = CHECK_TIMEOUT) -> list[str]:
-    """Have a new process check code and configuration; return what it says against them.
+class Rehearsal(NamedTuple):
+    """Why a restart would fail; or the files to restart with, none from a program that is older."""
 
-    Blocks: call it off the hub. Never raises.
+    problems: list[str]
+    files: dict[str, bytes]
+
+
+def rehearse(config: Path, handover: Handover, timeout: float = TIMEOUT) -> Rehearsal:
+    """Have a new process rehearse the start with this handover, whose descriptors are its own.
+
+    Blocks: call it in a thread. Never raises.
     """
-    command = command_line("check", "--for-restart", "--config", str(config))
+    fds = list(handover.descriptors())
     try:
-        done = subprocess.run(  # noqa: S603 - ourselves # nosec B603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=timeout,
-            check=False,
-        )
+        fds.append(in_memory(msgspec.json.encode(handover)))
+        fds.append(os.memfd_create("lonc-rehearsal", os.MFD_CLOEXEC))
+        return _run(config, fds, timeout)
     except subprocess.TimeoutExpired:
-        return [f"the check did not end within {timeout:g} s"]
-    except OSError as error:
-        return [f"{command[0]}: {error.strerror}"]
-    if done.returncode == 0:
-        return []
-    return bounded(done.stderr.decode("utf-8", "backslashreplace").splitlines()) or [
-        f"the check ended with {done.returncode}, and said nothing"
-    ]
+        return Rehearsal([f"the rehearsal did not end within {timeout:g} s"], {})
+    except (OSError, msgspec.DecodeError) as error:
+        return Rehearsal([f"the rehearsal could not be done ({error})"], {})
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _run(config: Path, fds: list[int], timeout: float) -> Rehearsal:
+    """Run the child with these descriptors, the last two being the handover and the result."""
+    *_, state, result = fds
+    environment = {**os.environ, VARIABLE: str(state), RESULT_VARIABLE: str(result)}
+    environment.pop(systemd.VARIABLE, None)
+    done = subprocess.run(  # noqa: S603 - ourselves # nosec B603
+        command_line("check", "--for-restart", "--config", str(config)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=timeout,
+        check=False,
+        pass_fds=fds,
+        env=environment,
+    )
+    if done.returncode:
+        problems = bounded(done.stderr.decode("utf-8", "backslashreplace").splitlines())
+        return Rehearsal(problems or [f"the rehearsal ended with {done.returncode}"], {})
+    os.lseek(result, 0, os.SEEK_SET)
+    with open(result, "rb", closefd=False) as file:
+        files = file.read()
+    return Rehearsal([], msgspec.json.decode(files, type=dict[str, bytes]) if files else {})
+
+
+def hand_back(files: dict[str, bytes]) -> None:
+    """Give the accepted files to the process that asked for the rehearsal. Raises OSError."""
+    number = os.environ.get(RESULT_VARIABLE)
+    if number:
+        with os.fdopen(int(number), "wb") as file:
+            file.write(msgspec.json.encode(files))
 
 
 def bounded(problems: list[str]) -> list[str]:
-    """Return what an event has room for. The last line goes first if it is a traceback's."""
+    """Return what an event has room for. Of a traceback only the last line is kept."""
     lines = [line for line in problems if line.strip()]
     if lines and lines[0].startswith("Traceback "):
         lines = lines[-1:]

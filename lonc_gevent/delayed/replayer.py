@@ -26,6 +26,7 @@ from .host_replay import HostReplay
 from .key_file import read_key
 from .requests import HIDDEN, shown_name
 from .scan import Scanner
+from .seal import key_from_file
 from .spool import Spool
 
 if TYPE_CHECKING:
@@ -265,17 +266,21 @@ def build(
     *,
     lock: str = LOCK_NAME,
     wake: Callable[[], None],
+    key_file: bytes | None = None,
 ) -> Replayer:
     """Make the replayer of a daemon; `prepare` it before it starts.
 
-    lock: the lock file's name; daemons that share the hosts among them need one each.
+    lock      the lock file's name; daemons that share the hosts among them need one each
+    key_file  the content of the key file; None: it is read
+
     Raises ConfigError for a bad key file.
     """
     delayed = settings.delayed
     key = None
     if delayed.key_file:
         try:
-            key = read_key(Path(delayed.key_file))
+            path = Path(delayed.key_file)
+            key = read_key(path) if key_file is None else key_from_file(key_file)
         except ValueError as error:
             raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
     spool = Spool(

@@ -65,10 +65,10 @@ def as_nobody() -> Iterator[None]:
 
 
 def told(path: Path, *, to_run: bool = False) -> list[str]:
-    """Load what must not pass; return the problems with the folder's name cut out."""
-    with pytest.raises(ConfigError) as caught:
-        configuration_files.load(path, to_run=to_run)
-    return [problem.replace(f"{path.parent}/", "") for problem in caught.value.problems]
+    """Examine what has problems; return them with the folder's name cut out."""
+    examined = configuration_files.examine(path, to_run=to_run)
+    assert examined.problems
+    return [str(problem).replace(f"{path.parent}/", "") for problem in examined.problems]
 
 
 # -- files ------------------------------------------------------------------------------------
@@ -180,10 +180,19 @@ def test_surroundings_come_with_the_other_problems(toml: Path) -> None:
 
 
 def test_good_surroundings(toml: Path) -> None:
-    """Directories need not be there yet, if they can be made; a group of ours is fine."""
+    """Directories that the daemon makes need not be there yet; a group of ours is fine."""
     group = grp.getgrgid(os.getegid()).gr_name
-    toml.write_text(f'{BASE}[sockets]\ngroup = "{group}"\n[daemon]\npid_file = "run/x/lonc.pid"')
-    assert configuration_files.load(toml, to_run=True).hosts
+    toml.write_text(f'{BASE}[sockets]\ngroup = "{group}"\ndirectory = "run/x/s"\n')
+    assert configuration_files.examine(toml, to_run=True).problems == ()
+
+
+@pytest.mark.parametrize("key", ["pid_file", "report_file"])
+def test_missing_directory_that_the_daemon_does_not_make_is_a_problem(toml: Path, key: str) -> None:
+    toml.write_text(f'{BASE}[daemon]\n{key} = "run/x"\n')
+
+    (problem,) = told(toml, to_run=True)
+    assert problem.startswith(f"lonc.toml: daemon.{key}: ")
+    assert problem.endswith('/run" does not exist; expected a directory to write to')
 
 
 @pytest.mark.parametrize(
@@ -211,7 +220,7 @@ def test_an_unwritable_directory_is_told(open_toml: Path) -> None:
     (open_toml.parent / "closed").mkdir(mode=0o555)
     (open_toml.parent / "shut").mkdir(mode=0)
     open_toml.write_text(
-        BASE + '[daemon]\npid_file = "closed/more/pid"\nreport_file = "shut/more/report"\n'
+        BASE + '[daemon]\npid_file = "closed/pid"\nreport_file = "shut/more/report"\n'
     )
     with as_nobody():
         lines = told(open_toml, to_run=True)

@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from texts import BASE, HOSTS, good, told
+from texts import BASE, HOSTS, good, run, told
 
 from lonc_gevent.configuration.check import LONCAPA_CONF_MAX
-from lonc_gevent.configuration.problems import SHOWN_PROBLEMS
+from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
 from lonc_gevent.configuration.settings import Pool, Settings
 
 
@@ -85,7 +85,13 @@ def test_the_toml_file_wins() -> None:
     """What the TOML file gives, loncapa.conf does not change, nor is it found bad there."""
     conf = b"PerlSetVar lonHostID /\nPerlSetVar lonTabDir /no\nPerlSetVar lonDaemons /perl\n"
     toml = BASE + 'loncapa_conf = "loncapa.conf"\n[daemon]\npid_file = ""'
-    settings = good(toml, conf=conf).settings
+    checked = run(toml, conf=conf)
+    assert checked.configuration
+    settings = checked.configuration.settings
+    host_id, hosts_tab = map(str, checked.problems)
+    assert host_id.endswith('host_id: found "msul1"; loncapa.conf gives "/" (lonHostID)')
+    assert hosts_tab.endswith('"hosts.tab"; loncapa.conf gives "/no/hosts.tab" (lonTabDir)')
+    assert {problem.severity for problem in checked.problems} == {Severity.WARNING}
     assert settings.network.host_id == "msul1"
     assert settings.daemon.pid_file == ""
     assert settings.delayed.perm_log == "/perl/logs/lonnet.perm.log"
@@ -181,6 +187,7 @@ def test_an_unknown_key_at_the_top() -> None:
         ("pool", "connect_timeout = nan"),
         ("pool", "connect_timeout = inf"),
         ("pool", "reply_timeout = 1979-05-27"),
+        ("pool", "unacknowledged_timeout = 2147484"),
         ("delayed", "settle = -0.1"),
         ("delayed", "max_attempts = []"),
         ("admin", "stop_timeout = {}"),
