@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import importlib.util
 import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import damage
 import pytest
 
 from lonc_gevent.configuration import files as configuration_files
@@ -258,20 +258,9 @@ def test_certificates_must_be_readable(toml: Path) -> None:
 # -- damage -----------------------------------------------------------------------------------
 
 
-def mutations() -> Any:
-    """Import scripts/lib/mutate_config.py, which is in no package."""
-    path = ROOT / "scripts" / "lib" / "mutate_config.py"
-    spec = importlib.util.spec_from_file_location("mutate_config", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_damaged_files_never_give_a_traceback(tmp_path: Path) -> None:
     """Of some thousand random damages each ends in a Configuration or in told problems."""
-    summary = mutations().run(2000, 20261124, CONFIG, tmp_path)
+    summary = damage.run(2000, 20261124, CONFIG, tmp_path)
     assert summary.failures == []
     assert summary.good > 20, "some damage does no harm"
     assert summary.refused > 1000, "most does"

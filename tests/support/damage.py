@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Damaged configurations: whatever the three files hold, loading them ends, and ends well.
+"""Damaged configuration files, and what loading them results in.
 
-Well means: a Configuration, or a ConfigError whose problems are short printable lines.
-Used by scripts/mutate-config and by the tests.
+Expected is a Configuration, or a ConfigError whose problems are short printable lines.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
                 lines = data.split(b"\n")
                 rng.shuffle(lines)
                 data = b"\n".join(lines)
-    return data if rng.random() > 0.01 else data[: rng.randrange(len(data) + 1)]  # noqa: PLR2004 - now and then
+    return data if rng.random() > 0.01 else data[: rng.randrange(len(data) + 1)]
 
 
 def place(rng: random.Random, path: Path, data: bytes) -> None:
@@ -121,7 +120,7 @@ def run(count: int, seed: int, config: Path, folder: Path) -> Summary:
 
     One that takes longer than `HANGS_AFTER` ends the process with a traceback.
     """
-    rng = random.Random(seed)  # noqa: S311 - damage, not secrets
+    rng = random.Random(seed)
     files = originals(config)
     good, refused, slowest, failures = 0, 0, 0.0, []
     for number in range(count):
