@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fakedaemon import Fake
+from fakedaemon import FakeDaemon
 from harness import Network, network
 from snapshots import Snapshot
 
@@ -65,12 +65,12 @@ def net(short_path: Path) -> Iterator[Network]:
 
 
 @pytest.fixture
-def fake(short_path: Path) -> Iterator[Callable[[Callable[[socket.socket], None]], Fake]]:
-    """Give a maker of fake daemons behind the socket `fake`."""
-    made: list[Fake] = []
+def fake(short_path: Path) -> Iterator[Callable[[Callable[[socket.socket], None]], FakeDaemon]]:
+    """Give a function that starts a fake daemon on the socket `fake`."""
+    made: list[FakeDaemon] = []
 
-    def make(talk: Callable[[socket.socket], None]) -> Fake:
-        made.append(Fake(short_path / "fake", talk))
+    def make(talk: Callable[[socket.socket], None]) -> FakeDaemon:
+        made.append(FakeDaemon(short_path / "fake", talk))
         return made[-1]
 
     yield make

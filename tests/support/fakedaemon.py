@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A daemon whose every word is the test's, for what the real one never does."""
+"""A daemon that a test scripts, for behaviour that the real one does not have."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Fake:
-    """A daemon whose every word is the test's: it does `talk` with each client."""
+class FakeDaemon:
+    """Listens on a Unix socket and calls `talk` with each client, one after the other."""
 
     def __init__(self, path: Path, talk: Callable[[socket.socket], None], backlog: int = 8) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -34,11 +34,11 @@ class Fake:
                 if self.clients < 0:
                     return
                 self.clients += 1
-                with contextlib.suppress(ConnectionError):  # the client has had enough
+                with contextlib.suppress(ConnectionError):  # the client disconnected
                     self._talk(client)
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop listening."""
         self.clients = -1
         with socket.socket(socket.AF_UNIX) as last:
             last.connect(self.sock.getsockname())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The client library, blocking: what `reply`, `many` and `Connection` promise."""
+"""The blocking client: `reply`, `many` and `Connection`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fakedaemon import Fake
+    from fakedaemon import FakeDaemon
     from harness import Network
 
 
 @pytest.fixture
 def up(net: Network) -> Network:
-    """Give a network with the host msul2 up and the host down down."""
+    """Give a network with the host msul2 running and the host down not running."""
     net.tables["admin"] = {"stop_timeout": 0.5}
     net.add("msul2")
     net.add("down", start=False)
@@ -47,7 +47,7 @@ def up(net: Network) -> Network:
 
 
 def test_imports_only_the_standard_library(up: Network) -> None:
-    """A web process that names the directory imports nothing that does not come with Python."""
+    """With the socket directory given."""
     code = (
         "import sys; before = set(sys.modules)\n"
         "from lonc_gevent import client; import lonc_gevent.client.aio\n"
@@ -61,15 +61,14 @@ def test_imports_only_the_standard_library(up: Network) -> None:
     assert done.stdout.strip() == "['lonc_gevent']"
 
 
-def test_every_byte_but_the_newline(up: Network) -> None:
-    """Requests and replies are bytes: nothing is decoded, changed or cut."""
+def test_requests_and_replies_may_have_any_byte_but_newline(up: Network) -> None:
     payload = bytes(byte for byte in range(256) if byte != 10) * 5000
 
     assert reply(b"echo:" + payload, "msul2", sockets=up.sockets) == payload
 
 
-def test_a_request_is_one_line_of_bytes(short_path: Path) -> None:
-    """A newline in a request, or text in place of bytes, is refused; its text is not shown."""
+def test_a_request_with_a_newline_or_of_text_is_refused(short_path: Path) -> None:
+    """The error does not show it."""
     with pytest.raises(ValueError, match="one line") as caught:
         reply(b"secret\nping", "msul2", sockets=short_path)
     with pytest.raises(TypeError, match="bytes"):
@@ -79,8 +78,7 @@ def test_a_request_is_one_line_of_bytes(short_path: Path) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_is_above_zero(short_path: Path, timeout: float) -> None:
-    """There is no timeout that means no timeout by accident."""
+def test_a_timeout_not_above_zero_is_refused(short_path: Path, timeout: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         reply(b"ping", "msul2", timeout=timeout, sockets=short_path)
 
@@ -94,25 +92,23 @@ def test_a_timeout_is_above_zero(short_path: Path, timeout: float) -> None:
         (b"sethost:msul2:encrypt:eget:x", b"sethost:msul2:encrypt:eget:x"),
     ],
 )
-def test_encrypt(
+def test_encrypt_adds_the_prefix_once_after_sethost(
     short_path: Path,
-    fake: Callable[[Callable[[socket.socket], None]], Fake],
+    fake: Callable[[Callable[[socket.socket], None]], FakeDaemon],
     request_: bytes,
     sent: bytes,
 ) -> None:
-    """`encrypt=True` puts the prefix where the daemon looks for it, once."""
     fake(lambda client: client.sendall(client.recv(1000)))
 
     assert reply(request_, "fake", encrypt=True, sockets=short_path) == sent
 
 
-def test_encrypted_through_the_daemon(up: Network) -> None:
-    """An encrypted request's reply comes in clear, and lond got it sealed."""
+def test_the_reply_to_an_encrypted_request_is_clear(up: Network) -> None:
     assert reply(b"eget:secret", "msul2", encrypt=True, sockets=up.sockets) == b"secret"
 
 
 def test_con_lost_is_an_exception_or_a_value(up: Network) -> None:
-    """The caller chooses; the exception says which host and which socket, not what was asked."""
+    """The exception has the host and the socket, not the request."""
     with pytest.raises(ConLost) as caught:
         reply(b"secret:x", "down", sockets=up.sockets)
 
@@ -121,8 +117,8 @@ def test_con_lost_is_an_exception_or_a_value(up: Network) -> None:
     assert reply(b"ping", "down", on_con_lost="return", sockets=up.sockets) == CON_LOST
 
 
-def test_no_daemon(short_path: Path) -> None:
-    """Nobody there, and nobody there any more, are NoDaemonError, which is a ConLost."""
+def test_without_a_daemon_reply_raises_no_daemon_error(short_path: Path) -> None:
+    """Without a socket, and with one of a daemon that has ended. It is a ConLost."""
     gone = socket.socket(socket.AF_UNIX)
     gone.bind(str(short_path / "gone"))
     gone.close()
@@ -135,17 +131,17 @@ def test_no_daemon(short_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["../x", "", ".", "..", "a/b", "a:b", "a\nb"])
-def test_a_host_is_no_path(short_path: Path, host: str) -> None:
-    """What cannot be a host id never leads out of the directory."""
+def test_an_invalid_host_id_is_unknown(short_path: Path, host: str) -> None:
+    """It cannot lead out of the directory."""
     with pytest.raises(UnknownHostError):
         reply(b"ping", host, sockets=short_path)
 
 
 @pytest.mark.parametrize("part", [b"", b"half"])
-def test_a_daemon_that_hangs_up(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake], part: bytes
+def test_a_disconnect_before_the_newline_is_hung_up_error(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon], part: bytes
 ) -> None:
-    """A connection that ends before the newline is HungUpError, never part of a reply."""
+    """Never a part of a reply."""
 
     def talk(client: socket.socket) -> None:
         client.recv(1000)
@@ -157,10 +153,10 @@ def test_a_daemon_that_hangs_up(
         reply(b"ping", "fake", sockets=short_path)
 
 
-def test_more_than_one_line(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+def test_two_lines_for_one_request_are_hung_up_error(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon]
 ) -> None:
-    """Two lines for one request: nobody knows whose they are, so neither is taken."""
+    """Neither is known to be the reply."""
 
     def talk(client: socket.socket) -> None:
         client.recv(1000)
@@ -172,10 +168,9 @@ def test_more_than_one_line(
         reply(b"ping", "fake", sockets=short_path)
 
 
-def test_the_timeout_is_a_deadline(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+def test_the_timeout_limits_a_reply_that_arrives_slowly(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon]
 ) -> None:
-    """A reply that drips in for ever is given up in time, however lively it looks."""
     ended = threading.Event()
 
     def talk(client: socket.socket) -> None:
@@ -193,8 +188,8 @@ def test_the_timeout_is_a_deadline(
     assert 0.4 < took < 3
 
 
-def test_a_full_backlog(short_path: Path) -> None:
-    """A daemon too busy to accept is waited for until the deadline, not taken for absent."""
+def test_a_full_backlog_is_waited_for(short_path: Path) -> None:
+    """Until the deadline: the daemon is busy, not absent."""
     with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as first:
         deaf.bind(str(short_path / "deaf"))
         deaf.listen(0)
@@ -214,8 +209,8 @@ def test_a_full_backlog(short_path: Path) -> None:
         accept.join()
 
 
-def test_a_request_that_is_too_long(up: Network) -> None:
-    """con_lost that comes before all was sent is con_lost, not a broken pipe."""
+def test_a_request_that_is_too_long_is_con_lost(up: Network) -> None:
+    """The daemon answers before it has read the whole request."""
     with pytest.raises(ConLost) as caught:
         reply(b"x" * 40_000_000, "msul2", sockets=up.sockets)
 
@@ -223,15 +218,15 @@ def test_a_request_that_is_too_long(up: Network) -> None:
 
 
 def test_errors_can_be_pickled() -> None:
-    """Errors cross from worker processes to their parents, with all they know."""
+    """With their host and socket."""
     error = pickle.loads(pickle.dumps(NoDaemonError("msul2", "/s/msul2", "nobody")))  # noqa: S301
 
     assert str(error) == "msul2: nobody (socket /s/msul2)"
     assert (error.host, error.socket) == ("msul2", "/s/msul2")
 
 
-def test_many(up: Network) -> None:
-    """Each host has its own outcome, in the order asked: one that is down hides no other."""
+def test_many_returns_the_outcome_of_each_host(up: Network) -> None:
+    """In the order of the requests; a host that is down does not hide the others."""
     requests = {"nobody": b"ping", "msul2": b"ping", "down": b"ping"}
 
     outcomes = many(requests, timeout=2.0, sockets=up.sockets)
@@ -244,8 +239,8 @@ def test_many(up: Network) -> None:
     assert values["down"] == values["nobody"] == CON_LOST
 
 
-def test_many_share_one_deadline(up: Network) -> None:
-    """Two that never answer take as long as one."""
+def test_the_timeout_of_many_is_for_all_hosts(up: Network) -> None:
+    """Two hosts that never answer take as long as one."""
     began = time.monotonic()
 
     outcomes = many({"msul2": b"fault:mute", "down": b"ping"}, timeout=0.6, sockets=up.sockets)
@@ -255,8 +250,8 @@ def test_many_share_one_deadline(up: Network) -> None:
     assert time.monotonic() - began < 3
 
 
-def test_a_kept_connection(up: Network) -> None:
-    """One connection carries all requests of a loop, con_lost among them."""
+def test_a_connection_is_kept_for_all_requests(up: Network) -> None:
+    """Including those that are answered con_lost."""
     with Connection("msul2", sockets=up.sockets) as connection:
         texts = [connection.reply(b"echo:%d" % number) for number in range(200)]
         with pytest.raises(ConLost):
@@ -268,18 +263,17 @@ def test_a_kept_connection(up: Network) -> None:
     assert repr(connection) == "<Connection msul2 closed>"
 
 
-def test_a_late_reply_is_nobodys(up: Network) -> None:
-    """After a timeout the connection is a new one: a reply that comes late is never read."""
+def test_a_late_reply_is_not_read_as_another_reply(up: Network) -> None:
+    """After a timeout a new connection is made."""
     with Connection("msul2", sockets=up.sockets) as connection:
         with pytest.raises(TimedOutError):
             connection.reply(b"delay:400:late", timeout=0.2)
         assert connection.reply(b"delay:600:right") == b"right"
 
 
-def test_a_line_nobody_asked_for(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+def test_an_unsolicited_line_is_not_read_as_a_reply(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon]
 ) -> None:
-    """What waits on a kept connection before a request is no reply to it."""
     answered = threading.Event()
 
     def talk(client: socket.socket) -> None:
@@ -287,19 +281,19 @@ def test_a_line_nobody_asked_for(
             client.sendall(line)
             if line == b"1\n":
                 answered.wait(PATIENCE)
-                client.sendall(b"stray\n")
+                client.sendall(b"unsolicited\n")
 
     daemon = fake(talk)
     with Connection("fake", timeout=PATIENCE, sockets=short_path) as connection:
         assert connection.reply(b"1") == b"1"
         answered.set()
-        wait_until(connection._sock.has_input, "the stray line is there")
+        wait_until(connection._sock.has_input, "the unsolicited line is there")
         assert connection.reply(b"2") == b"2"
     assert daemon.clients == 2
 
 
-def test_a_connection_outlives_the_daemon(up: Network) -> None:
-    """A daemon that was restarted while the connection was idle costs no request."""
+def test_a_connection_reconnects_after_a_restart_of_the_daemon(up: Network) -> None:
+    """No request is lost if it was idle meanwhile."""
     with Connection("msul2", sockets=up.sockets) as connection:
         assert connection.reply(b"ping") == b"msul2"
         assert up.daemon
@@ -311,10 +305,10 @@ def test_a_connection_outlives_the_daemon(up: Network) -> None:
         assert connection.reply(b"ping") == b"msul2"
 
 
-def test_a_connection_has_one_user(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+def test_a_connection_in_use_raises_in_a_second_thread(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon]
 ) -> None:
-    """A second thread in the middle of a request is told so, and spoils nothing."""
+    """The request of the first thread is not affected."""
     asked, answer = threading.Event(), threading.Event()
 
     def talk(client: socket.socket) -> None:
@@ -337,8 +331,8 @@ def test_a_connection_has_one_user(
     assert replies == [b"mine"]
 
 
-def test_a_forked_child_has_its_own(up: Network) -> None:
-    """A child never shares its parent's socket: their replies could be swapped."""
+def test_a_forked_child_makes_its_own_connection(up: Network) -> None:
+    """On a shared socket their replies could be swapped."""
     with Connection("msul2", sockets=up.sockets) as connection:
         connection.reply(b"ping")
         child = os.fork()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The client library in every kind of web process: the same requests, the same outcomes."""
+"""The client library in every kind of web process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOST = {"ConLost", "NoDaemonError", "HungUpError"}
 
 
 class Program:
-    """A web process that is flavours.py itself."""
+    """flavours.py as the web process."""
 
     def __init__(self, flavour: str, net: Network) -> None:
         self.flavour = flavour
@@ -60,7 +60,7 @@ class Program:
 
     @contextlib.contextmanager
     def loops(self, host: str, stop: Path) -> Iterator[list[dict[str, Any]]]:
-        """Ask again and again meanwhile; afterwards the list has what came."""
+        """Send requests in a loop meanwhile; afterwards the list has the outcomes."""
         reports: list[dict[str, Any]] = []
         with self._start({"host": host, "stop": str(stop)}) as process:
             try:
@@ -72,7 +72,7 @@ class Program:
 
 
 class Gunicorn:
-    """A real gunicorn that serves flavours.py."""
+    """A gunicorn that serves flavours.py."""
 
     def __init__(self, worker: str, net: Network) -> None:
         pytest.importorskip("gunicorn")
@@ -81,7 +81,7 @@ class Gunicorn:
         options = ["--bind", self.url[7:-1], "--chdir", str(SUPPORT), "--worker-class", worker]
         # A sync worker does one thing at a time, a gevent worker all of them.
         options += ["--workers", "4" if worker == "sync" else "1", "--log-level", "warning"]
-        # A worker that is told to stop while it begins does not hear it, and is killed after this.
+        # A worker that gets TERM while it starts ignores it, and is killed after this.
         options += ["--no-control-socket", "--graceful-timeout", "5"]
         self.process = Process("gunicorn", *options, "flavours:application")
         wait_until(self._answers, "gunicorn answers")
@@ -100,13 +100,13 @@ class Gunicorn:
         return outcome
 
     def calls(self, *calls: tuple[str, str, float]) -> list[str]:
-        """Make all these calls at once, each in an HTTP request of its own."""
+        """Make all these calls concurrently, each in an HTTP request of its own."""
         with ThreadPoolExecutor(AT_ONCE) as threads:
             return list(threads.map(lambda call: self._post(*call), calls))
 
     @contextlib.contextmanager
     def loops(self, host: str, stop: Path) -> Iterator[list[dict[str, Any]]]:
-        """Ask again and again meanwhile; afterwards the list has what came."""
+        """Send requests in a loop meanwhile; afterwards the list has the outcomes."""
         reports: list[dict[str, Any]] = []
 
         def loop(report: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Gunicorn:
 
 @pytest.fixture(params=FLAVOURS)
 def web(request: pytest.FixtureRequest, net: Network) -> Iterator[Program | Gunicorn]:
-    """Give a web process of each flavour, beside a daemon with one host up and one down."""
+    """Give a web process of each flavour, and a daemon with one host up and one down."""
     net.pool["max_connections"] = AT_ONCE
     net.tables["admin"] = {"stop_timeout": 0.5}  # what is mute stays mute
     net.add("msul2")
@@ -151,15 +151,14 @@ def web(request: pytest.FixtureRequest, net: Network) -> Iterator[Program | Guni
         gunicorn.process.close()
 
 
-def test_right_replies(web: Program | Gunicorn) -> None:
-    """Each of many requests gets its own reply, to the last byte."""
+def test_each_request_gets_its_own_reply(web: Program | Gunicorn) -> None:
     texts = [f"{number}-" + "x" * (number * 997) for number in range(AT_ONCE * 2)]
 
     assert web.calls(*(("msul2", f"echo:{text}", 20.0) for text in texts)) == texts
 
 
-def test_many_at_once(web: Program | Gunicorn) -> None:
-    """Requests that wait, wait at the same time wherever the process can."""
+def test_concurrent_requests_wait_concurrently(web: Program | Gunicorn) -> None:
+    """Wherever the kind of process allows it."""
     count = 4 if isinstance(web, Program) and web.flavour == "sync" else AT_ONCE
     began = time.monotonic()
 
@@ -169,8 +168,7 @@ def test_many_at_once(web: Program | Gunicorn) -> None:
     assert time.monotonic() - began < 0.4 * AT_ONCE * 0.75
 
 
-def test_timeouts(web: Program | Gunicorn) -> None:
-    """A reply that does not come in time, and one that drips, are TimedOutError in time."""
+def test_mute_and_slow_replies_time_out(web: Program | Gunicorn) -> None:
     began = time.monotonic()
 
     outcomes = web.calls(("msul2", "fault:mute", 0.5), ("msul2", "fault:drip:200:abcdefgh", 0.5))
@@ -179,8 +177,7 @@ def test_timeouts(web: Program | Gunicorn) -> None:
     assert time.monotonic() - began < PATIENCE / 3
 
 
-def test_con_lost(web: Program | Gunicorn) -> None:
-    """A host that is down and a lond that leaves in the middle are ConLost."""
+def test_a_host_that_is_down_and_a_lost_reply_are_con_lost(web: Program | Gunicorn) -> None:
     outcomes = web.calls(
         ("down", "ping", 20.0),
         ("msul2", "fault:drop-middle:abcdef", 20.0),
@@ -191,20 +188,20 @@ def test_con_lost(web: Program | Gunicorn) -> None:
     assert outcomes == ["<ConLost>", "<ConLost>", "msul2", "<NoDaemonError>"]
 
 
-def test_daemon_restarted_meanwhile(
+def test_requests_during_a_restart_are_lost_but_not_mixed_up(
     web: Program | Gunicorn, net: Network, short_path: Path
 ) -> None:
-    """While the daemon is away requests are lost, never mixed up; after it all is well again."""
+    """After the restart, requests are answered again."""
     lond = net.londs["msul2"]
     with web.loops("msul2", short_path / "stop") as reports:
-        wait_until(lambda: len(lond.received) > 100, "the loops are at work")
+        wait_until(lambda: len(lond.received) > 100, "the loops send requests")
         for number in (signal.SIGTERM, signal.SIGKILL):
             assert net.daemon
             net.daemon.end(number)
             net.daemon.close()
             net.start()
             seen = len(lond.received)
-            wait_until(lambda seen=seen: len(lond.received) > seen + 100, "they are at work again")  # type: ignore[misc]
+            wait_until(lambda seen=seen: len(lond.received) > seen + 100, "the loops send again")  # type: ignore[misc]
 
     outcomes = {name for report in reports for name in report["outcomes"]}
     assert outcomes <= {"ok"} | LOST

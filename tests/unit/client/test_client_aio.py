@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fakedaemon import Fake
+    from fakedaemon import FakeDaemon
     from harness import Network
 
 
 @pytest.fixture
 def up(net: Network) -> Network:
-    """Give a network with the host msul2 up and the host down down."""
+    """Give a network with the host msul2 running and the host down not running."""
     net.tables["admin"] = {"stop_timeout": 0.5}
     net.add("msul2")
     net.add("down", start=False)
@@ -31,8 +31,7 @@ def up(net: Network) -> Network:
     return net
 
 
-def test_many(up: Network) -> None:
-    """Each host has its own outcome, in the order asked."""
+def test_many_returns_the_outcome_of_each_host(up: Network) -> None:
     requests = {"nobody": b"ping", "msul2": b"ping", "down": b"ping"}
 
     outcomes = asyncio.run(aio.many(requests, timeout=5, sockets=up.sockets))
@@ -42,8 +41,8 @@ def test_many(up: Network) -> None:
     assert [type(outcomes[host]) for host in ("nobody", "down")] == [NoDaemonError, ConLost]
 
 
-def test_a_late_reply_is_nobodys(up: Network) -> None:
-    """After a timeout, and after a task was cancelled, the connection is a new one."""
+def test_a_late_reply_is_not_read_as_another_reply(up: Network) -> None:
+    """After a timeout, and after a task was cancelled, a new connection is made."""
 
     async def ask() -> bytes:
         async with aio.Connection("msul2", sockets=up.sockets) as connection:
@@ -61,10 +60,9 @@ def test_a_late_reply_is_nobodys(up: Network) -> None:
     assert asyncio.run(ask()) == b"right"
 
 
-def test_a_line_nobody_asked_for(
-    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], Fake]
+def test_an_unsolicited_line_is_not_read_as_a_reply(
+    short_path: Path, fake: Callable[[Callable[[socket.socket], None]], FakeDaemon]
 ) -> None:
-    """What waits on a kept connection before a request is no reply to it."""
     answered = threading.Event()
 
     def talk(client: socket.socket) -> None:
@@ -72,7 +70,7 @@ def test_a_line_nobody_asked_for(
             client.sendall(line)
             if line == b"1\n":
                 answered.wait(PATIENCE)
-                client.sendall(b"stray\n")
+                client.sendall(b"unsolicited\n")
 
     daemon = fake(talk)
 
@@ -80,23 +78,23 @@ def test_a_line_nobody_asked_for(
         async with aio.Connection("fake", timeout=PATIENCE, sockets=short_path) as connection:
             first = await connection.reply(b"1")
             answered.set()
-            wait_until(connection._sock.has_input, "the stray line is there")
+            wait_until(connection._sock.has_input, "the unsolicited line is there")
             return [first, await connection.reply(b"2")]
 
     assert asyncio.run(ask()) == [b"1", b"2"]
     assert daemon.clients == 2
 
 
-def test_a_request_that_is_too_long(up: Network) -> None:
-    """con_lost that comes before all was sent is con_lost, not a broken pipe."""
+def test_a_request_that_is_too_long_is_con_lost(up: Network) -> None:
+    """The daemon answers before it has read the whole request."""
     with pytest.raises(ConLost) as caught:
         asyncio.run(aio.reply(b"x" * 40_000_000, "msul2", sockets=up.sockets))
 
     assert type(caught.value) is ConLost
 
 
-def test_a_full_backlog(short_path: Path) -> None:
-    """A daemon too busy to accept is waited for until the deadline, not taken for absent."""
+def test_a_full_backlog_is_waited_for(short_path: Path) -> None:
+    """Until the deadline: the daemon is busy, not absent."""
     with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as first:
         deaf.bind(str(short_path / "deaf"))
         deaf.listen(0)

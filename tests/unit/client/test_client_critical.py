@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`critical`: answered, or on disk, or a failure that says so (protocol.md, section 2)."""
+"""`critical`: answered, saved, or an error (protocol.md, section 2)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fakedaemon import Fake
+    from fakedaemon import FakeDaemon
     from harness import Network
 
 
 def run_aio(request: bytes, host: str, **options: Any) -> bytes:
-    """Call the asyncio twin."""
+    """Call `critical` of the asyncio client."""
     return asyncio.run(aio.critical(request, host, **options))
 
 
 @pytest.fixture
 def delayed(short_path: Path) -> Path:
-    """Give the delayed directory that a daemon has made once, beside its sockets."""
+    """Give the delayed directory that a daemon would have made beside its sockets."""
     path = short_path / "delayed"
     path.mkdir()
     return path
@@ -41,18 +41,18 @@ def delayed(short_path: Path) -> Path:
 
 @pytest.fixture(params=["blocking", "asyncio"])
 def critical(request: pytest.FixtureRequest) -> Callable[..., bytes]:
-    """Give `critical` and its asyncio twin."""
+    """Give `critical` of the blocking and of the asyncio client."""
     return client.critical if request.param == "blocking" else run_aio
 
 
 def saved(net: Network) -> list[bytes]:
-    """Return what is in the delayed directory, in the order of the names."""
+    """Return the delayed requests, in the order of their names."""
     directory = net.sockets / "delayed"
     return [path.read_bytes() for path in sorted(directory.glob("[!.]*")) if path.is_file()]
 
 
-def test_answered(net: Network, critical: Callable[..., bytes]) -> None:
-    """A host that is up answers, once, and nothing is written."""
+def test_a_host_that_is_up_answers_once(net: Network, critical: Callable[..., bytes]) -> None:
+    """Nothing is saved."""
     lond = net.add("msul2")
     net.start()
 
@@ -61,8 +61,10 @@ def test_answered(net: Network, critical: Callable[..., bytes]) -> None:
     assert saved(net) == []
 
 
-def test_delayed(net: Network, critical: Callable[..., bytes]) -> None:
-    """A host that is down: the request is on disk as it is to be sent, and D is recorded."""
+def test_a_request_to_a_host_that_is_down_is_saved(
+    net: Network, critical: Callable[..., bytes]
+) -> None:
+    """As the daemon is to send it; the perm log gets a D line."""
     net.tables["delayed"] = {"perm_log": "perm.log"}
     net.add("down", start=False)
     net.start()
@@ -76,8 +78,9 @@ def test_delayed(net: Network, critical: Callable[..., bytes]) -> None:
     assert log.split(":", 1)[1] == "D:down:encrypt\n"
 
 
-def test_delayed_without_a_daemon(short_path: Path, critical: Callable[..., bytes]) -> None:
-    """A daemon that is not there is waited for, for a second; then the request is delayed."""
+def test_without_a_daemon_the_request_is_saved_after_a_second(
+    short_path: Path, critical: Callable[..., bytes]
+) -> None:
     (short_path / "d").mkdir()
     began = time.monotonic()
 
@@ -88,8 +91,8 @@ def test_delayed_without_a_daemon(short_path: Path, critical: Callable[..., byte
     assert [path.read_bytes() for path in (short_path / "d").iterdir()] == [b"put:x\n"]
 
 
-def test_delayed_after_a_timeout(net: Network, critical: Callable[..., bytes]) -> None:
-    """A reply that does not come in time counts as lost; the timeout is for all tries together."""
+def test_after_a_timeout_the_request_is_saved(net: Network, critical: Callable[..., bytes]) -> None:
+    """The timeout is for all tries together."""
     net.tables["admin"] = {"stop_timeout": 0.5}
     net.add("msul2")
     net.start()
@@ -102,13 +105,12 @@ def test_delayed_after_a_timeout(net: Network, critical: Callable[..., bytes]) -
     assert saved(net) == [b"fault:mute\n"]
 
 
-def test_one_timeout_for_all_tries(
+def test_the_second_try_has_the_rest_of_the_timeout(
     short_path: Path,
     delayed: Path,
-    fake: Callable[[Callable[[socket.socket], None]], Fake],
+    fake: Callable[[Callable[[socket.socket], None]], FakeDaemon],
     critical: Callable[..., bytes],
 ) -> None:
-    """What the first try has used up, the second does not get once more."""
     ended = threading.Event()
 
     def talk(client: socket.socket) -> None:
@@ -132,8 +134,8 @@ def test_one_timeout_for_all_tries(
     assert took < 2.2
 
 
-def test_the_second_try(net: Network, critical: Callable[..., bytes]) -> None:
-    """A host that came back behind a shut gate is reached at once: the gate is opened."""
+def test_the_second_try_opens_the_retry_gate(net: Network, critical: Callable[..., bytes]) -> None:
+    """A host that is up again is reached without waiting for the next attempt."""
     net.pool.update(retry_backoff_min=30.0, retry_backoff_max=60.0)
     lond = net.add("msul2", start=False)
     net.start()
@@ -144,8 +146,8 @@ def test_the_second_try(net: Network, critical: Callable[..., bytes]) -> None:
     assert saved(net) == []
 
 
-def test_the_daemon_is_signalled(net: Network, critical: Callable[..., bytes]) -> None:
-    """With a pid file the daemon gets USR1, as from lonnet's reconlonc."""
+def test_a_daemon_with_a_pid_file_gets_usr1(net: Network, critical: Callable[..., bytes]) -> None:
+    """As from lonnet's reconlonc."""
     net.tables["daemon"] = {"pid_file": "pid"}
     net.add("down", start=False)
     net.start()
@@ -155,10 +157,10 @@ def test_the_daemon_is_signalled(net: Network, critical: Callable[..., bytes]) -
     net.wait_for("status", host="down")
 
 
-def test_a_stale_pid_file_harms_nobody(
+def test_a_stale_pid_file_of_another_program_gets_no_signal(
     short_path: Path, delayed: Path, critical: Callable[..., bytes]
 ) -> None:
-    """A pid that another program has by now gets no signal: USR1 would end it."""
+    """USR1 would end it."""
     code = "import time; time.sleep(60)"
     elsewhere = short_path / "lonc" / "python"
     elsewhere.parent.mkdir()
@@ -174,10 +176,10 @@ def test_a_stale_pid_file_harms_nobody(
 
 
 @pytest.mark.parametrize("content", ["", "x", "-1", "0", "1", "999999999"])
-def test_a_pid_file_with_nonsense(
+def test_an_invalid_pid_file_is_ignored(
     short_path: Path, delayed: Path, critical: Callable[..., bytes], content: str
 ) -> None:
-    """Whatever stands in the pid file, the request is delayed and no group is signalled."""
+    """The request is saved, and no process group gets a signal."""
     (short_path / "pid").write_text(content)
     before = signal.signal(signal.SIGUSR1, lambda *_: pytest.fail("we were signalled"))
     try:
@@ -187,8 +189,10 @@ def test_a_pid_file_with_nonsense(
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_failed(short_path: Path, critical: Callable[..., bytes]) -> None:
-    """Neither sent nor saved: ConFailed says where and why, never what; or it is a value."""
+def test_a_request_that_cannot_be_saved_is_con_failed(
+    short_path: Path, critical: Callable[..., bytes]
+) -> None:
+    """ConFailed, without the request in its text, or the value CON_FAILED."""
     (short_path / "d").write_text("no directory")
     sockets = Sockets(short_path, delayed=short_path / "d", perm_log=short_path / "log")
 
@@ -202,21 +206,22 @@ def test_failed(short_path: Path, critical: Callable[..., bytes]) -> None:
     assert [line.split(":")[1] for line in (short_path / "log").read_text().split()] == ["F", "F"]
 
 
-def test_failed_for_want_of_a_directory(short_path: Path, critical: Callable[..., bytes]) -> None:
-    """It is the daemon's to make: one of another user could do nothing with ours."""
+def test_a_missing_delayed_directory_is_not_created(
+    short_path: Path, critical: Callable[..., bytes]
+) -> None:
+    """A daemon of another user could not read one that the web process creates."""
     with pytest.raises(ConFailed, match="delayed: no such directory; lonc creates it"):
         critical(b"x", "msul2", timeout=0.2, sockets=short_path)
 
     assert not (short_path / "delayed").exists()
 
 
-def test_read_back_changed(
+def test_a_file_that_reads_back_changed_is_removed(
     short_path: Path,
     delayed: Path,
     critical: Callable[..., bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file that does not read back as written is no promise: it fails, and is removed."""
     monkeypatch.setattr("lonc_gevent.client.critical_request.is_saved", lambda *_: False)
 
     with pytest.raises(ConFailed, match="read back with another content"):
@@ -224,8 +229,10 @@ def test_read_back_changed(
     assert list(delayed.iterdir()) == []
 
 
-def test_an_unknown_host_is_not_delayed(net: Network, critical: Callable[..., bytes]) -> None:
-    """A file for a host that is not served would wait for ever."""
+def test_a_request_to_an_unknown_host_is_not_saved(
+    net: Network, critical: Callable[..., bytes]
+) -> None:
+    """It would never be sent."""
     net.add("msul2", start=False)
     net.write()
 
@@ -233,8 +240,9 @@ def test_an_unknown_host_is_not_delayed(net: Network, critical: Callable[..., by
         critical(b"x", "msul3", sockets=Sockets.read(net.config))
 
 
-def test_while_the_daemon_restarts(net: Network, critical: Callable[..., bytes]) -> None:
-    """A daemon that comes back within the second answers, and nothing is written."""
+def test_a_daemon_that_restarts_within_a_second_answers(
+    net: Network, critical: Callable[..., bytes]
+) -> None:
     net.add("msul2")
     net.start()
     assert net.daemon

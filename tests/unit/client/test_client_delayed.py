@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_the_file(tmp_path: Path, end: bytes) -> None:
-    """It holds the request and one newline, and nobody else may read it."""
+def test_a_delayed_request_is_a_file_with_one_line(tmp_path: Path, end: bytes) -> None:
+    """Only its owner can read it."""
     path = delay(b"put:msu:smith:a\xff" + end, "msul2", tmp_path)
 
     assert path.parent == tmp_path
@@ -32,15 +32,14 @@ def test_the_file(tmp_path: Path, end: bytes) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_names_sort_in_order(tmp_path: Path) -> None:
-    """Delayed requests of a process are replayed in the order in which they were made."""
+def test_names_sort_in_the_order_of_writing(tmp_path: Path) -> None:
     paths = [delay(b"echo:%d" % number, "msul2", tmp_path) for number in range(120)]
 
     assert sorted(paths) == paths
 
 
-def test_many_writers(tmp_path: Path) -> None:
-    """Threads and processes never write over each other's files."""
+def test_concurrent_writers_do_not_overwrite_files(tmp_path: Path) -> None:
+    """Neither threads nor processes."""
     code = (
         "import sys; from pathlib import Path; from lonc_gevent.client import delay\n"
         "for n in range(50): delay(b'echo', 'msul2', Path(sys.argv[1]))"
@@ -54,8 +53,10 @@ def test_many_writers(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 250
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it is whole and on disk, the file has a name that no reader takes."""
+def test_a_file_has_its_name_only_when_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then the daemon ignores its name."""
     seen: list[list[str]] = []
     fsync = os.fsync
 
@@ -70,10 +71,10 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("failing", [1, 2])
-def test_a_failure_leaves_nothing(
+def test_a_failed_write_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    """A disk that fails is an OSError, and what was not promised will not be sent."""
+    """It raises OSError, and the request will not be sent."""
     calls = 0
 
     def fail(fd: int) -> None:
@@ -89,14 +90,14 @@ def test_a_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_is_no_path(tmp_path: Path) -> None:
-    """A host that cannot be one never leads out of the directory."""
+def test_an_invalid_host_id_is_refused(tmp_path: Path) -> None:
+    """It cannot lead out of the directory."""
     with pytest.raises(ValueError, match="not a valid host id"):
         delay(b"echo", "../x", tmp_path)
 
 
-def test_reading_again(tmp_path: Path) -> None:
-    """What was changed is found out; what the daemon has taken already was there."""
+def test_is_saved_compares_the_content(tmp_path: Path) -> None:
+    """A file that the daemon has removed counts as saved."""
     path = delay(b"echo:x", "msul2", tmp_path)
 
     assert is_saved(path, b"echo:x")
@@ -113,8 +114,8 @@ def mode_and_group(path: Path) -> tuple[int, int]:
 
 
 @only_root
-def test_the_daemon_is_another_user(short_path: Path) -> None:
-    """In a directory that is shared through a group, the file is shared through it, too."""
+def test_a_directory_shared_by_group_gets_files_shared_by_group(short_path: Path) -> None:
+    """The file has the directory's group, which can read it."""
     directory = shared_directory(short_path, DAEMON, SHARED)
 
     with as_user(WEB, SHARED):
@@ -131,10 +132,10 @@ def test_the_daemon_is_another_user(short_path: Path) -> None:
 @pytest.mark.parametrize(
     ("directory_mode", "expected"), [(0o2777, (0o640, SHARED)), (0o777, (0o600, WEB))]
 )
-def test_a_group_that_the_writer_is_not_in(
+def test_the_group_of_a_writer_outside_the_directory_s_group(
     short_path: Path, directory_mode: int, expected: tuple[int, int]
 ) -> None:
-    """The file has the directory's group if the directory gives it; else it is the writer's."""
+    """The directory's with the set-group-ID bit, else the writer's own, which cannot read it."""
     directory = shared_directory(short_path, DAEMON, SHARED)
     directory.chmod(directory_mode)
 
@@ -145,8 +146,7 @@ def test_a_group_that_the_writer_is_not_in(
 
 
 @only_root
-def test_a_directory_of_our_own(short_path: Path) -> None:
-    """Where the daemon is the writer's own user, nobody else may read the file."""
+def test_in_a_directory_of_the_writer_only_the_owner_reads(short_path: Path) -> None:
     directory = shared_directory(short_path, WEB, SHARED)
 
     with as_user(WEB, SHARED):
@@ -156,7 +156,7 @@ def test_a_directory_of_our_own(short_path: Path) -> None:
 
 
 def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
-    """A web process with a strange umask can still read what it wrote, and nobody else can."""
+    """Only the owner can read and write the file."""
     for umask in (0, 0o777):
         before = os.umask(umask)
         try:

@@ -21,45 +21,43 @@ from lonc_gevent.client import escape, pack, unescape, unpack, unpack_list
         ("", b""),
     ],
 )
-def test_escape(value: str | bytes | float, escaped: bytes) -> None:
-    """All but letters, digits and `_` become `%` and two hex digits, as in lonnet."""
+def test_escape_keeps_letters_digits_and_underscore(
+    value: str | bytes | float, escaped: bytes
+) -> None:
+    """Other bytes become `%` and two hex digits, as in lonnet."""
     assert escape(value) == escaped
 
 
 @given(st.binary())
 def test_unescape_undoes_escape(data: bytes) -> None:
-    """Whatever was escaped comes back, and never has a byte that means something in a request."""
+    """And escaped text has no byte with a meaning in a request."""
     escaped = escape(data)
 
     assert unescape(escaped) == data
     assert not set(escaped) & set(b"\n:&=")
 
 
-def test_unescape_takes_what_others_write() -> None:
-    """Upper-case digits count, and a `%` that begins nothing stays."""
+def test_unescape_accepts_upper_case_and_a_single_percent() -> None:
     assert unescape(b"%3A%3a%zz%4") == b"::%zz%4"
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.binary()))
 def test_unpack_undoes_pack(items: dict[str, bytes]) -> None:
-    """A mapping survives the way through a request."""
     assert unpack(pack(items)) == {key.encode(): value for key, value in items.items()}
 
 
 @given(st.lists(st.binary(), min_size=2))
 def test_unpack_list_undoes_pack(items: list[bytes]) -> None:
-    """A list does, too, empty items included."""
     assert unpack_list(pack(items)) == items
 
 
-def test_pack_takes_no_single_string() -> None:
-    """A string is a list of characters to Python, but to nobody who calls this."""
+def test_pack_refuses_a_single_string() -> None:
     with pytest.raises(TypeError, match="not a single string"):
         pack("abc")
 
 
-def test_unpack_of_odd_replies() -> None:
-    """A pair without `=` has an empty value; nothing is an empty mapping."""
+def test_unpack_of_replies_without_values() -> None:
+    """A pair without `=` has an empty value; an empty reply is an empty mapping."""
     assert unpack(b"a&b=1&") == {b"a": b"", b"b": b"1"}
     assert unpack(b"") == {}
     assert unpack_list(b"") == []
