@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The demo network: its files below var/demo, and the supervisord that runs it.
 
-What is promised here is that nothing is left behind. supervisord leads a session of its own, and
-everything it starts has the demo's folder as its working directory: so whatever belongs to the
-demo can be found again, by another run too, even if supervisord itself was killed.
+Nothing is left behind: every process of the demo has LONC_RUN=<the demo's folder> in its
+environment, so that a later run finds it, too, even if supervisord itself was killed.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -18,24 +18,55 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
 LONGEST_SOCKET_PATH = 107
 """Bytes of a Unix socket's path that the kernel takes."""
+
+LONGEST_NAME = "/sockets/supervisor.sock.4194304"
+"""supervisord binds its socket under this name first, with its pid at the end."""
+
 START_SECONDS = 30.0
 STOP_SECONDS = 25.0
-"""More than the longest stopwaitsecs of config/supervisord.conf."""
-PROGRAMS_GONE = ("BACKOFF", "EXITED", "FATAL", "UNKNOWN")
+"""Longer than the longest stopwaitsecs of config/supervisord.conf."""
+
+TOML = """\
+# Written by scripts/quickstart, anew each time. config/lonc.toml explains every key.
+
+[network]
+hosts_tab = "hosts.tab"
+loncapa_conf = "loncapa.conf"  # has our own host id
+
+[sockets]
+directory = {sockets}
+
+[pool]
+retry_backoff_min = 0.2  # seconds
+retry_backoff_max = 1.0
+
+[delayed]
+directory = {delayed}
+perm_log = "logs/lonnet.perm.log"
+
+[admin]
+socket = {admin}
+
+[daemon]
+pid_file = "logs/lonc.pid"
+report_file = "logs/loncstatus.txt"
+
+[log]
+sample = 1  # every transaction
+"""
+HOST = '\n[hosts."{}"]\naddress = "127.0.0.1"\nport = {}\n'
 
 
 class DemoError(Exception):
-    """Something a person has to know, in one line."""
+    """What a person has to know, in one line."""
 
 
 def wait_until(reached: Callable[[], bool], seconds: float) -> bool:
@@ -48,28 +79,20 @@ def wait_until(reached: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let no signal in between a process's start and the note that it was started.
-
-    Held by handlers, not by a mask: a mask would be passed on to the process.
-    """
-    came: list[tuple[int, FrameType | None]] = []
-    before = {
-        number: signal.signal(number, lambda *arguments: came.append(arguments))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for came_number, _ in came:
-            signal.raise_signal(came_number)
+def free_port() -> int:
+    """Return a port on the loopback address that is not in use."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 class Demo:
-    """The demo of the repository at `root`. `base` holds its sockets: `home`, if they fit there."""
+    """The demo of the repository at `root`, for one process at a time.
+
+    home   its files
+    base   its sockets: `home`, or a folder with a shorter path
+
+    Raises DemoError if another quickstart is at work.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -77,196 +100,118 @@ class Demo:
         self.logs = self.home / "logs"
         self.config = self.home / "lonc.toml"
         self.events = self.logs / "lonc.log"
-        self.hosts: tuple[str, ...] = ()
-        self.beside: dict[str, dict[str, str]] = {}
-        """Programs beside lonc and its londs: include file -> its variables; one in each."""
-        self.base = self.home
-        self._bin = Path(sys.executable).parent
-        self._state = self.home / "state.json"
-        self._supervisord: subprocess.Popen[bytes] | None = None
-        self._session = 0
-        self._ports: dict[str, int] = {}
-
-    # -- one at a time ------------------------------------------------------------------------
-
-    def lock(self) -> None:
-        """Be the only quickstart of this repository until this process ends.
-
-        Raises DemoError if there is another one.
-        """
         self.home.mkdir(parents=True, exist_ok=True)
+        self.base = self.home
+        if len(os.fsencode(self.home)) + len(LONGEST_NAME) > LONGEST_SOCKET_PATH:
+            name = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+            self.base = Path(tempfile.gettempdir(), f"lonc-demo-{os.geteuid()}-{name}")
+            self.base.mkdir(mode=0o700, exist_ok=True)
+            if self.base.lstat().st_uid != os.geteuid():
+                raise DemoError(f"{self.base} belongs to another user")
+        self.sockets = self.base / "sockets"
+        lines = (root / "config" / "hosts.tab").read_text("utf-8").splitlines()
+        self.hosts = [line.split(":")[0].strip() for line in lines if line and line[0] not in "#^"]
+        self._ports = {host: free_port() for host in self.hosts}
+        self._bin = Path(sys.executable).parent
+        self._process: subprocess.Popen[bytes] | None = None
+        self._programs = 1 + len(self.hosts)
+        self._env = os.environ | {
+            "LONC_BIN": str(self._bin),
+            "LONC_CONFIG": str(self.config),
+            "LONC_RUN": str(self.base),
+            "LONC_LOGS": str(self.logs),
+            "LONC_INCLUDE": "demo-londs.conf",
+            **{f"LONC_PORT_{host.upper()}": str(port) for host, port in self._ports.items()},
+        }
         # A lock on the folder itself: no file to leave behind, and it ends with the process.
-        folder = os.open(self.home.parent, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(os.open(self.home.parent, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DemoError("another scripts/quickstart is at work here; wait for it") from None
-        self._remember()
 
-    def _remember(self) -> None:
-        """Take over what an earlier run wrote down, so that it can be seen and stopped."""
-        try:
-            state = json.loads(self._state.read_bytes())
-            self._session, self.base = int(state["session"]), Path(state["base"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self._session, self.base = 0, self.home
-
-    def running(self) -> bool:
-        """Whether anything of the demo runs."""
-        return next(self._processes(), 0) != 0
-
-    def _processes(self) -> Iterator[int]:
-        """Yield the demo's pids: in supervisord's session, with the demo's folder as theirs."""
-        if self._supervisord is not None:
-            self._supervisord.poll()  # reaps it
-        for entry in Path("/proc").glob("[0-9]*") if self._session else ():
-            pid = int(entry.name)
-            try:
-                if os.getsid(pid) == self._session and self.base.samefile(entry / "cwd"):
-                    yield pid
-            except OSError:
-                continue  # gone meanwhile, or a zombie
-
-    # -- files --------------------------------------------------------------------------------
+    def add(self, include: str, **variables: str) -> None:
+        """Run the one program of another include file of config/, with these variables."""
+        self._env |= variables
+        self._env["LONC_INCLUDE"] += f" {include}"
+        self._programs += 1
 
     def write(self) -> None:
-        """Write the network's files anew, with ports that are free now.
-
-        Raises DemoError if there is no place short enough for the sockets.
-        """
-        for folder in (self.logs, self.home / "sockets"):
+        """Write the network's files anew."""
+        for folder in (self.logs, self.sockets):
             shutil.rmtree(folder, ignore_errors=True)
         self.logs.mkdir()
         for name in ("hosts.tab", "loncapa.conf"):
             shutil.copyfile(self.root / "config" / name, self.home / name)
-        lines = (self.home / "hosts.tab").read_text(encoding="utf-8").splitlines()
-        self.hosts = tuple(
-            line.split(":")[0].strip() for line in lines if line.strip() and line[0] not in "#^"
-        )
-        self._ports = dict(zip(self.hosts, free_ports(len(self.hosts)), strict=True))
-        self.base = self._place_for_sockets()
-        self.config.write_text(self._toml(), encoding="utf-8")
+        paths = {"sockets": "", "delayed": "delayed", "admin": "lonc-admin"}
+        toml = TOML.format(**{key: json.dumps(str(self.sockets / paths[key])) for key in paths})
+        toml += "".join(HOST.format(host, port) for host, port in self._ports.items())
+        self.config.write_text(toml, "utf-8")
 
-    def _place_for_sockets(self) -> Path:
-        def longest(base: Path) -> int:
-            # supervisord binds its socket under this name first, with its pid at the end
-            names = ["supervisor.sock.4194304", "sockets/lonc-admin"]
-            names += [f"sockets/{host}" for host in self.hosts]
-            return max(len(os.fsencode(base / name)) for name in names)
+    # -- processes ----------------------------------------------------------------------------
 
-        if longest(self.home) <= LONGEST_SOCKET_PATH:
-            return self.home
-        base = Path(tempfile.mkdtemp(prefix="lonc-demo-"))
-        if longest(base) > LONGEST_SOCKET_PATH:
-            base.rmdir()
-            raise DemoError(f"paths of Unix sockets end at 107 bytes: {base} is too deep for them")
-        return base
+    def _pids(self) -> list[int]:
+        """Return the pids of the demo's processes."""
+        if self._process is not None:
+            self._process.poll()  # reaps it
+        mark = b"\0LONC_RUN=%s\0" % os.fsencode(self.base)
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in b"\0" + (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it ended meanwhile, or belongs to another user
+        return found
 
-    def _toml(self) -> str:
-        sockets = "sockets" if self.base == self.home else str(self.base / "sockets")
-        lines = [
-            "# Written by scripts/quickstart, anew each time. config/lonc.toml explains every key.",
-            "",
-            "[network]",
-            'hosts_tab = "hosts.tab"',
-            'loncapa_conf = "loncapa.conf"  # says our own host id',
-            "",
-            "[sockets]",
-            f"directory = {quoted(sockets)}",
-            "",
-            "[pool]",
-            "retry_backoff_min = 0.2  # seconds: a demo is impatient",
-            "retry_backoff_max = 1.0",
-            "",
-            "[delayed]",
-            f"directory = {quoted(sockets + '/delayed')}",
-            'perm_log = "logs/lonnet.perm.log"',
-            "",
-            "[admin]",
-            f"socket = {quoted(sockets + '/lonc-admin')}",
-            "",
-            "[daemon]",
-            'pid_file = "logs/lonc.pid"',
-            'report_file = "logs/loncstatus.txt"',
-            "",
-            "[log]",
-            "sample = 1  # every transaction",
-        ]
-        for host, port in self._ports.items():
-            lines += ["", f"[hosts.{quoted(host)}]", 'address = "127.0.0.1"', f"port = {port}"]
-        return "\n".join(lines) + "\n"
-
-    def socket_of(self, host: str) -> Path:
-        """Return the path of the Unix socket that stands for a host."""
-        return self.base / "sockets" / host
-
-    # -- supervisord --------------------------------------------------------------------------
+    def running(self) -> bool:
+        """Return whether a process of the demo runs."""
+        return bool(self._pids())
 
     def start(self, *, outlive: bool) -> None:
         """Start supervisord; return when all its programs run and the daemon is ready.
 
-        With `outlive` it goes on when this process ends, otherwise it stops then, however
-        that comes about. Raises DemoError, with all that is needed to see why.
+        outlive  whether it keeps running when this process ends
+
+        Raises DemoError.
         """
-        command = [str(self._bin / "supervisord"), "--nodaemon", "--configuration", self._conf()]
+        command = [str(self._bin / "supervisord"), "--nodaemon", "--configuration", self._conf]
         setpriv = shutil.which("setpriv")
         if setpriv and not outlive:
             command = [setpriv, "--pdeathsig", "TERM", *command]
-        with (self.logs / "supervisord.err").open("wb") as output, signals_held():
-            self._supervisord = subprocess.Popen(
+        with (self.logs / "supervisord.err").open("wb") as output:
+            self._process = subprocess.Popen(
                 command,
                 cwd=self.base,
-                env=self._environment(),
+                env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-            self._session = self._supervisord.pid
-            state = {"session": self._session, "base": str(self.base)}
-            self._state.write_text(json.dumps(state), encoding="utf-8")
         if not wait_until(self._all_running, START_SECONDS):
             raise DemoError(f"not everything was running within {START_SECONDS:.0f} s")
-        if not wait_until(lambda: any(self.read_events("ready")), START_SECONDS):
+        if not wait_until(lambda: bool(self.read_events("ready")), START_SECONDS):
             raise DemoError(f"the daemon did not log `ready` within {START_SECONDS:.0f} s")
 
+    @property
     def _conf(self) -> str:
         return str(self.root / "config" / "supervisord.conf")
 
-    def _environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "LONC_BIN": str(self._bin),
-            "LONC_CONFIG": str(self.config),
-            "LONC_RUN": str(self.base),
-            "LONC_LOGS": str(self.logs),
-            "LONC_INCLUDE": " ".join(["demo-londs.conf", *self.beside]),
-            **{name: value for each in self.beside.values() for name, value in each.items()},
-            **{f"LONC_PORT_{host.upper()}": str(port) for host, port in self._ports.items()},
-        }
-
     def _all_running(self) -> bool:
-        if self._supervisord is not None and self._supervisord.poll() is not None:
-            raise DemoError(f"supervisord ended: {last_line(self.logs / 'supervisord.err')}")
-        lines = [line.split() for line in self.supervisorctl("status").splitlines()]
-        states = {words[0]: words[1] for words in lines if len(words) > 1}
-        for program, state in states.items():
-            if state in PROGRAMS_GONE:
-                # The daemon's last words are events, a fake lond's go to its one log.
-                log = self.logs / f"{program}.log"
-                said = last_line(self.logs / "lonc.err") or last_line(self.events)
-                said = last_line(log) if log.exists() else said
-                raise DemoError(f"{program} does not stay up: {said or 'it said nothing'}")
+        if self._process is not None and self._process.poll() is not None:
+            raise DemoError(f"supervisord ended; see {self.logs}/supervisord.err")
         # Before supervisord listens there is one line without a state.
-        count = len(self.hosts) + 1 + len(self.beside)
-        return len(states) == count and set(states.values()) == {"RUNNING"}
+        words = [line.split() for line in self._supervisorctl("status").splitlines()]
+        states = {each[0]: each[1] for each in words if len(each) > 1}
+        for program, state in states.items():
+            if state in ("BACKOFF", "EXITED", "FATAL", "UNKNOWN"):
+                raise DemoError(f"{program} does not keep running; see {self.logs}")
+        return len(states) == self._programs and set(states.values()) == {"RUNNING"}
 
-    def supervisorctl(self, *words: str) -> str:
-        """Return what supervisorctl says to these words, whatever it thinks of them."""
-        command = [str(self._bin / "supervisorctl"), "--configuration", self._conf(), *words]
+    def _supervisorctl(self, *words: str) -> str:
         done = subprocess.run(
-            command,
-            env=self._environment(),
+            [str(self._bin / "supervisorctl"), "--configuration", self._conf, *words],
+            env=self._env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -275,68 +220,40 @@ class Demo:
         )
         return done.stdout.strip()
 
-    def tell(self, what: str, program: str, *, signal_name: str = "") -> None:
-        """Have supervisorctl start, stop or signal a program. Raises DemoError if it does not."""
-        words = [what, signal_name, program] if signal_name else [what, program]
-        said = self.supervisorctl(*words)
-        if not said.endswith((": started", ": stopped", ": signalled")):
-            raise DemoError(f"supervisorctl {' '.join(words)}: {said or 'no answer'}")
+    def control(self, *words: str) -> None:
+        """Have supervisorctl start, stop or signal a program. Raises DemoError."""
+        output = self._supervisorctl(*words)
+        if not output.endswith((": started", ": stopped", ": signalled")):
+            raise DemoError(f"supervisorctl {' '.join(words)}: {output or 'no output'}")
 
     def stop(self) -> bool:
-        """Stop all that runs, supervisord last; False if something had to be killed."""
-        if not self._session:
-            return True
-        # supervisord stops its programs, each in its own time. If it is dead, they are told here.
-        programs = set(self._processes())
-        self._signal({self._session} & programs or programs, signal.SIGTERM)
-        clean = wait_until(lambda: not self.running(), STOP_SECONDS)
-        if not clean:
-            self._signal(set(self._processes()), signal.SIGKILL)
-            wait_until(lambda: not self.running(), STOP_SECONDS)
-        self._state.unlink(missing_ok=True)
-        if self.base != self.home and self.base.name.startswith("lonc-demo-"):
+        """Stop all that runs; return whether anything did. Raises DemoError if it was killed."""
+        pids = self._pids()
+        # supervisord leads their session and stops its programs; if it is dead, this does.
+        _send([pid for pid in pids if _leads_session(pid)] or pids, signal.SIGTERM)
+        if not wait_until(lambda: not self.running(), STOP_SECONDS):
+            _send(self._pids(), signal.SIGKILL)
+            raise DemoError("part of the demo did not stop and was killed")
+        if self.base != self.home:
             shutil.rmtree(self.base, ignore_errors=True)
-        self._session = 0
-        return clean
-
-    @staticmethod
-    def _signal(pids: set[int], number: signal.Signals) -> None:
-        for pid in pids:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue  # it was quicker
-
-    # -- the daemon's log ---------------------------------------------------------------------
+        return bool(pids)
 
     def read_events(self, name: str) -> list[dict[str, Any]]:
-        """All events of one name that the daemon has logged so far."""
-        events = []
-        for line in self.events.read_bytes().splitlines() if self.events.exists() else ():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # its end is not written yet
-            if event.get("event") == name:
-                events.append(event)
-        return events
+        """Return all events of one name that the daemon has logged so far."""
+        lines = self.events.read_bytes().split(b"\n")[:-1] if self.events.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == name]
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on the loopback address that nobody listens on, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
-def last_line(path: Path) -> str:
-    """Return the last line of a file that says anything; "" if there is none."""
-    text = path.read_text(errors="backslashreplace") if path.exists() else ""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def quoted(text: str) -> str:
-    """Return a TOML string: a JSON one is, as long as only what has to be is escaped."""
-    return json.dumps(text, ensure_ascii=False)
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue  # it ended meanwhile
