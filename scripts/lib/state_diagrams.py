@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lonc_gevent.backend.pool_state import TRANSITIONS
 from lonc_gevent.protocol.handshake_tables import (
     FIRST,
     MISSING,
@@ -41,6 +42,11 @@ def mermaid(edges: Iterable[Edge]) -> str:
     """Return a flowchart. Its labels are quoted, so they may contain colons."""
     lines = [f'    {start} -- "{label}" --> {end}' for start, end, label in edges]
     return "\n".join(["```mermaid", "flowchart TD", *lines, "```", ""])
+
+
+def host() -> str:
+    """Return the diagram of a host's states, those of its pool."""
+    return mermaid((start.value, end.value, label) for (start, end), label in TRANSITIONS.items())
 
 
 def handshake(security: str) -> str:
@@ -94,7 +100,7 @@ def _action(entry: Move | type[LondError]) -> str:
 
 def diagrams() -> dict[str, str]:
     """Return all diagrams by their names."""
-    return {f"handshake {security}": handshake(security) for security in FIRST}
+    return {"host": host()} | {f"handshake {each}": handshake(each) for each in FIRST}
 
 
 def insert(page: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from lonc_gevent.admin.metrics import FAMILIES, _DaemonCollector
+from lonc_gevent.backend.lond_connection import LondConnection
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "lib"))
 
@@ -182,3 +184,13 @@ def test_packages_are_those_of_the_import_contract() -> None:
     assert level == {}
     assert all(len(each) == 1 for each in levels), "one level for each layer"
     assert levels == sorted(levels, key=max, reverse=True)
+
+
+def test_connection_diagram_has_the_states_of_the_code() -> None:
+    """The diagram of a lond connection has the states that `LondConnection.state` returns."""
+    page = state_diagrams.PAGE.read_text(encoding="utf-8")
+    section = page.partition("## States of a lond connection")[2].partition("\n## ")[0]
+    nodes = set(re.findall(r"^    (\w+)", section, re.MULTILINE)) - {"start"}
+    source = inspect.getsource(LondConnection).partition("def state(")[2].partition("def ")[0]
+
+    assert nodes == set(re.findall(r'"(\w+)"', source))
