@@ -58,6 +58,8 @@ def _blocking(coroutine_function: Callable[P, Coroutine[Any, Any, T]]) -> Callab
             return result
         raise AssertionError("a coroutine suspended, though all of its waits block")
 
+    function.__module__ = __name__  # for pickle, which looks functions up by module and name
+    function.__qualname__ = function.__name__
     return function
 
 

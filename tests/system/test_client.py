@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import socket
@@ -24,6 +25,7 @@ from lonc_gevent.client import (
     NoDaemonError,
     TimedOutError,
     UnknownHostError,
+    critical,
     many,
     reply,
 )
@@ -215,6 +217,15 @@ def test_a_request_that_is_too_long_is_con_lost(up: Network) -> None:
         reply(b"x" * 40_000_000, "msul2", sockets=up.sockets)
 
     assert type(caught.value) is ConLost
+
+
+@pytest.mark.parametrize("function", [reply, many, critical])
+def test_functions_can_be_pickled_and_inspected(function: Callable[..., object]) -> None:
+    """For pools of processes, and for frameworks that await coroutine functions."""
+    assert pickle.loads(pickle.dumps(function)) is function  # noqa: S301
+    assert not inspect.iscoroutinefunction(function)
+    assert "on_con_lost" in inspect.signature(function).parameters
+    assert function.__doc__
 
 
 def test_errors_can_be_pickled() -> None:
