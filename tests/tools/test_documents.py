@@ -150,6 +150,15 @@ def test_metrics_are_those_of_the_code() -> None:
     assert {(name.removesuffix("_total"), kind) for name, kind in rows} == in_code
 
 
+def test_metrics_of_the_contract_are_marked_as_fixed() -> None:
+    """The metrics marked as fixed in docs/reference/metrics.md are those of the contract."""
+    rows = METRICS.read_text(encoding="utf-8")
+    fixed = set(re.findall(r"^\| `(lonc_\w+)` \|[^|]*\|[^|]*\| yes \|", rows, re.MULTILINE))
+    contract = METRICS.with_name("contract.md").read_text(encoding="utf-8")
+
+    assert fixed == set(re.findall(r"`(lonc_\w+)", contract.partition("## Metrics")[2]))
+
+
 def test_state_diagrams_are_those_of_the_tables() -> None:
     """docs/architecture.md has the diagrams that scripts/state-diagrams prints, and all of them."""
     page = state_diagrams.PAGE.read_text(encoding="utf-8")
