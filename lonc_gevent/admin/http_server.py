@@ -49,6 +49,9 @@ STOP_TIMEOUT: Final = 0.2
 SOCKET_KEY: Final = "lonc.socket"
 """Where a request's environment has the connection's socket."""
 
+NO_DEADLINE_KEY: Final = "lonc.no_deadline"
+"""Where it has a function that takes away this request's deadline."""
+
 
 class _RefusedError(ValueError):
     """A request that is answered by its status alone."""
@@ -109,6 +112,7 @@ class _Handler(WSGIHandler):
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         environ[SOCKET_KEY] = self.socket
+        environ[NO_DEADLINE_KEY] = self._timer.stop
         return environ
 
     def _expire(self, sock: socket) -> None:

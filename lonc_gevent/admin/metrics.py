@@ -128,6 +128,17 @@ class _DaemonCollector(Collector):
             "Whether the directory of delayed requests can be used: 1 or 0.",
             value=not vitals.delayed_error(),
         )
+        reload = vitals.last_reload()
+        yield GaugeMetricFamily(
+            "lonc_config_last_reload_successful",
+            "1 if the last reload succeeded, 0 if it was refused.",
+            value=reload.successful,
+        )
+        yield GaugeMetricFamily(
+            "lonc_config_last_reload_timestamp_seconds",
+            "When the configuration was last loaded (Unix time).",
+            value=reload.at,
+        )
         missing = GaugeMetricFamily(
             "lonc_part_missing",
             "1 for a part of the daemon that could not be had and is tried again.",

@@ -43,6 +43,17 @@ class HubHolds(Protocol):
         """The longest of the last minute."""
 
 
+class LastReload(NamedTuple):
+    """Whether the last reload succeeded, when the last successful one was, and the problems.
+
+    A start counts as a reload; `at` is in seconds since 1970.
+    """
+
+    successful: bool = True
+    at: float = 0.0
+    problems: tuple[str, ...] = ()
+
+
 class Vitals(NamedTuple):
     """What there is to ask of the whole process.
 
@@ -52,6 +63,7 @@ class Vitals(NamedTuple):
     delayed_error  why the delayed directory cannot be used; "" if it can
     certificate_expires  when our certificate does, in seconds since 1970; None: there is none
     missing  parts of the daemon that could not be had, with the error
+    last_reload  the result of the last reload
     """
 
     clients: Callable[[], int]
@@ -60,6 +72,7 @@ class Vitals(NamedTuple):
     certificate_expires: Callable[[], float | None]
     delayed_error: Callable[[], str] = str
     missing: Mapping[str, str] = MappingProxyType({})
+    last_reload: Callable[[], LastReload] = LastReload
 
 
 class Reporter:
@@ -137,6 +150,8 @@ class Reporter:
             hub_holds=vitals.hub.holds,
             certificate_expires=None if expires is None else timestamp(expires),
             missing=dict(vitals.missing),
+            last_reload=timestamp(vitals.last_reload().at),
+            reload_problems=list(vitals.last_reload().problems),
             totals=totals,
             charts=self._charts(history.total),
             hosts=hosts,

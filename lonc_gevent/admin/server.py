@@ -9,7 +9,7 @@
   POST /hosts/ID/pause      requests wait (queue_timeout still holds), connections end when done
   POST /hosts/ID/resume     the opposite
   POST /hosts/ID/reconnect  connections end when done, and the gate opens
-  POST /reload              as HUP
+  POST /reload              as HUP: 200 once it is done, 409 with the problems if it is refused
 
 On the Unix socket (mode 0600) all of it, on the loopback TCP address only what GET gives. As
 `ssh -L` may bring a browser to the Unix socket, a POST from another site's page is refused.
@@ -33,7 +33,7 @@ from lonc_gevent.frontend.access_control import peer_of
 from lonc_gevent.frontend.listeners import listen, remove
 
 from .documents import Document, expand
-from .http_server import BACKLOG, SOCKET_KEY, HttpServer
+from .http_server import BACKLOG, NO_DEADLINE_KEY, SOCKET_KEY, HttpServer
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
 
@@ -86,7 +86,11 @@ FAILED: Final = say("500 Internal Server Error", "the log tells what went wrong"
 
 
 class Admin:
-    """The admin sockets, each opened by a method of its own; `reload` is what HUP does."""
+    """The admin sockets, each opened by a method of its own.
+
+    reload: does what HUP does, for the client with this descriptor; returns the problems. If there
+    are none it does not return, and the client is answered by the next program
+    """
 
     def __init__(
         self,
@@ -94,7 +98,7 @@ class Admin:
         reporter: Reporter,
         logger: FilteringBoundLogger,
         *,
-        reload: Callable[[], None],
+        reload: Callable[[int], list[str]],
     ) -> None:
         self.settings = settings
         self.reporter = reporter
@@ -176,7 +180,7 @@ class Admin:
         if method == "POST":
             if not on_unix:
                 return NO_COMMANDS
-            return self._command(path, environ[SOCKET_KEY]) if _is_ours(environ) else FOREIGN
+            return self._command(path, environ) if _is_ours(environ) else FOREIGN
         if method not in ("GET", "HEAD"):
             return READ_ONLY
         reader = self._readers.get(path)
@@ -195,14 +199,16 @@ class Admin:
         phase = self.reporter.phase
         return say(_OK if phase == "ready" else "503 Service Unavailable", phase)
 
-    def _command(self, path: str, sock: socket) -> Answer:
+    def _command(self, path: str, environ: WSGIEnvironment) -> Answer:
         """Do what a POST asks for."""
         first, _, name = path.rpartition("/")
-        peer = peer_of(sock.fileno())
+        client = environ[SOCKET_KEY].fileno()
+        peer = peer_of(client)
         if path == "/reload":
             self._note(name, None, peer)
-            self.reload()
-            return say("202 Accepted", "reload: the log tells how it went")
+            environ[NO_DEADLINE_KEY]()
+            problems = self.reload(client)
+            return say("409 Conflict", "\n".join(problems)) if problems else say(_OK, "reloaded")
         pool = self.reporter.pools.get(_host_id(first))
         command = COMMANDS.get(name)
         if pool is None or command is None:

@@ -96,6 +96,8 @@ class Status(Struct, frozen=True, kw_only=True):
     phase  starting, ready or stopping
     shard  which part of the hosts this process serves, such as "0/4"; null: all of them
     delayed_error  why the delayed directory cannot be used; null while it can
+    last_reload  when the configuration was last loaded
+    reload_problems  why the last reload was refused; empty if it succeeded
     missing  parts that could not be had and are tried again, such as `admin.listen`, with the error
     """
 
@@ -117,6 +119,8 @@ class Status(Struct, frozen=True, kw_only=True):
     hosts: list[HostStatus]
     delayed_error: str | None = None
     missing: dict[str, str] = {}
+    last_reload: str = ""
+    reload_problems: list[str] = []
 
 
 class HostDetail(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "send": "lonc_gevent.cli.send:command",
     "delayed": "lonc_gevent.cli.delayed:command",
     "status": "lonc_gevent.cli.status:command",
+    "reload": "lonc_gevent.cli.reload:command",
     "doctor": "lonc_gevent.cli.doctor:command",
     "lond": "lonc_gevent.fake_lond.command:lond_command",
 }

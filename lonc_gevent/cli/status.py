@@ -69,11 +69,12 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
             return
         _watch(path, console, status)
     except (OSError, HTTPException, msgspec.DecodeError) as error:
-        echo(_nobody(path, error), err=True)
+        echo(no_daemon(path, error), err=True)
         raise SystemExit(EXIT_NO_DAEMON) from None
 
 
-def _nobody(path: str, error: Exception) -> str:
+def no_daemon(path: str, error: Exception) -> str:
+    """Return the message for a socket on which no daemon answers."""
     reason = getattr(error, "strerror", None) or error or type(error).__name__
     return f"{path}: no daemon answers here ({reason})"
 
@@ -94,7 +95,7 @@ def _watch(path: str, console: Console, status: Status) -> None:
             try:
                 shown = render(read(fetch(path, WATCH_TIMEOUT)), console.height)
             except (OSError, HTTPException, msgspec.DecodeError) as error:
-                shown = Text(_nobody(path, error), style="red")
+                shown = Text(no_daemon(path, error), style="red")
 
 
 def read(document: bytes) -> Status:
@@ -102,7 +103,7 @@ def read(document: bytes) -> Status:
     return msgspec.json.decode(document, type=Status)
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP to a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
@@ -110,6 +111,7 @@ class _UnixConnection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the socket."""
         self.sock = socket(AF_UNIX, SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -117,7 +119,7 @@ class _UnixConnection(HTTPConnection):
 
 def fetch(path: str, timeout: float = TIMEOUT) -> bytes:
     """Ask the daemon for its status document. Raises OSError and HTTPException."""
-    with closing(_UnixConnection(path, timeout)) as connection:
+    with closing(UnixConnection(path, timeout)) as connection:
         connection.request("GET", "/status")
         response = connection.getresponse()
         body = response.read()

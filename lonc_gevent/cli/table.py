@@ -35,7 +35,9 @@ _LONG: Final = 10_000
 def render(status: Status, height: int = 0) -> Group:
     """Draw the document; `height` lines at most if that is not 0, the worst hosts first."""
     hosts = status.hosts
-    shown = hosts if not height else hosts[: max(height - SURROUNDINGS, 1)]
+    complaints = _complaints(status)
+    room = max(height - SURROUNDINGS - len(complaints), 1)
+    shown = hosts[:room] if height else hosts
     table = Table(
         Column("HOST", no_wrap=True, overflow="ellipsis", ratio=1, min_width=10),
         Column("STATE", no_wrap=True),
@@ -52,7 +54,7 @@ def render(status: Status, height: int = 0) -> Group:
     )
     for host in shown:
         table.add_row(*_row(host))
-    parts: list[Text | Table] = [*_headline(status), Text(), table]
+    parts: list[Text | Table] = [*_headline(status), *complaints, Text(), table]
     if len(shown) < len(hosts):
         parts.append(Text(f"… and {len(hosts) - len(shown)} more", style="dim"))
     return Group(*parts)
@@ -79,6 +81,14 @@ def _headline(status: Status) -> tuple[Text, Text]:
     if totals.lost_lately:
         second.append(f" · {count(totals.lost_lately)} lost", "yellow")
     return first, second
+
+
+def _complaints(status: Status) -> list[Text]:
+    """Return a line for each part that is missing, and one for a reload that was refused."""
+    lines = [f"{part} is missing: {error}" for part, error in status.missing.items()]
+    if status.reload_problems:
+        lines.append(f"last reload refused: {status.reload_problems[0]}")
+    return [Text(escape(line), "yellow", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def _row(host: HostStatus) -> tuple[Text | str, ...]:

@@ -49,10 +49,14 @@ _REASONS = {
 
 
 class Examined(NamedTuple):
-    """A configuration with its problems; None if one of them is fatal."""
+    """A configuration with its problems; None if one of them is fatal.
+
+    settings: those that are good, with defaults for the others; None if the file is no TOML
+    """
 
     configuration: Configuration | None
     problems: tuple[Problem, ...]
+    settings: Settings | None = None
 
     def accepted(self) -> Configuration:
         """Return the configuration. Raises ConfigError with every problem if there is none."""
@@ -107,7 +111,8 @@ def examine(path: Path, files: Files | None = None, *, to_run: bool = False) -> 
     if to_run and checked.settings is not None:
         around = _surroundings(file, checked.settings, files)
         problems += tuple(problem for problem in around if checked.is_good(problem.where))
-    return Examined(None if is_fatal(problems) else checked.configuration, problems)
+    configuration = None if is_fatal(problems) else checked.configuration
+    return Examined(configuration, problems, checked.settings)
 
 
 def _read(path: str, limit: int = OTHER_MAX) -> bytes | str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .hosts import Hosts
     from .parts import Parts
     from .rehearsal import Rehearsal
+    from .reloads import Reloads
     from .signal_queue import Control
 
 LAST_LINES = 1.0
@@ -51,6 +52,7 @@ class Orders:
 
     config     the TOML file, to be read again
     parts      gets what could not be had
+    reloads    has the results of reloads
     hand_over  returns what the next program in this process takes up, given the accepted files
     outline    returns the same for a rehearsal
     """
@@ -65,6 +67,7 @@ class Orders:
         *,
         shard: Shard | None,
         parts: Parts,
+        reloads: Reloads,
         hand_over: Callable[[dict[str, bytes]], Handover],
         outline: Callable[[], Handover],
     ) -> None:
@@ -75,6 +78,7 @@ class Orders:
         self.drain = drain
         self.shard = shard
         self.parts = parts
+        self.reloads = reloads
         self._hand_over = hand_over
         self._outline = outline
         self._flush = logs.flush
@@ -122,6 +126,7 @@ class Orders:
     def _refuse(self, what: str, problems: list[str]) -> None:
         problems = rehearsal.bounded(problems)
         self.log.error("reload_refused", reload=what, error=problems[0], problems=problems)
+        self.reloads.refuse(problems)
 
     # -- to tell -----------------------------------------------------------------------------
 
@@ -163,6 +168,7 @@ class Orders:
             self._refuse("hosts", str(error).splitlines())
             return
         log_problems(self.log, examined.problems)
+        self.reloads.succeed()
         self.log.info(
             "hosts_reloaded",
             hosts=len(self.hosts.pools),
@@ -177,6 +183,16 @@ class Orders:
 
     # -- restart in place --------------------------------------------------------------------
 
+    def reload(self, client: int) -> list[str]:
+        """Do what HUP does, for a client that waits for the result; return the problems.
+
+        If all goes well it does not return: the next program answers on the client's descriptor.
+        """
+        if self.reloads.waiting or Request.RESTART in self._at_work:
+            return ["another reload is in progress; try again"]
+        self.control.put(Request.RESTART)
+        return self.reloads.wait(client)
+
     def _check_for_restart(self) -> None:
         """Have a child process rehearse the start of the new code and configuration (HUP)."""
         if Request.RESTART in self._at_work:
@@ -189,6 +205,7 @@ class Orders:
         """Start the new program in this process, unless there are problems with it."""
         if rehearsed.problems:
             self._refuse("restart", rehearsed.problems)
+            self.reloads.answer(rehearsed.problems)
         else:
             timeout = self.hosts.configuration.settings.admin.stop_timeout
             self.log.info("restarting", clients=self.drain.clients.count, stop_timeout_s=timeout)
@@ -207,6 +224,9 @@ class Orders:
         except OSError as error:
             release_signals()
             self.log.error("restart_failed", error=error.strerror)  # noqa: TRY400 - no fault of ours
+            problems = [f"the new program could not be started ({error.strerror})"]
+            self.reloads.refuse(problems)
+            self.reloads.answer(problems)
 
     def _before_exec(self) -> None:
         hold_signals()

@@ -56,6 +56,7 @@ class Handover(Struct, frozen=True):
     listen     the TCP address of the admin socket, which is closed; "": none
     files      the configuration's files as the rehearsal read and accepted them; none: read them
     arguments  the command line of the daemon, for a rehearsal
+    reloads    descriptors of clients that wait for the result of this restart
     """
 
     locks: tuple[int, ...] = ()
@@ -67,6 +68,7 @@ class Handover(Struct, frozen=True):
     listen: str = ""
     files: dict[str, bytes] = {}
     arguments: tuple[str, ...] = ()
+    reloads: tuple[int, ...] = ()
 
     @property
     def is_restart(self) -> bool:
@@ -78,6 +80,7 @@ class Handover(Struct, frozen=True):
         yield from self.locks
         yield from (socket.fd for socket in self.sockets)
         yield from (client.fd for client in self.clients)
+        yield from self.reloads
 
 
 def take() -> Handover:

@@ -41,7 +41,8 @@ from .janitor import Janitor, tick_for
 from .loop_watchdog import Watchdog
 from .parts import Parts
 from .process_limits import forbid_core_dumps, raise_descriptor_limit
-from .signal_queue import Control, Request
+from .reloads import Reloads, answer_inherited
+from .signal_queue import Control
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -75,6 +76,7 @@ class Daemon:
         self.settings = settings = configuration.settings
         self.log = logger = logs.logger
         self.parts = Parts(logger)
+        self.reloads = Reloads()
         self.hub: Hub = gevent.get_hub()
         self.control = Control(self.hub)
         self.clients = Clients(self.hub, logger, door=Door(settings.sockets, logger))
@@ -114,11 +116,11 @@ class Daemon:
                 certificate_expires=self._certificate_expires,
                 delayed_error=lambda: self.replayer.unusable,
                 missing=self.parts.missing,
+                last_reload=lambda: self.reloads.last,
             ),
             host_id=settings.network.host_id,
             shard="" if shard is None else str(shard),
         )
-        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.reload)
         self.drain = Drain(self.clients, self.hosts, self.control, self.replayer)
         self.orders = Orders(
             config,
@@ -128,9 +130,11 @@ class Daemon:
             self.drain,
             shard=shard,
             parts=self.parts,
+            reloads=self.reloads,
             hand_over=self.hand_over,
             outline=self.outline,
         )
+        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.orders.reload)
         self._rehearsing = False
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
@@ -163,10 +167,6 @@ class Daemon:
             self._start()
         finally:
             self._let_go()
-
-    def reload(self) -> None:
-        """Ask for what HUP does: the new code and configuration, in this process."""
-        self.control.put(Request.RESTART)
 
     # -- start -------------------------------------------------------------------------------
 
@@ -205,6 +205,7 @@ class Daemon:
             duration_ms=round((monotonic() - started) * 1000, 3),
         )
         systemd.ready(f"{len(self.pools)} hosts")
+        answer_inherited(inherited.reloads)
 
     def _open_directory(self) -> None:
         """Make the pools, and the sockets of their hosts in the socket directory."""
@@ -309,6 +310,7 @@ class Daemon:
             admin=self.settings.admin.socket,
             version=VERSION,
             files=files,
+            reloads=self.reloads.waiting,
         )
 
     def outline(self) -> Handover:
@@ -326,10 +328,10 @@ class Daemon:
 
     def _stop(self) -> None:
         """Stop in order, and say so."""
-        timeout = self.settings.admin.stop_timeout
-        started = monotonic()
+        timeout, started = self.settings.admin.stop_timeout, monotonic()
         self.reporter.phase = "stopping"
         systemd.stopping()
+        self.reloads.answer(["the daemon stops"])
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
         lost = self.drain.stop(timeout)
         self.watchdog.stop()  # `stopped` is the last event

@@ -46,7 +46,7 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
     """
     files = files or Files()
     file = str(config)
-    configuration, problems = examine_files(config, files, to_run=to_start)
+    configuration, problems, settings = examine_files(config, files, to_run=to_start)
     if configuration is not None and to_start:
         problems += (
             *_key_file_faults(file, configuration),
@@ -54,7 +54,7 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
         )
     if configuration is not None:
         problems += tuple(doubts(file, configuration, files, time()))
-    return Examined(None if is_fatal(problems) else configuration, problems)
+    return Examined(None if is_fatal(problems) else configuration, problems, settings)
 
 
 def _key_file_faults(file: str, configuration: Configuration) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lonc_gevent
+from lonc_gevent.cli import COMMANDS
 
 if TYPE_CHECKING:
     from harness import Network
@@ -34,7 +35,7 @@ def test_the_version() -> None:
     assert lonc_gevent.__version__ in result.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "check", "send", "status", "delayed", "doctor", "lond"])
+@pytest.mark.parametrize("command", list(COMMANDS))
 def test_each_command_has_help(command: str) -> None:
     """`COMMAND --help` explains it."""
     result = lonc_gevent_command(command, "--help")

@@ -183,8 +183,10 @@ def test_alerts_and_dashboard_use_what_there_is(net: Network) -> None:
     net.add("msul2", start=False, security="ssl")
     net.start()
     net.wait_for("host_down")
-    samples = [sample for family in scrape(net) for sample in family.samples]
-    names = {sample.name for sample in samples} | set(UP)
+    families = list(scrape(net))
+    samples = [sample for family in families for sample in family.samples]
+    gauges = {family.name for family in families if family.type == "gauge"}  # may have no sample
+    names = {sample.name for sample in samples} | gauges | set(UP)
     values = {pair for sample in samples for pair in sample.labels.items()} | {("job", "lonc")}
 
     for expression in expressions():

@@ -48,7 +48,7 @@ def test_the_values_fit_together() -> None:
     service = parser["Service"]
 
     assert service["Type"] == "notify"
-    assert service["ExecReload"].endswith("-HUP $MAINPID")
+    assert service["ExecReload"] == service["ExecStart"].replace(" run ", " reload ")
     codes = {int(code) for code in service["RestartPreventExitStatus"].split()}
     assert codes == {EXIT_BAD_CONFIG, EXIT_ALREADY_RUNNING}
     longest = Admin().stop_timeout + LAST_WORDS + LAST_LINES

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from lonc_gevent.admin.http_server import SOCKET_KEY
+from lonc_gevent.admin.http_server import NO_DEADLINE_KEY, SOCKET_KEY
 from lonc_gevent.admin.metrics import Metrics
 from lonc_gevent.admin.reporter import Reporter, Vitals
 from lonc_gevent.admin.server import Admin
@@ -159,22 +159,40 @@ def test_hosts_that_are_gone_are_forgotten(reporter: Callable[..., Reporter]) ->
     assert set(reports.history.hosts) == {"b"}
 
 
-def test_reload_is_what_hup_is(
-    reporter: Callable[..., Reporter], logger: FilteringBoundLogger
+@pytest.mark.parametrize(
+    ("problems", "expected"), [([], "200 OK"), (["a.toml: bad", "b: worse"], "409 Conflict")]
+)
+def test_reload_answers_with_its_result(
+    reporter: Callable[..., Reporter],
+    logger: FilteringBoundLogger,
+    problems: list[str],
+    expected: str,
 ) -> None:
-    """`POST /reload` does what the daemon gave for it, once, and says that it is under way."""
-    calls: list[str] = []
+    clients: list[int] = []
     statuses: list[str] = []
-    admin = Admin(AdminSettings(), reporter("a"), logger, reload=lambda: calls.append("reload"))
+    deadlines: list[str] = []
+
+    def reload(client: int) -> list[str]:
+        clients.append(client)
+        return problems
+
+    admin = Admin(AdminSettings(), reporter("a"), logger, reload=reload)
     ours, theirs = socketpair()
-    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/reload", SOCKET_KEY: ours}
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/reload",
+        SOCKET_KEY: ours,
+        NO_DEADLINE_KEY: lambda: deadlines.append("none"),
+    }
 
-    admin.serve(environ, lambda status, _headers: statuses.append(status))  # type: ignore[arg-type]
+    body = admin.serve(environ, lambda status, _headers: statuses.append(status))  # type: ignore[arg-type]
 
+    assert clients == [ours.fileno()]
+    assert deadlines == ["none"]
+    assert statuses == [expected]
+    assert b"".join(body).decode().splitlines() == (problems or ["reloaded"])
     ours.close()
     theirs.close()
-    assert calls == ["reload"]
-    assert statuses == ["202 Accepted"]
 
 
 def holds_of(work: Callable[[], object]) -> list[float]:
