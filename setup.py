@@ -45,7 +45,6 @@ setup(
             "hypothesis>=6.120,<7",
             "import-linter>=2.6,<3",
             "mypy>=1.14,<3",
-            "py-spy>=0.4,<1",  # scripts/bench --profile
             "playwright>=1.48,<2",  # drives Debian's chromium; its own browsers are not needed
             "pytest>=8.3,<10",
             "pytest-randomly>=3.16,<6",

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import bounds, inside, machine, solo, tables
+from bench import bounds, instructions, machine, solo, tables
 from bench.processes import BenchError, Workshop
 from bench.quiet import Quiet
 from bench.rounds import Rounds, all_right, progress
-from bench.scenarios import ALL, CHECKS, QUICK, QUICK_CHECKS, SCENARIOS, Plan, describe
+from bench.scenarios import CHECKS, QUICK, QUICK_CHECKS, SCENARIOS, Plan, describe
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,13 +41,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--markdown", action="store_true", help="tables as BENCH.md has them")
     parser.add_argument(
-        "--syscalls", action="store_true", help="count system calls a request, nothing else"
-    )
-    parser.add_argument(
-        "--instructions", action="store_true", help="count them by callgrind, nothing else"
-    )
-    parser.add_argument(
-        "--profile", action="store_true", help="show where the time goes, nothing else"
+        "--instructions", action="store_true", help="count instructions a request, nothing else"
     )
     return parser.parse_args()
 
@@ -126,14 +120,8 @@ def main() -> int:
     try:
         plan = plan_of(chosen)
         with Workshop() as workshop:
-            if chosen.syscalls:
-                inside.print_system_calls(workshop, ALL, as_json=bool(chosen.json))
-                return 0
             if chosen.instructions:
-                inside.print_instructions(workshop)
-                return 0
-            if chosen.profile:
-                inside.print_profile(workshop)
+                instructions.print_all(workshop)
                 return 0
             return 0 if report(chosen, plan, workshop) else 1
     except BenchError as error:

@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import lonc_gevent
+from lonc_gevent.client.delayed import delay
 
 from .people import Askers, Victim
 from .scene import HOSTS, POOL, Scene
@@ -79,8 +79,6 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write one now and then; what could not be written was not accepted."""
-        from lonc_gevent.client.delayed import delay  # noqa: PLC0415 - only where there is one
-
         for number in range(1 << 30):
             if self.over.wait(0.1):
                 return
@@ -92,11 +90,6 @@ class Writer(threading.Thread):
                 self.refused += 1
             else:
                 self.written[host].append(request)
-
-
-def has_delayed() -> bool:
-    """Say whether this daemon knows delayed requests."""
-    return (Path(lonc_gevent.__file__).parent / "client" / "delayed.py").exists()
 
 
 def recover(askers: Askers, step: int) -> float:
@@ -144,11 +137,10 @@ def run(scene: Scene, options: argparse.Namespace) -> list[str]:
     askers = Askers(scene.net.sockets, options.seed, options.clients)
     victim = Victim(scene.net.sockets)
     at = At(scene, victim, chance, threading.Event())
-    writer = Writer(scene.delayed) if scene.has_delayed else None
+    writer = Writer(scene.delayed)
     found: list[str] = []
     askers.start()
-    if writer is not None:
-        writer.start()
+    writer.start()
     try:
         recover(askers, 0)
         names = options.only or sorted(trouble(scene))
@@ -164,12 +156,10 @@ def run(scene: Scene, options: argparse.Namespace) -> list[str]:
     finally:
         victim.kill()
         askers.stop()
-        if writer is not None:
-            writer.over.set()
-            writer.join()
-    if writer is not None:
-        scene.set_clock(0)
-        found += settle_delayed(scene, writer, began)
+        writer.over.set()
+        writer.join()
+    scene.set_clock(0)
+    found += settle_delayed(scene, writer, began)
     found += problems(scene, askers)
     summary(scene, askers, writer)
     return found
@@ -185,15 +175,14 @@ def settle_delayed(scene: Scene, writer: Writer, began: float) -> list[str]:
     return problem()
 
 
-def summary(scene: Scene, askers: Askers, writer: Writer | None) -> None:
+def summary(scene: Scene, askers: Askers, writer: Writer) -> None:
     """Print the figures."""
     outcomes = Counter(o.what for o in askers.outcomes)
     longest = max(o.ended - o.began for o in askers.outcomes)
     figures = ", ".join(f"{n} {what}" for what, n in outcomes.most_common())
     print(f"{len(askers.outcomes)} requests: {figures}; longest {longest:.1f} s")
-    if writer is not None:
-        accepted = sum(len(requests) for requests in writer.written.values())
-        print(f"delayed: {accepted} accepted, {writer.refused} not (the disk was full)")
+    accepted = sum(len(requests) for requests in writer.written.values())
+    print(f"delayed: {accepted} accepted, {writer.refused} not (the disk was full)")
     logged = events(scene)
     print("logged: " + ", ".join(f"{name} {logged[name]}" for name in TOLD if logged[name]))
 
@@ -211,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by TERM"))
     with tempfile.TemporaryDirectory(prefix="lonc", ignore_cleanup_errors=True) as directory:
-        scene = Scene(Path(directory), delayed=has_delayed())
+        scene = Scene(Path(directory))
         here = trouble(scene)
         print(f"seed {options.seed}; faults that can be had here: {', '.join(here)}")
         unknown = set(options.only or ()) - set(here)

@@ -55,10 +55,9 @@ class ReadProcess(Process):
 class Scene:
     """A running network. As a context manager: all of it is gone afterwards."""
 
-    def __init__(self, directory: Path, *, delayed: bool) -> None:
+    def __init__(self, directory: Path) -> None:
         self.net = Network(directory, pool=dict(POOL))
         self.net.tables["admin"] = {"stop_timeout": STOP_TIMEOUT}
-        self.has_delayed = delayed
         self.delayed = directory / "delayed"
         self.clock = directory / "clock"
         self.clock.write_bytes(bytes(8))
@@ -75,16 +74,15 @@ class Scene:
         for host in HOSTS:
             lond = self.net.add(host, "--delay-ms", "0-10")
             self.heard[host] = Heard(lond.record)
-        if self.has_delayed:
-            self.delayed.mkdir(mode=0o700)
-            if os.geteuid() == 0:
-                self._mount()
-            self.net.tables["delayed"] = {
-                "directory": str(self.delayed),
-                "settle": 0.2,
-                "scan_interval": 0.5,
-                "max_attempts": 1000,
-            }
+        self.delayed.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            self._mount()
+        self.net.tables["delayed"] = {
+            "directory": str(self.delayed),
+            "settle": 0.2,
+            "scan_interval": 0.5,
+            "max_attempts": 1000,
+        }
         self.net.write()
         try:
             self.start()
@@ -113,7 +111,7 @@ class Scene:
     @property
     def disk_is_small(self) -> bool:
         """Whether the delayed directory has a disk of its own, that can be filled."""
-        return self.has_delayed and os.path.ismount(self.delayed)
+        return os.path.ismount(self.delayed)
 
     @staticmethod
     def _build_clock(path: Path) -> str:
