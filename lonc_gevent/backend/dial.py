@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-from select import POLLOUT
+import select
+from math import inf
 from socket import (
     IPPROTO_TCP,
     SO_ERROR,
@@ -65,13 +66,15 @@ def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Addres
     from the list. Raises UnreachableError or ConnectTimeoutError.
     """
     attempts: dict[int, tuple[Address, socket]] = {}
-    poll = gevent_poll()
+    now_ready, wait_ready = select.poll(), gevent_poll()
     end = monotonic() + host.pool.connect_timeout
     delay = min(ATTEMPT_DELAY, host.pool.connect_timeout / len(addresses))
     waiting = list(addresses)
     failure: NotSentError | None = None
+    left = inf
     try:
-        while (waiting or attempts) and (left := end - monotonic()) > 0:
+        while (waiting or attempts) and left > 0:
+            left = max(end - monotonic(), 0.0)
             if waiting:
                 address = waiting.pop(0)
                 try:
@@ -81,10 +84,13 @@ def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Addres
                     failure = UnreachableError(f"{address}: {error.strerror}")
                     continue
                 attempts[tcp.fileno()] = address, tcp
-                poll.register(tcp.fileno(), POLLOUT)
-            timeout = min(delay, left) if waiting else left
-            for fd, _ in through_wakes(poll.poll, 1000 * timeout):
-                poll.unregister(fd)
+                now_ready.register(tcp.fileno(), select.POLLOUT)
+                wait_ready.register(tcp.fileno(), select.POLLOUT)
+            through_wakes(wait_ready.poll, 1000 * (min(delay, left) if waiting else left))
+            # A connection that was made in time counts, also if this process was stopped meanwhile.
+            for fd, _ in now_ready.poll(0):
+                now_ready.unregister(fd)
+                wait_ready.unregister(fd)
                 address, tcp = attempts.pop(fd)
                 addresses.remove(address)
                 code = tcp.getsockopt(SOL_SOCKET, SO_ERROR)

@@ -82,6 +82,7 @@ class Lond:
         "_host",
         "_max_reply",
         "_own_host",
+        "address",
         "buffer",
         "is_spent",
         "session",
@@ -90,10 +91,16 @@ class Lond:
     )
 
     def __init__(
-        self, stream: Stream, session: Session, server_id: str, max_reply_bytes: int
+        self,
+        stream: Stream,
+        session: Session,
+        server_id: str,
+        max_reply_bytes: int,
+        address: Address | None = None,
     ) -> None:
         self.stream = stream
         self.session = session
+        self.address = address
         self._cipher = Cipher(session.key)
         self.buffer = LineBuffer(max_reply_bytes)
         self._max_reply = max_reply_bytes
@@ -263,7 +270,7 @@ def _first_that_works(
                 failure = error
         else:
             resolver.worked(host, address)
-            return Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
+            return Lond(stream, session, host.server_id, host.pool.max_reply_bytes, address)
     resolver.failed(host)
     raise failure or UnresolvableError(f"{host.dns_name}: no address")
 

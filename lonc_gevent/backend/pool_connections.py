@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lonc_gevent.errors import LondError
 
     from .lond_connection import PoolInterface
+    from .resolver import Address
     from .tls import Credentials
     from .transaction import QueueBudget
 
@@ -231,6 +232,22 @@ class PoolConnections:
         self.idle.clear()
         for connection in self.connections:
             connection.close_when_idle()
+
+    def close_connections_elsewhere(self, addresses: list[Address]) -> None:
+        """End the connections to none of these addresses, each once its transaction has ended."""
+        elsewhere = [
+            connection
+            for connection in self.connections
+            if connection.lond is not None
+            and not connection.closing
+            and connection.lond.address not in (None, *addresses)
+        ]
+        for connection in elsewhere:
+            if connection in self.idle:
+                self.idle.remove(connection)
+            connection.close_when_idle()
+        if elsewhere:
+            self.log.info("host_moved", connections=len(elsewhere))
 
     def kill(self) -> None:
         """End all connections now; transactions under way get con_lost."""

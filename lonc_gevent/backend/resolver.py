@@ -125,6 +125,17 @@ class Resolver:
             name.look_up = gevent.spawn(self._look_up, host, name)
         return name.look_up
 
+    def follow(self, host: HostSettings, use: Callable[[list[Address]], None]) -> None:
+        """Look the host's name up, if it is a name, and call `use` with its addresses."""
+
+        def report(_: object) -> None:
+            if addresses := self._name(host).addresses:
+                use(addresses)
+
+        look_up = self.look_up(host)
+        if look_up is not None:
+            look_up.link(report)
+
     def _name(self, host: HostSettings) -> _Name:
         return self._names.setdefault((_target(host), host.port), _Name())
 

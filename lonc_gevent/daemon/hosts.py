@@ -83,6 +83,7 @@ class Hosts:
         self.parts.get("certificates", self._load_credentials)
         for host in self.configuration.hosts:
             self._add(host)
+        self.janitor.follow_names(self.configuration.settings.network.resolve_interval)
 
     def _find_group(self) -> None:
         self.gid = group_id(self.configuration.settings.sockets.group)
@@ -161,6 +162,7 @@ class Hosts:
         self.configuration = configuration
         self.replayer.known = configuration.known
         self.janitor.tick = tick_for(limits(configuration))
+        self.janitor.follow_names(configuration.settings.network.resolve_interval)
         self.janitor.warm_up(self.pools[host.id] for host in (*changes.added, *changes.changed))
         return changes
 

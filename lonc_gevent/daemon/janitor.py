@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import gevent
 import setproctitle
 
+from lonc_gevent.backend.resolver import resolver_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -37,6 +39,9 @@ TITLE_INTERVAL = 1.0
 
 WARM_UP_BURST = 20
 """Hosts whose first connection is begun in one tick, after the start."""
+
+FOLLOW_BURST = 20
+"""Hosts whose name is looked up again in one tick."""
 
 
 class Janitor:
@@ -65,6 +70,8 @@ class Janitor:
         self._in_heap: set[Pool] = set()
         self._ties = count()
         self._cold: list[Pool] = []
+        self._to_follow: list[Pool] = []
+        self._follow_due = self._resolve_interval = inf
         self._title = ""
         self._title_due = 0.0
 
@@ -82,10 +89,20 @@ class Janitor:
         self._cold.reverse()
         self._wake.set()
 
+    def follow_names(self, interval: float) -> None:
+        """Look the names of all hosts up, a few every tick, and again after so many seconds.
+
+        Connections to addresses that a name does not have any more are closed.
+        """
+        self._to_follow = list(self._pools.values())
+        self._resolve_interval = interval
+        self._follow_due = monotonic() + interval
+        self._wake.set()
+
     @property
     def is_active(self) -> bool:
         """Whether anything is done every tick now."""
-        return bool(self._active or self._cold)
+        return bool(self._active or self._cold or self._to_follow)
 
     def run(self) -> None:
         """Run maintenance for ever."""
@@ -102,7 +119,7 @@ class Janitor:
 
     def _seconds_until_due(self) -> float | None:
         """Return the seconds until something is due, None if nothing ever is."""
-        due = min(self._due[0][0] if self._due else inf, self._replayer.next_scan)
+        due = min(self._due[0][0] if self._due else inf, self._replayer.next_scan, self._follow_due)
         return None if due == inf else max(due - monotonic(), 0.0)
 
     def _run_once(self, now: float) -> None:
@@ -118,11 +135,20 @@ class Janitor:
             if pool.run_maintenance(now):
                 self._active.discard(pool)
                 self._push(pool)
+        if self._follow_due <= now:
+            self.follow_names(self._resolve_interval)
+        self._follow_some()
         if self._replayer.next_scan <= now:
             self._replayer.scan()
         if now >= self._title_due or not self._active:
             self._title_due = now + TITLE_INTERVAL
             self._show_title()
+
+    def _follow_some(self) -> None:
+        for pool in self._to_follow[:FOLLOW_BURST]:
+            if pool.connections:
+                resolver_of(pool.hub).follow(pool.host, pool.close_connections_elsewhere)
+        del self._to_follow[:FOLLOW_BURST]
 
     def _push(self, pool: Pool) -> None:
         """Put a quiet pool into the heap, once: when it is popped, a later time is found then."""

@@ -28,10 +28,12 @@ def names() -> dict[str, list[str]]:
 
 def getaddrinfo(name: str, port: int, **options: Any) -> list[Any]:
     """Behave as socket.getaddrinfo."""
+    if options.get("flags"):
+        return socket.getaddrinfo(name, port, **options)
     addresses = names().get(name)
     if addresses is not None:
         return [(socket.AF_INET, 0, 0, "", (address, port)) for address in addresses]
-    if name.endswith(".dead") and not options.get("flags"):
+    if name.endswith(".dead"):
         time.sleep(3600)
     return socket.getaddrinfo(name, port, **options)
 

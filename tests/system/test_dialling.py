@@ -13,6 +13,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+from harness import Lond
+
 if TYPE_CHECKING:
     from harness import Network
 
@@ -82,6 +85,29 @@ def test_reply_timeout_beyond_what_the_kernel_takes_works(net: Network) -> None:
 
 
 ANSWERS = {b"init\n": b"1234\n", b"1234\n": b"ok\n", b"ekey\n": b"5A0\n"}
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_connections_follow_a_name_that_has_moved(net: Network, reload: bool) -> None:
+    """Idle ones are closed at once after USR2, or within resolve_interval, and requests move."""
+    old = net.add("msul2", "--host", "127.0.0.2", "--id", "old")
+    new = Lond("msul2", net.directory, "--host", "127.0.0.3", "--id", "new", port=old.port).start()
+    del net.hosts["msul2"]["address"]
+    net.hosts["msul2"]["negotiation"] = "legacy"
+    net.tables["network"] = {"resolve_interval": 60.0 if reload else 0.5}
+    run(net, "msul2.test 127.0.0.2\n")
+    assert net.ask("msul2", b"echo:x") == b"x"
+    assert old.received.count(b"echo:x") == 1
+    (net.directory / "names").write_text("msul2.test 127.0.0.3\n")
+
+    assert net.daemon
+    if reload:
+        net.daemon.send_signal(signal.SIGUSR2)
+    net.wait_for("host_moved", host="msul2", connections=1)
+    net.wait_for("connection_closed", host="msul2")
+    net.londs["new"] = new
+    old.kill()
+    assert net.ask("msul2", b"echo:y") == b"y"
 
 
 class SilentLond:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lonc_gevent.backend.lond import Lond
@@ -86,6 +86,7 @@ def connection(manner: Manner) -> Lond:
     return Lond(stream, session, OWN, 1000)
 
 
+@settings(deadline=None)
 @given(
     request=REQUESTS,
     revision=st.sampled_from([300, 402]),
