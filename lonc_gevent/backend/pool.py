@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
 
+SHORT_WAIT = 0.02
+"""Seconds in the queue up to which a request is sent without a look whether its client is still
+connected: under full load almost all wait as long as this, and the look is a system call."""
+
 
 def _nothing(_: Pool) -> None:
     """Do nothing with a pool."""
@@ -142,7 +146,7 @@ class Pool(PoolConnections):
             waited = now - transaction.since
             if waited >= self.host.pool.queue_timeout:
                 self._time_out(transaction, now)
-            elif transaction.is_abandoned():
+            elif waited > SHORT_WAIT and transaction.is_abandoned():
                 self.stats.abandoned += 1
                 self._end(transaction, CON_LOST)
             else:

@@ -71,6 +71,8 @@ class PoolConnections:
         self.connecting: LondConnection | None = None
         self.last_error = ""
         self.state = PoolState.IDLE
+        self.is_ending = False
+        """Whether the pool takes no request any more."""
         self._schedule = schedule
         self._on_up = on_up
         self._is_scheduled = False
@@ -87,11 +89,6 @@ class PoolConnections:
         return self._is_down
 
     @property
-    def is_ending(self) -> bool:
-        """Whether the pool takes no request any more."""
-        return self.state is PoolState.STOPPING
-
-    @property
     def busy(self) -> int:
         """The number of transactions under way on lond connections."""
         return sum(c.transaction is not None for c in self.connections)
@@ -101,6 +98,7 @@ class PoolConnections:
             if (self.state, state) not in TRANSITIONS:
                 raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
             self.state = state
+            self.is_ending = state is PoolState.STOPPING
 
     def _follow_connections(self) -> None:
         """Enter the state that the connections make, unless an operator's command holds."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SLICE: Final = 0.001
 """Seconds of work before `in_slices` lets others run."""
 
-DISCONNECTS: Final = 32
+DISCONNECTS: Final = 128
 """Disconnects handled in one loop iteration."""
 
 BACKLOG_SHARE: Final = 64

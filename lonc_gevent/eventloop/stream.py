@@ -210,7 +210,7 @@ class Stream:
             self._writer = None
             watcher.stop()
             watcher.close()
-        if self._expired and not self._is_ready(select.POLLOUT):
+        if self._expired and not self._has_room():
             raise DeadlineError
 
     def _on_writable(self) -> None:
@@ -222,19 +222,23 @@ class Stream:
 
     def has_input(self) -> bool:
         """Whether there is something to read: bytes, the end or an error. Never waits."""
-        if self._poll is None:  # not select.select, which fails from descriptor 1024 on
-            self._poll = select.poll()
-            self._poll.register(self.fd, select.POLLIN)
-        return bool(self._poll.poll(0))
+        return bool(self._poll_input())
 
     def is_disconnected(self) -> bool:
         """Whether the peer has closed its end for reading and writing. Never waits."""
-        return self._is_ready(select.POLLHUP)
+        events = self._poll_input()
+        return bool(events and events[0][1] & select.POLLHUP)
 
-    def _is_ready(self, event: int) -> bool:
+    def _poll_input(self) -> list[tuple[int, int]]:
+        if self._poll is None:  # not select.select, which fails from descriptor 1024 on
+            self._poll = select.poll()
+            self._poll.register(self.fd, select.POLLIN)
+        return self._poll.poll(0)
+
+    def _has_room(self) -> bool:
         poll = select.poll()
-        poll.register(self.fd, event)
-        return any(found & event for _, found in poll.poll(0))
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def expire(self) -> None:
         """Make the current wait, and each later one, raise DeadlineError.

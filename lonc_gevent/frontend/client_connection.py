@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from lonc_gevent.eventloop import DeadlineError, DisconnectLimiter, Stream, yield_to_others
 from lonc_gevent.protocol.lines import (
@@ -112,7 +112,7 @@ class ClientConnection:
         return bool(self._buffer) or self.stream.has_input()
 
     def start(self, pool: Pool, fd: int, unread: bytes = b"", uid: int = -1) -> None:
-        """Serve a client in this connection's own greenlet, soon.
+        """Serve a client in this connection's own greenlet: at once if called in the hub.
 
         unread: what was read of the client already, by the program before a restart in place.
         """
@@ -123,7 +123,11 @@ class ClientConnection:
         self._buffer.limit = pool.host.pool.max_request_bytes
         if unread:
             self._buffer.refill(unread)
-        self._clients.hub.loop.run_callback(self._greenlet.switch)
+        hub = self._clients.hub
+        if getcurrent() is hub:
+            self._greenlet.switch()
+        else:
+            hub.loop.run_callback(self._greenlet.switch)
 
     def _run(self) -> None:
         clients = self._clients
