@@ -55,6 +55,11 @@ def expand(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield unpack.decompress(piece)
 
 
+def text_length(pieces: list[bytes]) -> int:
+    """Return the bytes of a compressed document's text, with which the gzip format ends."""
+    return int.from_bytes(pieces[-1][-4:], "little")
+
+
 def _compress(text: Iterable[bytes]) -> Iterator[bytes]:
     pack = zlib.compressobj(1, wbits=_GZIP)
     for whole in text:

@@ -32,7 +32,7 @@ from lonc_gevent.errors import ConfigError
 from lonc_gevent.frontend.access_control import peer_of
 from lonc_gevent.frontend.listeners import listen, remove
 
-from .documents import Document, expand
+from .documents import Document, expand, text_length
 from .http_server import BACKLOG, NO_DEADLINE_KEY, SOCKET_KEY, HttpServer
 from .metrics import CONTENT_TYPE, Metrics
 from .page import Page
@@ -254,7 +254,8 @@ def _is_ours(environ: WSGIEnvironment) -> bool:
 def _document(document: Document, content_type: str, environ: WSGIEnvironment) -> Answer:
     pieces = document.compressed()
     if "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
-        return Answer(_OK, expand(pieces), content_type)
+        length = text_length(pieces)
+        return Answer(_OK, expand(pieces), content_type, (("Content-Length", str(length)),))
     return Answer(_OK, b"".join(pieces), content_type, (("Content-Encoding", "gzip"),))
 
 

@@ -74,6 +74,8 @@ def _headline(status: Status) -> tuple[Text, Text]:
     second = Text(no_wrap=True, overflow="ellipsis")
     second.append(f"{totals.hosts} hosts, ")
     second.append(f"{down} down" if down else "none down", "bold red" if down else "")
+    if status.delayed_error:
+        second.append(" · delayed directory unusable", "bold red")
     second.append(
         f" · {totals.rate:g}/s · p50 {latency(totals.p50_ms)}, p99 {latency(totals.p99_ms)} ms"
         f" · {count(totals.queue)} waiting"

@@ -114,6 +114,7 @@ def test_head_has_no_body(net: Network) -> None:
     for path in ("/", "/status", "/metrics", "/healthz"):
         response = exchange(connection, "HEAD", path)
         assert (response.status, response.body) == (200, b""), path
+        assert int(response.headers["Content-Length"]), path
     connection.close()
 
 

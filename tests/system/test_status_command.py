@@ -80,6 +80,15 @@ def swollen(status: Status, hosts: int) -> Status:
     return msgspec.structs.replace(status, hosts=many, totals=totals, shard="3/4")
 
 
+def test_unusable_delayed_directory_is_in_the_table(status: Status) -> None:
+    """It is named whatever else the line has to show."""
+    assert not any("delayed directory" in line for line in lines_of(status))
+
+    status = msgspec.structs.replace(swollen(status, 3), delayed_error="read-only")
+
+    assert "delayed directory unusable" in lines_of(status)[1]
+
+
 def test_the_table(net: Network, status: Status) -> None:
     """The worst host comes first, each state with a sign and a word, within 80 columns."""
     result = net.command("status")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from lonc_gevent.admin.documents import Document, expand
+from lonc_gevent.admin.documents import Document, expand, text_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,10 @@ def test_large_document_is_expanded_whole() -> None:
     """What goes in comes out, if it compresses well or not at all."""
     text = b"x" * 3_000_000 + os.urandom(300_000)
 
-    assert b"".join(expand(Document(lambda: (text,)).compressed())) == text
+    pieces = Document(lambda: (text,)).compressed()
+
+    assert b"".join(expand(pieces)) == text
+    assert text_length(pieces) == len(text)
 
 
 def test_document_that_cannot_be_made_fails_for_all_who_wait_and_is_made_anew() -> None:
