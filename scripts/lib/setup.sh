@@ -77,7 +77,7 @@ need_venv_module() {
     quietly apt-get -qq install -y --no-install-recommends "$package"
 }
 
-# One word for everything that an installed .venv depends on, extras left out.
+# A digest of all that an installed .venv depends on, but for the extras.
 fingerprint() {
     {
         printf '%s\n' "$root" "$described"
@@ -136,7 +136,7 @@ make_venv() {
 }
 
 # need_debian PACKAGE...: installs what is missing of Debian's packages. Where that cannot be done
-# it only says so: the tests that need them are skipped.
+# it only prints a note: the tests that need them are skipped.
 need_debian() {
     local package missing=()
     for package in "$@"; do

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A soak: steady mixed load with churn, and what of the daemon grows meanwhile.
+"""A soak: steady mixed load, londs that come and go, and what grows in the daemon meanwhile.
 
     scripts/soak [--minutes M]
 
-Clients ask of three hosts, one of which is killed and started every few seconds, and of one that
-is down; they leave early, ask for large replies, stay for many requests. Each second the daemon's
-memory, descriptors and threads are read, and its greenlets and watchers counted. After the warm-up
-a straight line is laid through each; what it grows by until the end has a bound.
+Clients send requests to three hosts, one of which is killed and started every few seconds, and to
+one that is down. Some leave early, some request large replies, some stay for many requests. Each
+second the daemon's memory, descriptors, threads, greenlets and watchers are counted.
+The growth of each after the warm-up, by a straight line through its values, has a bound.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "watchers": (20.0, 1.0),
     "objects": (2000.0, 200.0),
 }
-"""What each may grow by over the run, and a minute: the larger of the two is the bound.
+"""What each may grow by over the run, and per minute; the larger of the two is the bound.
 
-The first is room for caches and chance, the second what a slow leak stays under only by being none.
+The first allows for caches and chance; over a long run the second shows a slow leak.
 """
 
 WARM_UP: Final = 0.25
-"""The share of the run that is not looked at: buffers and pools grow to what they need."""
+"""The share of the run that does not count, in which buffers and pools grow."""
 
 CLIENTS: Final = 6
 CHURN: Final = 10.0
@@ -58,7 +58,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 class Load:
-    """Threads that ask, each in the manner of some web process."""
+    """Threads that send requests, each like some web process."""
 
     def __init__(self, net: Network) -> None:
         self.net = net
@@ -89,7 +89,7 @@ class Load:
                         break
 
     def _one(self, client: Client, chance: random.Random, text: bytes) -> bool:
-        """Ask one thing; return whether the client leaves."""
+        """Send one request; return whether the client leaves."""
         text += b":" + b"x" * chance.choice((10, 100, 1000, 20_000))
         kind = chance.random()
         if kind < 0.02:  # noqa: PLR2004 - one in fifty leaves early
@@ -105,7 +105,7 @@ class Load:
 
 
 def look(pid: int, counts: Path) -> dict[str, float]:
-    """Return what the daemon has now."""
+    """Return the daemon's current figures."""
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
     return {
@@ -137,7 +137,7 @@ def judge(samples: list[tuple[float, dict[str, float]]]) -> bool:
 
 
 def run(net: Network, minutes: float) -> bool:
-    """Run the load, and look on."""
+    """Run the load, and sample the daemon."""
     for host in ("msul1", "msul2", "nscll1"):
         net.add(host, "--delay-ms", "0-5")
     net.add("down1", start=False)

@@ -3,8 +3,8 @@
 
     python -m soak_daemon COUNTS run --config FILE
 
-COUNTS is the file into which the newest counts go. Looking at every object takes some ms of the
-interpreter's lock each time; that is why it is not a part of the daemon.
+The newest counts are in the file COUNTS. Counting all objects holds the interpreter's lock for some
+ms each time, so it is not a part of the daemon.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ WATCHERS: Final = "gevent.libev.corecext"
 
 
 def count(path: Path) -> None:
-    """Count for ever."""
+    """Count until the process ends."""
     new = path.with_suffix(".new")
     while True:
-        # What is garbage and not found yet counts: a daemon has to live with that, too.
+        # Garbage that is not collected yet counts: a daemon's memory holds it, too.
         objects = gc.get_objects()
         counts = {
             "greenlets": sum(isinstance(o, greenlet) and not o.dead for o in objects),

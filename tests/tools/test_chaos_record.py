@@ -12,8 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "lib"))
 
-from chaos import trouble
-from chaos.record import Heard
+from chaos import faults
+from chaos.record import Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,17 +37,17 @@ class Lond:
             file.write(b"echo:after\n")
 
 
-@pytest.mark.parametrize("fault", [trouble.kill_lond, trouble.kill_all_londs])
+@pytest.mark.parametrize("fault", [faults.kill_lond, faults.kill_all_londs])
 def test_line_that_a_killed_lond_left_unfinished_does_not_spoil_the_next_one(
     tmp_path: Path, fault: Callable[[Any], str]
 ) -> None:
     """The request after the restart counts as received; the torn one does not."""
     host = "msul2"
     lond = Lond(tmp_path / "record")
-    heard = Heard(lond.record)
+    received = Received(lond.record)
     chance = SimpleNamespace(choice=lambda _: host)
-    scene = SimpleNamespace(londs={host: lond}, heard={host: heard})
+    scene = SimpleNamespace(londs={host: lond}, received={host: received})
 
     fault(SimpleNamespace(scene=scene, chance=chance, pause=lambda: 0.0))
 
-    assert heard.times() == {b"echo:before": 1, b"echo:after": 1}
+    assert received.times() == {b"echo:before": 1, b"echo:after": 1}

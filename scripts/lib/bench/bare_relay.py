@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A bare relay, to compare with: what somebody would write with gevent in an afternoon.
+"""A bare relay to compare with: the least that gevent needs to forward lines.
 
 A `StreamServer` on each Unix socket, a queue for each host, a greenlet for each of its five lond
 connections. No handshake, no limits, no timeouts, no log, no metrics, no retry: lond must answer

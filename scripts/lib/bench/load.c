@@ -14,7 +14,7 @@
      --prefix P     what a request begins with                          ("echo:")
      --reply N      ask for a reply of N bytes (`big:N:`), not for the request itself
      --rate R       begin R requests a second, whether others are answered or not
-     --warm N       first let so many requests be answered that do not count, then say `warm`
+     --warm N       first let so many requests be answered that do not count, then print `warm`
      --timeout S    give up so long after the last request was begun    (30)
 
    What an echo owes us is the request itself, or, for a request that begins with `encrypt:`, all
@@ -58,7 +58,7 @@ struct client {
     double since;         /* when its request began, or was due */
     char *request;
     size_t sent, received;
-    bool writing;         /* the kernel tells when it can be written to */
+    bool writing;         /* epoll reports when it is writable */
     bool same, lost;      /* the reply, as far as it came, is the right one; is con_lost */
 };
 
@@ -120,7 +120,7 @@ static void disconnect(struct client *c)
     c->fd = -1;
 }
 
-/* From now on it counts. Whoever measures the server may do so from this line on. */
+/* Start counting. The caller may measure the server from this line on. */
 static void begin_to_count(void)
 {
     puts("warm");
@@ -166,7 +166,7 @@ static void write_request(struct client *c)
             return;
         }
         if (n < 0)
-            return; /* the read that follows tells what became of it */
+            return; /* the read that follows returns the error */
         c->sent += n;
     }
     if (c->writing)
@@ -315,7 +315,7 @@ static double run(void)
 
 static void usage(const char *problem)
 {
-    fprintf(stderr, "load: %s; the top of load.c tells how to use it\n", problem);
+    fprintf(stderr, "load: %s; the top of load.c explains the options\n", problem);
     exit(2);
 }
 

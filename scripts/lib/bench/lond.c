@@ -8,10 +8,10 @@
    them or not:
 
      big:N:...        N bytes of z
-     anything else    itself. So an `enc:` line comes back as it was sent, and whoever has the key
-                      opens it and finds what was sealed: no cipher is needed here.
+     anything else    itself. So an `enc:` line comes back as it was sent, and the
+                      client opens it with its own key: no cipher is needed here.
 
-   --delay: an answer to a request waits so long, and nobody else with it.
+   --delay: an answer waits so long; other answers do not wait for it.
    --raw: no handshake; requests are answered from the first line on (for relays that know none).
 
    A connection is read one line at a time: the next one waits for the answer to this one. */
@@ -53,7 +53,7 @@ struct link {
     const char *text;           /* the answer, if it is not a part of `input` */
     char *owned;                /* `text`, if it is to be freed */
     size_t at, left;            /* where the rest of the answer begins, and its length */
-    bool writing;               /* the kernel tells when it can be written to */
+    bool writing;               /* epoll reports when it is writable */
     bool queued;                /* the answer waits for its time */
     double due;
     struct link *next;          /* in the queue */
@@ -63,7 +63,7 @@ static int events;
 static double delay;            /* seconds */
 static bool raw;
 
-/* Answers that wait. All wait equally long, so that whoever came first is due first. */
+/* Answers that wait. All wait equally long, so the first one is due first. */
 static struct link *first, **last = &first;
 
 static double now(void)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The machine and the versions: figures without them say nothing."""
+"""The machine and the versions, without which figures mean nothing."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Measuring while others leave the machine alone.
+"""Measuring while other processes leave the machine alone.
 
-What the host of a virtual machine takes for others counts as the time of whoever runs just then:
-where it took half of both cores for a minute, a request cost ten times as much. So what was
-disturbed is measured again, and if that goes on, a quiet moment is waited for.
+CPU time that the host of a virtual machine takes counts as time of the process that runs just then.
+So a disturbed measurement is repeated, and if it is disturbed again, a quiet moment is awaited.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 DISTURBED: Final = 0.05
-"""Share of a core that others took, above which something is measured again."""
+"""Share of a core that others used, above which a measurement is repeated."""
 
 TRIES: Final = 3
-"""Times that it is measured, one directly after the other, before a quiet moment is waited for."""
+"""Measurements, one directly after the other, before a quiet moment is awaited."""
 
 PAUSE: Final = 2.0
 """Seconds between two tries after that."""
 
 
 class Quiet:
-    """Has things measured, again while they are disturbed; of these the least disturbed counts.
+    """Repeats measurements that are disturbed; the least disturbed one counts.
 
-    `others` tells the CPU seconds that others have used; `patience` is how many seconds, in all,
-    to wait for a quiet moment.
+    others    returns the CPU seconds that other processes have used
+    patience  seconds to wait for quiet moments, in all
     """
 
     def __init__(self, others: Callable[[], float], patience: float) -> None:

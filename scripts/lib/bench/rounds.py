@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rounds: in each, every scenario on every target, one directly after the other.
 
-What is compared is compared within a round, in short pieces that take turns. Whatever else the
-machine does then, it does to all; and where that was much, the piece is measured again (quiet.py).
+Targets are compared within a round, in short pieces that take turns, so that other work of the
+machine affects all of them; a piece with much of it is measured again (quiet.py).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MAXIMUM_CLIENTS = 64
 """As many as find out what the highest rate is."""
 
 PIECES = 5
-"""A round's figures are the medians of so many pieces. A machine that is busy with others for some
-seconds is so to all who are compared; and one hiccup, of a few ms, is most of a second's p99."""
+"""A round's figures are the medians of so many pieces. What disturbs the machine for some seconds
+disturbs all targets alike, and a pause of a few ms does not decide a round's p99."""
 
 PACED_TIMES = 2
 """Paced scenarios are so many times longer."""
@@ -158,7 +158,7 @@ def _pieces(scenario: Scenario) -> int:
 
 
 def progress(text: str) -> None:
-    """Say on stderr what is going on, on one line; "" wipes it."""
+    """Show on stderr what is being done, on one line; "" wipes it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()

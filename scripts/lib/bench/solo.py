@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks that have nobody to be compared with: rest, silence, start, and who is held by whom."""
+"""Checks without another target: rest, silent clients, start, and requests beside large ones."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _cipher_seconds() -> float:
 
 
 def idle(workshop: Workshop, plan: Plan, _quiet: Quiet) -> Result:
-    """Let 1,000 hosts rest, a connection to each made and used."""
+    """Measure 1,000 hosts at rest, after a request to each."""
     target = _started(workshop, IDLE_HOSTS)
     try:
         fresh = resident_bytes(target.pid)
@@ -106,7 +106,7 @@ def idle(workshop: Workshop, plan: Plan, _quiet: Quiet) -> Result:
 
 
 def silent(workshop: Workshop, _plan: Plan, _quiet: Quiet) -> Result:
-    """Connect 5,000 clients that say nothing, and see what each takes."""
+    """Connect 5,000 clients that send nothing; return what each costs."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     target = _started(workshop, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What was asked and what was heard, in brief: minutes of it are millions of requests."""
+"""The requests that a lond has received, shortened: minutes of a run are millions of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHOWN: Final = 60
-"""Bytes of a request that are kept as they are; of a longer one there are so many, and a digest."""
+"""Bytes of a request that are kept; a longer one is replaced by so many and a digest."""
 
 
 def brief(request: bytes) -> bytes:
-    """Return what tells a request from all others, and is short."""
+    """Return a request, shortened, but different from all others."""
     if len(request) <= SHOWN:
         return request
     return request[:SHOWN] + b"..." + hashlib.blake2b(request, digest_size=16).digest()
 
 
-class Heard:
-    """What a lond has received, read on from its record whenever it is asked for."""
+class Received:
+    """What a lond has received, according to its record; each look reads on from the last one."""
 
     def __init__(self, record: Path) -> None:
         self._record = record
@@ -41,7 +41,7 @@ class Heard:
             os.truncate(self._record, self._read)
 
     def times(self) -> Counter[bytes]:
-        """Return how often it received each request, told in brief."""
+        """Return how often it received each request, shortened."""
         if self._record.exists():
             with self._record.open("rb") as file:
                 file.seek(self._read)

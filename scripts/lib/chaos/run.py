@@ -3,10 +3,10 @@
 
     scripts/chaos [--minutes M] [--seed N] [--only NAME]...
 
-Clients ask unique things of four hosts all the while. After each fault every host must answer
-rightly again, within one backoff step and a second (and what the fault itself makes last longer).
-At the end all that the clients got is compared with all that the londs recorded. The seed gives
-the same faults in the same order; what they hit is the machine's to say.
+Clients send unique requests to four hosts all the time. After each fault every host must answer
+rightly again within one backoff step and a second, or longer if the fault itself takes longer. At
+the end all replies of the clients are compared with all requests that the londs recorded. A seed
+gives the same faults in the same order, but not at the same moment of a request.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Final
 
 from lonc_gevent.client.delayed import delay
 
-from .people import Askers, Victim
+from .clients import Clients, Victim
+from .faults import At, faults
 from .scene import HOSTS, POOL, Scene
-from .trouble import At, trouble
 from .verdict import delayed_problems, events, problems
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ RECOVERY: Final = POOL["retry_backoff_max"] + 1.0
 """Seconds in which every host must answer again after a fault: one backoff step and a second."""
 
 HELD: Final = POOL["reply_timeout"] + 1.0
-"""Seconds more that a silent lond or daemon may hold its connections after it was silent."""
+"""Seconds more that requests may wait for a lond or daemon that was silent."""
 
 DELAYED_PATIENCE: Final = 60.0
 """Seconds at the end in which all delayed requests must have been sent."""
 
 
-TOLD: Final = (
+COUNTED: Final = (
     "host_down",
     "reply_lost",
     "connection_lost",
@@ -62,7 +62,7 @@ TOLD: Final = (
 """The events that are counted in the summary."""
 
 
-def say(began: float, text: str) -> None:
+def show(began: float, text: str) -> None:
     """Print a line of the timeline."""
     print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
 
@@ -78,7 +78,7 @@ class Writer(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Write one now and then; what could not be written was not accepted."""
+        """Write one ten times a second; one that cannot be written is not accepted."""
         for number in range(1 << 30):
             if self.over.wait(0.1):
                 return
@@ -92,11 +92,11 @@ class Writer(threading.Thread):
                 self.written[host].append(request)
 
 
-def recover(askers: Askers, step: int) -> float:
+def recover(clients: Clients, step: int) -> float:
     """Ask every host until it answers rightly; return the seconds that took."""
     began = time.monotonic()
     for host in HOSTS:
-        while askers.probe(host, step) != "ok":
+        while clients.probe(host, step) != "ok":
             step += 1_000_000
             if time.monotonic() - began > RECOVERY + HELD + 10.0:
                 return time.monotonic() - began
@@ -104,19 +104,19 @@ def recover(askers: Askers, step: int) -> float:
     return time.monotonic() - began
 
 
-def one(at: At, askers: Askers, name: str, step: int) -> tuple[str, list[str]]:
-    """Have one fault; return the timeline's words, and what was wrong."""
+def one(at: At, clients: Clients, name: str, step: int) -> tuple[str, list[str]]:
+    """Cause one fault; return its line of the timeline, and what was wrong."""
     found = []
-    entry = trouble(at.scene)[name]
-    before = len(askers.outcomes)
+    entry = faults(at.scene)[name]
+    before = len(clients.outcomes)
     began = time.monotonic()
     what = entry.do(at)
-    recovery = recover(askers, step)
+    recovery = recover(clients, step)
     bound = RECOVERY + (HELD if name in ("stop lond", "freeze daemon", "no descriptors") else 0.0)
     if recovery > bound:
         found.append(f"{name}: good again only after {recovery:.1f} s, more than {bound:.1f}")
-    seen = Counter(o.what for o in tuple(askers.outcomes)[before:])
-    lost = sum(1 for o in tuple(askers.outcomes)[before:] if o.what != "ok" and o.began >= began)
+    seen = Counter(o.what for o in tuple(clients.outcomes)[before:])
+    lost = sum(1 for o in tuple(clients.outcomes)[before:] if o.what != "ok" and o.began >= began)
     if lost and not entry.loses and name not in SLOW:
         found.append(f"{name}: {lost} requests were lost by it: {dict(seen)}")
     if not at.scene.daemon.running:
@@ -127,41 +127,41 @@ def one(at: At, askers: Askers, name: str, step: int) -> tuple[str, list[str]]:
 
 
 SLOW: Final = frozenset({"freeze daemon", "busy machine"})
-"""Faults that can use up a limit of the daemon, which then gives con_lost as it should."""
+"""Faults that can exceed a time limit of the daemon, which then rightly answers con_lost."""
 
 
 def run(scene: Scene, options: argparse.Namespace) -> list[str]:
-    """Have faults for so long; return all that was wrong."""
+    """Cause faults for so long; return all that was wrong."""
     began = time.monotonic()
     chance = random.Random(options.seed)
-    askers = Askers(scene.net.sockets, options.seed, options.clients)
+    clients = Clients(scene.net.sockets, options.seed, options.clients)
     victim = Victim(scene.net.sockets)
     at = At(scene, victim, chance, threading.Event())
     writer = Writer(scene.delayed)
     found: list[str] = []
-    askers.start()
+    clients.start()
     writer.start()
     try:
-        recover(askers, 0)
-        names = options.only or sorted(trouble(scene))
+        recover(clients, 0)
+        names = options.only or sorted(faults(scene))
         step = 1
         while time.monotonic() - began < options.minutes * 60:
-            words, wrong = one(at, askers, chance.choice(names), step)
-            say(began, words)
+            line, wrong = one(at, clients, chance.choice(names), step)
+            show(began, line)
             for problem in wrong:
-                say(began, f"  NOT GOOD: {problem}")
+                show(began, f"  NOT GOOD: {problem}")
             found += wrong
             step += 1
             at.pause(CALM)
     finally:
         victim.kill()
-        askers.stop()
+        clients.stop()
         writer.over.set()
         writer.join()
     scene.set_clock(0)
     found += settle_delayed(scene, writer, began)
-    found += problems(scene, askers)
-    summary(scene, askers, writer)
+    found += problems(scene, clients)
+    summary(scene, clients, writer)
     return found
 
 
@@ -171,20 +171,20 @@ def settle_delayed(scene: Scene, writer: Writer, began: float) -> list[str]:
     deadline = time.monotonic() + DELAYED_PATIENCE
     while problem() and time.monotonic() < deadline:
         time.sleep(0.2)
-    say(began, f"delayed requests settled, {len(problem())} missing")
+    show(began, f"delayed requests settled, {len(problem())} missing")
     return problem()
 
 
-def summary(scene: Scene, askers: Askers, writer: Writer) -> None:
+def summary(scene: Scene, clients: Clients, writer: Writer) -> None:
     """Print the figures."""
-    outcomes = Counter(o.what for o in askers.outcomes)
-    longest = max(o.ended - o.began for o in askers.outcomes)
+    outcomes = Counter(o.what for o in clients.outcomes)
+    longest = max(o.ended - o.began for o in clients.outcomes)
     figures = ", ".join(f"{n} {what}" for what, n in outcomes.most_common())
-    print(f"{len(askers.outcomes)} requests: {figures}; longest {longest:.1f} s")
+    print(f"{len(clients.outcomes)} requests: {figures}; longest {longest:.1f} s")
     accepted = sum(len(requests) for requests in writer.written.values())
     print(f"delayed: {accepted} accepted, {writer.refused} not (the disk was full)")
     logged = events(scene)
-    print("logged: " + ", ".join(f"{name} {logged[name]}" for name in TOLD if logged[name]))
+    print("logged: " + ", ".join(f"{name} {logged[name]}" for name in COUNTED if logged[name]))
 
 
 def main() -> None:
@@ -201,8 +201,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by TERM"))
     with tempfile.TemporaryDirectory(prefix="lonc", ignore_cleanup_errors=True) as directory:
         scene = Scene(Path(directory))
-        here = trouble(scene)
-        print(f"seed {options.seed}; faults that can be had here: {', '.join(here)}")
+        here = faults(scene)
+        print(f"seed {options.seed}; faults that are possible here: {', '.join(here)}")
         unknown = set(options.only or ()) - set(here)
         if unknown:
             parser.error(f"no such fault here: {', '.join(sorted(unknown))}")

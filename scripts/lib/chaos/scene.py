@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from harness import Network, Process, wait_until
 
-from .record import Heard
+from .record import Received
 
 if TYPE_CHECKING:
     from harness import Lond
@@ -64,7 +64,7 @@ class Scene:
         self.preload = self._build_clock(directory / "clock.so")
         self.deaths: list[tuple[float, float]] = []
         """From and to when the daemon was not there, by our own doing."""
-        self.heard: dict[str, Heard] = {}
+        self.received: dict[str, Received] = {}
         self.stderr: list[str] = []
         self.lines: list[str] = []
         """What earlier daemons have logged."""
@@ -73,7 +73,7 @@ class Scene:
     def __enter__(self) -> Self:
         for host in HOSTS:
             lond = self.net.add(host, "--delay-ms", "0-10")
-            self.heard[host] = Heard(lond.record)
+            self.received[host] = Received(lond.record)
         self.delayed.mkdir(mode=0o700)
         if os.geteuid() == 0:
             self._mount()

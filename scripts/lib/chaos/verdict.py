@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What must hold after a chaos run, or at any moment in it."""
+"""What must hold after a chaos run, and at any moment of it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any, Final
 from .scene import POOL
 
 if TYPE_CHECKING:
-    from .people import Askers, Outcome
+    from .clients import Clients, Outcome
     from .scene import Scene
 
 SLACK: Final = 2.0
-"""Seconds beyond the daemon's limits, for a machine that is busy. Less than any of them: one that
-is twice as long as it should be is seen."""
+"""Seconds beyond the daemon's limits, for a busy machine. Less than any of the limits, so that one
+that is kept only after twice its time is noticed."""
 
 LONGEST: Final[float] = POOL["reply_timeout"] + POOL["queue_timeout"] + SLACK
 """Seconds that a request may take, whatever is wrong with its lond."""
 
 HELD_MS: Final = 100.0
-"""CPU time of the daemon's own, in milliseconds, for which it may not hold its hub."""
+"""Milliseconds of its own CPU time for which the daemon must not block its event loop."""
 
 BUGS: Final = frozenset({"client_failed", "keeper_failed", "delayed_failed"})
-"""Events that say that something of ours was wrong."""
+"""Events that report a bug of the daemon."""
 
 
-def problems(scene: Scene, askers: Askers) -> list[str]:
-    """Compare what the clients got with what the londs did; say what must not be."""
-    found = [f"wrong reply: {asked!r} got {got!r}" for asked, got in askers.wrong]
-    outcomes = tuple(askers.outcomes)
+def problems(scene: Scene, clients: Clients) -> list[str]:
+    """Compare what the clients got with what the londs did; return what must not be."""
+    found = [f"wrong reply: {asked!r} got {got!r}" for asked, got in clients.wrong]
+    outcomes = tuple(clients.outcomes)
     found += _lond_side(scene, outcomes)
     found += [
         f"{o.what} after {o.ended - o.began:.1f} s: {o.request[:30]!r}"
@@ -46,7 +46,7 @@ def problems(scene: Scene, askers: Askers) -> list[str]:
     logged = _logged(scene)
     found += [f"event {name}" for name in sorted(BUGS & {each["event"] for each in logged})]
     found += [
-        f"the hub was held for {each['cpu_ms']:.0f} ms by {each['who']}"
+        f"the event loop was blocked for {each['cpu_ms']:.0f} ms by {each['who']}"
         for each in logged
         if each["event"] == "hub_held" and each["cpu_ms"] >= HELD_MS
     ]
@@ -65,19 +65,19 @@ def _logged(scene: Scene) -> list[dict[str, Any]]:
 
 def _lond_side(scene: Scene, outcomes: tuple[Outcome, ...]) -> list[str]:
     found = []
-    for host, record in scene.heard.items():
-        heard = record.times()
+    for host, record in scene.received.items():
+        received = record.times()
         mine = (b"echo:%s:" % host.encode(), b"eget:%s:" % host.encode(), b"big:", b"ping")
-        found += [f"sent to {host}: {r[:40]!r}" for r in heard if not r.startswith(mine)]
+        found += [f"sent to {host}: {r[:40]!r}" for r in received if not r.startswith(mine)]
         found += [
             f"sent twice to {host}: {request[:40]!r}"
-            for request, times in heard.items()
+            for request, times in received.items()
             if times > 1 and request.startswith(mine[:2]) and b":delayed" not in request
         ]
         found += [
-            f"answered, and {host} never saw it: {o.request[:40]!r}"
+            f"answered, but never received by {host}: {o.request[:40]!r}"
             for o in outcomes
-            if o.host == host and o.what == "ok" and not heard[o.request]
+            if o.host == host and o.what == "ok" and not received[o.request]
         ]
     return found
 
@@ -88,7 +88,7 @@ def _took_too_long(scene: Scene, outcome: Outcome) -> bool:
 
 
 def _away(scene: Scene, outcome: Outcome) -> float:
-    """Return for how many seconds of that time the daemon was away by our doing."""
+    """Return for how many seconds of that time this run had ended the daemon."""
     return sum(
         max(min(outcome.ended, end + 1.0) - max(outcome.began, begin), 0.0)
         for begin, end in scene.deaths
@@ -96,10 +96,10 @@ def _away(scene: Scene, outcome: Outcome) -> float:
 
 
 def delayed_problems(scene: Scene, written: dict[str, list[bytes]]) -> list[str]:
-    """Say which delayed requests were accepted and never received."""
+    """Return which delayed requests were accepted and never received."""
     found = []
     for host, requests in written.items():
-        heard = scene.heard[host].times()
-        lost = [request for request in requests if not heard[request]]
+        received = scene.received[host].times()
+        lost = [request for request in requests if not received[request]]
         found += [f"delayed request lost: {request!r}" for request in lost]
     return found

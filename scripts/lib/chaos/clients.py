@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Clients: those that write down what they got, and those that are there to be killed."""
+"""Clients: those that note the reply to each request, and those that are killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE: Final = 30.0
-"""Seconds after which a client says that it was forgotten; no limit of the daemon is as long."""
+"""Seconds after which a request counts as stuck; every limit of the daemon is shorter."""
 
 PAUSE: Final = 0.01
 """Seconds between two requests of a client."""
@@ -37,19 +37,19 @@ OFTEN: Final = (5, 10, 5, 5, 1)
 
 
 class Outcome(NamedTuple):
-    """One request, and what came of it. Times are monotonic seconds."""
+    """One request and its outcome. Times are monotonic seconds."""
 
     began: float
     ended: float
     host: str
     request: bytes
-    """In brief."""
+    """Shortened."""
     what: str
     """ok, con_lost, none (no daemon there), cut (the connection ended), stuck, or wrong."""
 
 
-class Askers:
-    """Threads that ask one unique thing after another, of all hosts."""
+class Clients:
+    """Threads that send one unique request after another, to all hosts."""
 
     def __init__(self, sockets: Path, seed: int, clients: int) -> None:
         self.outcomes: list[Outcome] = []
@@ -63,12 +63,12 @@ class Askers:
         ]
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ask no more; wait for what is under way."""
+        """Stop; wait for requests under way."""
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE + 5.0)
@@ -81,7 +81,7 @@ class Askers:
                     break
 
     def _one(self, chance: random.Random, host: str) -> bool:
-        """Ask on a connection: one request, or two at once; return whether it is over."""
+        """Send one request, or two at once, on a connection; return whether it has ended."""
         texts = [self._text(chance, host) for _ in range(chance.choice((1, 1, 1, 2)))]
         verbs = [chance.choice((b"echo:", b"echo:", b"encrypt:eget:")) for _ in texts]
         began = time.monotonic()
@@ -120,7 +120,7 @@ class Askers:
         self.outcomes.append(Outcome(began, time.monotonic(), host, request, what))
 
     def probe(self, host: str, number: int) -> str:
-        """Ask one thing more, and say what came of it."""
+        """Send one more request, and return its outcome."""
         text = b"%s:probe%d:" % (host.encode(), number)
         began = time.monotonic()
         try:
@@ -133,7 +133,7 @@ class Askers:
 
 
 class Victim:
-    """A client in a process of its own: it asks for much, is stopped, and killed."""
+    """A client process that requests large replies, and is stopped and killed."""
 
     def __init__(self, sockets: Path) -> None:
         self._sockets = sockets
@@ -148,7 +148,7 @@ class Victim:
         )
 
     def kill(self) -> None:
-        """Kill it, whatever it is about."""
+        """Kill it."""
         self.process.kill()
         self.process.wait()
 
@@ -158,8 +158,8 @@ class Victim:
         self.process = self._start()
 
 
-def ask_for_much(sockets: Path, stop: Callable[[], bool]) -> None:
-    """Be a victim: ask for large replies and small ones, and never care."""
+def run_victim(sockets: Path, stop: Callable[[], bool]) -> None:
+    """Request large replies and small ones, and ignore them."""
     chance = random.Random()
     while not stop():
         host = chance.choice(HOSTS)
@@ -178,4 +178,4 @@ def ask_for_much(sockets: Path, stop: Callable[[], bool]) -> None:
 
 if __name__ == "__main__":
     END = time.monotonic() + 3600.0
-    ask_for_much(Path(sys.argv[1]), lambda: time.monotonic() > END)
+    run_victim(Path(sys.argv[1]), lambda: time.monotonic() > END)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The faults of a chaos run: each begins, lasts for a while, and is over when its function ends.
-
-In TROUBLE by name, with what a client may see of it beside right replies.
-"""
+"""The faults of a chaos run. A function's fault is over when the function returns."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from .people import Victim
+    from .clients import Victim
     from .scene import Scene
 
 LONGEST: Final = 3.0
@@ -27,13 +24,13 @@ LONGEST: Final = 3.0
 
 
 class At(NamedTuple):
-    """What a fault has to do with."""
+    """What a fault acts on."""
 
     scene: Scene
     victim: Victim
     chance: random.Random
     over: threading.Event
-    """Never set: a pause that can be waited for."""
+    """Never set; `wait` is a pause."""
 
     def pause(self, longest: float = LONGEST) -> float:
         """Let some time pass; return how much, in seconds."""
@@ -42,11 +39,11 @@ class At(NamedTuple):
         return seconds
 
 
-class Trouble(NamedTuple):
+class Fault(NamedTuple):
     """A fault."""
 
     do: Callable[[At], str]
-    """Returns what it did, for the timeline."""
+    """Causes the fault; returns a text for the timeline."""
     loses: bool
     """Whether a client may get con_lost, or no connection, because of it."""
 
@@ -71,12 +68,12 @@ def kill_all_londs(at: At) -> str:
 
 
 def _start_lond(at: At, host: str) -> None:
-    at.scene.heard[host].mend()
+    at.scene.received[host].mend()
     at.scene.londs[host].start()
 
 
 def stop_lond(at: At) -> str:
-    """Stop a lond (SIGSTOP): it is there, and says nothing; longer than reply_timeout or less."""
+    """Stop a lond (SIGSTOP), for a time shorter or longer than reply_timeout."""
     host = at.chance.choice(HOSTS)
     process = at.scene.londs[host].process
     if process is None:
@@ -96,7 +93,7 @@ def kill_daemon(at: At) -> str:
 
 
 def stop_daemon(at: At) -> str:
-    """Let the daemon stop in order, and start another one."""
+    """Stop the daemon with TERM, and start another one."""
     code = at.scene.restart(signal.SIGTERM)
     if code:
         raise AssertionError(f"exit code {code} after TERM: {at.scene.stderr[-1]}")
@@ -104,7 +101,7 @@ def stop_daemon(at: At) -> str:
 
 
 def hang_up(at: At) -> str:
-    """Let the daemon restart in place (HUP): same pid, nothing lost."""
+    """Restart the daemon in place (HUP): same pid, nothing lost."""
     daemon = at.scene.daemon
     ready = sum('"ready"' in line for line in daemon.lines)
     daemon.send_signal(signal.SIGHUP)
@@ -116,7 +113,7 @@ def hang_up(at: At) -> str:
 
 
 def freeze_daemon(at: At) -> str:
-    """Stop the daemon for a moment, as a machine that is far too busy does."""
+    """Stop the daemon (SIGSTOP) for a moment, as an overloaded machine does."""
     at.scene.daemon.send_signal(signal.SIGSTOP)
     try:
         seconds = at.pause(2.0)
@@ -135,7 +132,7 @@ def kill_clients(at: At) -> str:
 
 
 def stop_client(at: At) -> str:
-    """Stop a client in the middle of a large reply; let it go on, or kill it."""
+    """Stop a client in the middle of a large reply, and continue it."""
     at.victim.process.send_signal(signal.SIGSTOP)
     seconds = at.pause(6.0)
     at.victim.process.send_signal(signal.SIGCONT)
@@ -143,7 +140,7 @@ def stop_client(at: At) -> str:
 
 
 def no_descriptors(at: At) -> str:
-    """Take the daemon's last descriptors away, and give them back."""
+    """Lower the daemon's limit of descriptors, and restore it."""
     pid = at.scene.daemon.pid
     used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - it is no folder of ours
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -165,7 +162,7 @@ def move_clock(at: At) -> str:
 
 
 def stop_reading_log(at: At) -> str:
-    """Let the reader of the daemon's stdout stop for a while."""
+    """Stop the reader of the daemon's stdout for a while."""
     reading = at.scene.daemon.reading
     reading.clear()
     try:
@@ -176,7 +173,7 @@ def stop_reading_log(at: At) -> str:
 
 
 def many_signals(at: At) -> str:
-    """Ask for the status report again and again: that also opens every gate."""
+    """Request the status report again and again, which also opens every retry gate."""
     for _ in range(20):
         at.scene.daemon.send_signal(signal.SIGUSR1)
         at.over.wait(0.02)
@@ -210,25 +207,25 @@ def busy_machine(at: At) -> str:
     return f"for {seconds:.1f} s"
 
 
-def trouble(scene: Scene) -> dict[str, Trouble]:
-    """Return the faults that can be had here."""
+def faults(scene: Scene) -> dict[str, Fault]:
+    """Return the faults that are possible here, by name."""
     found = {
-        "kill lond": Trouble(kill_lond, loses=True),
-        "kill all londs": Trouble(kill_all_londs, loses=True),
-        "stop lond": Trouble(stop_lond, loses=True),
-        "kill daemon": Trouble(kill_daemon, loses=True),
-        "stop daemon": Trouble(stop_daemon, loses=True),
-        "freeze daemon": Trouble(freeze_daemon, loses=False),
-        "kill clients": Trouble(kill_clients, loses=False),
-        "stop client": Trouble(stop_client, loses=False),
-        "no descriptors": Trouble(no_descriptors, loses=True),
-        "log reader stops": Trouble(stop_reading_log, loses=False),
-        "many signals": Trouble(many_signals, loses=False),
-        "busy machine": Trouble(busy_machine, loses=False),
+        "kill lond": Fault(kill_lond, loses=True),
+        "kill all londs": Fault(kill_all_londs, loses=True),
+        "stop lond": Fault(stop_lond, loses=True),
+        "kill daemon": Fault(kill_daemon, loses=True),
+        "stop daemon": Fault(stop_daemon, loses=True),
+        "freeze daemon": Fault(freeze_daemon, loses=False),
+        "kill clients": Fault(kill_clients, loses=False),
+        "stop client": Fault(stop_client, loses=False),
+        "no descriptors": Fault(no_descriptors, loses=True),
+        "log reader stops": Fault(stop_reading_log, loses=False),
+        "many signals": Fault(many_signals, loses=False),
+        "busy machine": Fault(busy_machine, loses=False),
     }
     if scene.preload:
-        found["move clock"] = Trouble(move_clock, loses=False)
-    found["restart in place"] = Trouble(hang_up, loses=False)
+        found["move clock"] = Fault(move_clock, loses=False)
+    found["restart in place"] = Fault(hang_up, loses=False)
     if scene.disk_is_small:
-        found["full disk"] = Trouble(fill_disk, loses=False)
+        found["full disk"] = Fault(fill_disk, loses=False)
     return found
