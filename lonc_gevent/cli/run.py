@@ -83,8 +83,9 @@ def rehearse(config: Path) -> None:
     parameters = command.make_context("run", list(arguments)).params
     files = Files()
     with _running(parameters["config"], parameters["part"], inherited, files) as daemon:
-        daemon.rehearse()
-        rehearsal.hand_back(files.contents)
+        if inherited.is_restart:  # not asked by a program that is too old to hand over
+            daemon.rehearse()
+            rehearsal.hand_back(files.contents)
 
 
 @contextmanager

@@ -194,7 +194,8 @@ def _file_faults(file: str, key: str, path: Path, severity: Severity) -> Iterato
     except OSError:
         mode = 0
     if stat.S_ISDIR(mode):
-        yield Problem(file, key, f"{show(str(path))} is a directory", "expected a file", severity)
+        found = f"{show(str(path))} is a directory"
+        yield Problem(file, key, found, "expected another path", severity)
     elif key == "admin.socket" and mode and not stat.S_ISSOCK(mode):
         found = f"{show(str(path))} is in the way of a socket, and is not one"
         yield Problem(file, key, found, "move it away")

@@ -208,7 +208,12 @@ class Orders:
             self.reloads.answer(rehearsed.problems)
         else:
             timeout = self.hosts.configuration.settings.admin.stop_timeout
-            self.log.info("restarting", clients=self.drain.clients.count, stop_timeout_s=timeout)
+            self.log.info(
+                "restarting",
+                clients=self.drain.clients.count,
+                stop_timeout_s=timeout,
+                rehearsed=bool(rehearsed.files),
+            )
             lost = self.drain.hold(timeout)
             if not self.control.stops:
                 self._exec(lost, rehearsed.files)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
 import trustme
 
 if TYPE_CHECKING:
@@ -66,3 +69,29 @@ class Authority:
             "private_key": str(pair.key),
             "ca_certificate": str(self.certificate),
         }
+
+
+def signed_with(
+    folder: Path, digest: str, *, bits: int = 2048, extensions: str = ""
+) -> dict[str, str]:
+    """Have openssl make a CA, and sign a certificate; return our own `[network]` keys.
+
+    digest      that of the signatures, such as sha1
+    bits        of the RSA key
+    extensions  lines of openssl's configuration
+    """
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl command here")
+    (folder / "extensions").write_text(extensions)
+
+    def run(*words: str) -> None:
+        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
+
+    make = ("-newkey", f"rsa:{bits}", "-nodes")
+    run("req", "-x509", *make, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca",
+        "-days", "300", f"-{digest}")  # fmt: skip
+    run("req", *make, "-keyout", "us.key", "-out", "us.csr", "-subj", "/CN=us")
+    run("x509", "-req", "-in", "us.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+        f"-{digest}", "-days", "200", "-out", "us.pem", "-extfile", "extensions")  # fmt: skip
+    return {"certificate": "us.pem", "private_key": "us.key", "ca_certificate": "ca.pem"}

@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from harness import free_port
+from users import only_root
 
 import lonc_gevent
 from lonc_gevent.cli import COMMANDS
@@ -81,6 +83,48 @@ def test_check_names_every_problem(net: Network) -> None:
     assert len(lines) == 2
     assert any("max_connections" in line for line in lines)
     assert any("pool.reply_timeout" in line for line in lines)
+
+
+@only_root
+def test_check_as_root_warns_unless_it_is_told_the_user(net: Network) -> None:
+    net.add("msul1", start=False)
+    net.write()
+
+    as_root = net.command("check")
+    strict = net.command("check", "--strict")
+    as_root_by_name = net.command("check", "--strict", "--user", "root")
+    as_nobody = net.command("check", "--user", "nobody")
+    unknown = net.command("check", "--user", "no-such-user")
+
+    assert (as_root.returncode, strict.returncode, as_root_by_name.returncode) == (0, 2, 0)
+    assert b"warning: " in as_root.stderr
+    assert b"checked as root" in as_root.stderr
+    assert b"warning: " not in strict.stderr
+    assert as_root_by_name.stderr == b""
+    assert as_nobody.returncode == 2
+    assert b"may not be read by this user" in as_nobody.stderr
+    assert unknown.returncode == 2
+    assert b"no user 'no-such-user'" in unknown.stderr
+
+
+def test_check_accepts_the_port_of_the_running_daemon(net: Network) -> None:
+    net.tables["admin"]["listen"] = f"127.0.0.1:{free_port()}"
+    net.add("msul1", start=False)
+    net.start()
+
+    assert net.command("check").returncode == 0
+
+
+def test_check_for_an_older_program_that_restarts(net: Network) -> None:
+    net.add("msul1", start=False)
+    net.start()
+    assert net.command("check", "--for-restart").returncode == 0
+
+    net.config.write_text(net.config.read_text() + "[pol]\n")
+    result = net.command("check", "--for-restart")
+
+    assert result.returncode == 2
+    assert b"[pool]" in result.stderr
 
 
 def test_send_prints_the_reply(net: Network) -> None:
