@@ -125,6 +125,7 @@ def fly(net: Network, env: dict[str, str] | None = None) -> list[str]:
         "settle": 0.1,
         "scan_interval": 0.2,
         "max_attempts": 1,
+        "orphan_after": 0.0,
     }
     net.add("msul2", "--client-id", "msul1")
     net.add("down", start=False)
@@ -273,7 +274,7 @@ def test_no_canary_gets_out(net: Network) -> None:
         ),
         (
             "backend/lond_connection.py",
-            "pool.dialled(self)\n",
+            "pool.connected(self)\n",
             'pool.log.debug("leak", key=lond.session.key.hex())\n',
         ),
         (
