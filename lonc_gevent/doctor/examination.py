@@ -15,8 +15,7 @@ import gevent
 import msgspec
 
 from lonc_gevent.backend.dial import candidates, dial
-from lonc_gevent.backend.handshake_io import FallBackError, shake_hands
-from lonc_gevent.backend.lond import Lond
+from lonc_gevent.backend.lond import connect
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.errors import ConfigError, LondError
 from lonc_gevent.eventloop import Stream
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from gevent.hub import Hub
 
+    from lonc_gevent.backend.lond import Lond
     from lonc_gevent.configuration.settings import Configuration, HostSettings
 
 DEADLINE_CHECK = 0.02
@@ -257,15 +257,9 @@ class Doctor:
                 check_certificate_name=way.check_certificate_name,
             )
             credentials.load(network)
-        dial(host, candidates(host, self._hub), stream)
-        try:
-            session = shake_hands(host, stream, credentials)
-        except FallBackError as failure:
-            self._report(f"             falls back: {failure}")
-            stream.close()
-            dial(host, candidates(host, self._hub), stream)
-            session = shake_hands(host, stream, credentials, fell_back=str(failure))
-        lond = Lond(stream, session, host.server_id, host.pool.max_reply_bytes)
+        lond = connect(host, self._hub, stream, credentials)
+        if lond.session.fell_back:
+            self._report(f"             falls back: {lond.session.fell_back}")
         lond.two_steps = False  # to see what lond accepts
         return lond
 
