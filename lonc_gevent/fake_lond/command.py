@@ -12,10 +12,10 @@ import click
 import gevent
 from gevent.event import Event
 
-from .commands import Manner
+from .commands import Profile
 from .faults import Fault, list_faults, parse_fault
 from .server import FakeLond
-from .tls import CloseNotify, TlsManner
+from .tls import CloseNotify, TlsProfile
 
 _EPILOG = f"""\b
 Requests:
@@ -152,10 +152,10 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
     tls = None
     if certificate and private_key and ca_certificate:
         version = tls_version or ""
-        tls = TlsManner(certificate, private_key, ca_certificate, version, close_notify)
+        tls = TlsProfile(certificate, private_key, ca_certificate, version, close_notify)
     elif certificate or private_key or ca_certificate:
         raise click.UsageError("give --certificate, --private-key and --ca-certificate together.")
-    manner = Manner(
+    profile = Profile(
         ids=ids,
         client_id=client_id,
         habit=habit,
@@ -166,7 +166,7 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
         delay_ms=delay_ms,
         faults=faults,
     )
-    lond = FakeLond(manner, host=host, port=port, record=record)
+    lond = FakeLond(profile, host=host, port=port, record=record)
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)

@@ -19,11 +19,11 @@ from .faults import CATALOGUE, Fault, Scope, fault_of_request, parse_fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tls import TlsManner
+    from .tls import TlsProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class Profile:
     """Identity and behaviour of a fake lond."""
 
     ids: tuple[str, ...] = ("msul1",)
@@ -40,7 +40,7 @@ class Manner:
     """Limits of a random delay of each reply."""
     allow_insecure: bool = True
     """Whether it accepts insecure clients; if not, it closes the connection without a line."""
-    tls: TlsManner | None = None
+    tls: TlsProfile | None = None
     """None: it has no certificates, and treats init:ssl like init."""
     faults: tuple[Fault, ...] = ()
     """Faults of every connection and request."""
@@ -93,12 +93,12 @@ def _get(rest: bytes) -> bytes:
 class Commands:
     """The commands of one connection. `build_key` is the answer to `ekey`."""
 
-    def __init__(self, manner: Manner, build_key: bytes) -> None:
-        self._manner = manner
+    def __init__(self, profile: Profile, build_key: bytes) -> None:
+        self._profile = profile
         self._build_key = build_key
-        self._id = manner.ids[0]
+        self._id = profile.ids[0]
         self._cipher: Cipher | None = None
-        of_requests = (f for f in manner.faults if CATALOGUE[f.name].scope is Scope.REQUEST)
+        of_requests = (f for f in profile.faults if CATALOGUE[f.name].scope is Scope.REQUEST)
         self._fault = next(of_requests, None)
         self._session: dict[bytes, Callable[[], bytes]] = {b"ekey": self._ekey, b"init": self._init}
         self._verbs: dict[bytes, Callable[[bytes], bytes]] = {
@@ -110,8 +110,8 @@ class Commands:
             b"get": _get,
             b"put": lambda _: b"ok",
         }
-        if manner.habit == "modern":
-            version = b"version:$Revision: 1.%d $" % manner.revision
+        if profile.habit == "modern":
+            version = b"version:$Revision: 1.%d $" % profile.revision
             self._session[b"version"] = lambda: version
             self._verbs[b"version"] = lambda _: version
 
@@ -132,7 +132,7 @@ class Commands:
         self._cipher = Cipher(key)
 
     def _ekey(self) -> bytes:
-        self.take_key(session_key(self._id, self._manner.client_id, self._build_key))
+        self.take_key(session_key(self._id, self._profile.client_id, self._build_key))
         return self._build_key
 
     def _init(self) -> bytes:
@@ -151,23 +151,23 @@ class Commands:
         if word == b"exit":
             return Answer(b"bye\n", prefix + text, close=True)
         if word in self._session and not colon:
-            return Answer(self._session[word]() + b"\n", fault=self._manner.fault("drip"))
-        if self._manner.habit == "modern" and word == b"sethost" and colon:
+            return Answer(self._session[word]() + b"\n", fault=self._profile.fault("drip"))
+        if self._profile.habit == "modern" and word == b"sethost" and colon:
             return self._sethost(rest, prefix + text)
         return None
 
     def _sethost(self, text: bytes, whole: bytes) -> Answer:
         """Answer `sethost:ID` or `sethost:ID:REQUEST`; both change the id of the connection."""
-        takes_inline = self._manner.inline_sethost
+        takes_inline = self._profile.inline_sethost
         if takes_inline is None:
-            takes_inline = self._manner.revision >= INLINE_SETHOST
+            takes_inline = self._profile.revision >= INLINE_SETHOST
         name, *inline = text.split(b":", 1) if takes_inline else [text]
         host = name.replace(b"\r", b"").decode("utf-8", "surrogateescape")
-        if host not in self._manner.ids or self._manner.fault("unable-to-set"):
+        if host not in self._profile.ids or self._profile.fault("unable-to-set"):
             return Answer(b"unable_to_set\n", request=whole if inline else None)
         self._id = host
         if not inline:
-            return Answer(b"ok\n", fault=self._manner.fault("drip"))
+            return Answer(b"ok\n", fault=self._profile.fault("drip"))
         return self.answer(inline[0], whole[: len(whole) - len(inline[0])])
 
     def _request(self, text: bytes, prefix: bytes) -> Answer:
@@ -186,7 +186,7 @@ class Commands:
             fault, reply = self._run(text)
         except ValueError as error:
             return Answer(b"error:%s\n" % str(error).encode(), prefix + text)
-        if text.startswith((b"eget:", b"secret:")) or (sealed and self._manner.seal_replies):
+        if text.startswith((b"eget:", b"secret:")) or (sealed and self._profile.seal_replies):
             reply = self._cipher.seal(reply) if self._cipher else b"error:no_key"
         if fault is not None:
             reply = self._with_fault(fault, reply)

@@ -12,7 +12,7 @@ import enum
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .commands import Answer, Commands, Manner
+from .commands import Answer, Commands, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,16 +88,16 @@ class FakeHandshake:
 
     def __init__(
         self,
-        manner: Manner,
+        profile: Profile,
         *,
         challenge: bytes,
         build_key: bytes,
         read_key: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         self.state = State.INIT
-        self._manner = manner
+        self._profile = profile
         self._challenge = challenge
-        self._commands = Commands(manner, build_key)
+        self._commands = Commands(profile, build_key)
         self._read_key = read_key
         self._step = 0
 
@@ -136,15 +136,15 @@ class FakeHandshake:
             return Kind.ECHO if text == self._challenge else Kind.OTHER
         way = words[1] if len(words) > 1 else b""
         version_at = 3 if way == b"local" else 2
-        if self._manner.fault("wants-version") and len(words) <= version_at:
+        if self._profile.fault("wants-version") and len(words) <= version_at:
             return Kind.OTHER
-        if way == b"local" and self._manner.habit == "modern":
+        if way == b"local" and self._profile.habit == "modern":
             return self._kind_of_local(words)
-        if way == b"ssl" and self._manner.tls is not None:
+        if way == b"ssl" and self._profile.tls is not None:
             return Kind.SSL
         # A lond without certificates treats init:ssl like init (protocol.md, section 3d).
         if way in (b"", b"ssl"):
-            return Kind.INIT if self._manner.allow_insecure else Kind.NOT_ALLOWED
+            return Kind.INIT if self._profile.allow_insecure else Kind.NOT_ALLOWED
         return Kind.OTHER
 
     def _kind_of_local(self, words: list[bytes]) -> Kind:
@@ -156,7 +156,7 @@ class FakeHandshake:
         return Kind.LOCAL
 
     def _wrong(self) -> Answer | None:
-        for name, number in self._manner.faults:
+        for name, number in self._profile.faults:
             wrong = _WRONG.get(name)
             if wrong is not None and self._step == (wrong.step or number):
                 return self._go(wrong.to, wrong.send % {b"long": b"7" * (number - 1)})
@@ -166,7 +166,7 @@ class FakeHandshake:
         self.state = to
         return Answer(
             line,
-            fault=self._manner.fault("drip"),
+            fault=self._profile.fault("drip"),
             close=to is State.CLOSED,
             start_tls=to is State.TLS,
         )

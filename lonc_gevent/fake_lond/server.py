@@ -17,7 +17,7 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from .commands import Manner
+from .commands import Profile
 from .delivery import EXTRA_LINE, deliver, stay_half_open
 from .handshake import FakeHandshake
 from .tls import send_key
@@ -25,7 +25,7 @@ from .tls import send_key
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .tls import TlsManner
+    from .tls import TlsProfile
 
 _BACKLOG = 1024
 _CHUNK = 65536
@@ -45,13 +45,13 @@ class FakeLond:
 
     def __init__(
         self,
-        manner: Manner | None = None,
+        profile: Profile | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         record: Path | None = None,
     ) -> None:
-        self.manner = manner or Manner()
+        self.profile = profile or Profile()
         """May be replaced at any time, for later connections."""
         self.host = host
         self.port = port
@@ -73,7 +73,7 @@ class FakeLond:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<FakeLond {self.manner.ids[0]} port {self.port}>"
+        return f"<FakeLond {self.profile.ids[0]} port {self.port}>"
 
     @property
     def connections(self) -> int:
@@ -112,15 +112,15 @@ class FakeLond:
             return
 
     def _serve_lines(self, sock: socket.socket) -> None:
-        manner = self.manner
+        profile = self.profile
         handshake = FakeHandshake(
-            manner,
+            profile,
             challenge=self._challenge(),
             build_key=self._build_key(),
             read_key=partial(_read_key, sock),
         )
         lines = _Lines(sock)
-        close_after = manner.fault("close-after")
+        close_after = profile.fault("close-after")
         served = 0
         late = b""
         while (text := lines.read()) is not None:
@@ -129,29 +129,29 @@ class FakeLond:
             if answer.request is not None:
                 served += 1
                 self._record_request(answer.request)
-                if manner.delay_ms[1] > 0:
-                    gevent.sleep(self._random.uniform(*manner.delay_ms) / 1000)
+                if profile.delay_ms[1] > 0:
+                    gevent.sleep(self._random.uniform(*profile.delay_ms) / 1000)
             if not deliver(sock, replace(answer, line=late + answer.line)):
                 return
             late = b""
-            if answer.start_tls and manner.tls is not None:
-                late = self._do_tls(sock, manner, manner.tls, lines, handshake)
+            if answer.start_tls and profile.tls is not None:
+                late = self._do_tls(sock, profile, profile.tls, lines, handshake)
             if close_after is not None and served >= close_after.number:
                 return
             if handshake.ready and not was_ready:
-                _just_ready(sock, manner)
+                _just_ready(sock, profile)
 
     def _do_tls(
         self,
         sock: socket.socket,
-        manner: Manner,
-        tls: TlsManner,
+        profile: Profile,
+        tls: TlsProfile,
         lines: _Lines,
         handshake: FakeHandshake,
     ) -> bytes:
         """Send a key inside TLS; return the bytes to send before the next plain line."""
         key = self._random.randbytes(16)
-        line = b"none\n" if manner.fault("bad-tls-key") else key.hex().encode() + b"\n"
+        line = b"none\n" if profile.fault("bad-tls-key") else key.hex().encode() + b"\n"
         plain, late = send_key(sock, tls, line, lines.rest())
         lines.add(plain)
         handshake.complete_tls(key)
@@ -193,13 +193,13 @@ def _read_key(sock: socket.socket, path: bytes) -> bytes | None:
     return bytes.fromhex(digits[:_KEY_DIGITS].decode())
 
 
-def _just_ready(sock: socket.socket, manner: Manner) -> None:
+def _just_ready(sock: socket.socket, profile: Profile) -> None:
     """Play the faults between the handshake and the first request."""
-    idle_line = manner.fault("idle-line")
+    idle_line = profile.fault("idle-line")
     if idle_line is not None:
         gevent.sleep(idle_line.number / 1000)
         sock.sendall(EXTRA_LINE)
-    if manner.fault("half-open") is not None:
+    if profile.fault("half-open") is not None:
         stay_half_open()
 
 

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class TlsManner:
+class TlsProfile:
     """TLS credentials of the fake lond, and how it ends TLS.
 
     close_notify  none: ends without one
@@ -46,7 +46,7 @@ class TlsManner:
     """The only version of TLS that it supports; "": all versions of OpenSSL."""
     close_notify: CloseNotify = "none"
 
-    @cache  # noqa: B019 - a manner lives as long as its fake lond
+    @cache  # noqa: B019 - a profile lives as long as its fake lond
     def context(self) -> ssl.SSLContext:
         """Return the server's context, which requires a client certificate. Raises OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -62,7 +62,7 @@ class TlsManner:
         return context
 
 
-def send_key(sock: socket, manner: TlsManner, line: bytes, early: bytes) -> tuple[bytes, bytes]:
+def send_key(sock: socket, profile: TlsProfile, line: bytes, early: bytes) -> tuple[bytes, bytes]:
     """Start TLS as the server, send the line in it, and end TLS.
 
     `early` are bytes already read. Returns the bytes read that are not TLS, and the bytes to send
@@ -70,7 +70,7 @@ def send_key(sock: socket, manner: TlsManner, line: bytes, early: bytes) -> tupl
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     incoming.write(early)
-    tls = manner.context().wrap_bio(incoming, outgoing, server_side=True)
+    tls = profile.context().wrap_bio(incoming, outgoing, server_side=True)
 
     def through(step: Callable[[], _T]) -> _T:
         while True:
@@ -92,21 +92,21 @@ def send_key(sock: socket, manner: TlsManner, line: bytes, early: bytes) -> tupl
     through(tls.do_handshake)
     through(lambda: tls.write(line))
     late = b""
-    if manner.close_notify == "both":
+    if profile.close_notify == "both":
         through(tls.unwrap)
-    elif manner.close_notify != "none":
+    elif profile.close_notify != "none":
         with suppress(ssl.SSLWantReadError):
             tls.unwrap()
         late = outgoing.read()
-    if manner.close_notify in ("send", "unread"):
+    if profile.close_notify in ("send", "unread"):
         sock.sendall(late)
         late = b""
-    return _plain_text(sock, manner, incoming.read()), late
+    return _plain_text(sock, profile, incoming.read()), late
 
 
-def _plain_text(sock: socket, manner: TlsManner, data: bytes) -> bytes:
+def _plain_text(sock: socket, profile: TlsProfile, data: bytes) -> bytes:
     """Return what came after TLS; for `unread`, the client's close_notify with a newline in it."""
-    if manner.close_notify == "unread":
+    if profile.close_notify == "unread":
         data = data or sock.recv(_CHUNK)
         if data.startswith(_ALERT):
             return _ALERT + b"\n" + data[1:]

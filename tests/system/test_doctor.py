@@ -16,9 +16,9 @@ from harness import free_port
 
 from lonc_gevent.configuration.files import load
 from lonc_gevent.doctor.examination import Doctor
-from lonc_gevent.fake_lond import FakeLond, Manner, parse_fault
+from lonc_gevent.fake_lond import FakeLond, Profile, parse_fault
 from lonc_gevent.fake_lond.faults import CATALOGUE
-from lonc_gevent.fake_lond.tls import TlsManner
+from lonc_gevent.fake_lond.tls import TlsProfile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness import Network
     from snapshots import Snapshot
 
-MANNER = Manner(ids=("msul2",), client_id="msul1")
+PROFILE = Profile(ids=("msul2",), client_id="msul1")
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,11 @@ def no_late_greenlets() -> Any:
 
 
 def examine(
-    net: Network, manner: Manner, timeout: float = 0.3, **settings: Any
+    net: Network, profile: Profile, timeout: float = 0.3, **settings: Any
 ) -> tuple[bool, list[str], list[str]]:
     """Examine a fake lond; return the verdict, the findings, and all lines."""
     net.sockets.mkdir(exist_ok=True)
-    with FakeLond(manner) as lond:
+    with FakeLond(profile) as lond:
         net.hosts["msul2"] = {"address": "127.0.0.1", "port": lond.port, **settings}
         net.write()
         configuration = load(net.config)
@@ -52,17 +52,17 @@ def examine(
     return well, [line.replace(str(lond.port), "PORT") for line in findings], lines
 
 
-def tls(directory: Path, host: str = "localhost", **changes: Any) -> tuple[TlsManner, Authority]:
+def tls(directory: Path, host: str = "localhost", **changes: Any) -> tuple[TlsProfile, Authority]:
     """Return certificates of a CA for the fake lond, and the CA."""
     authority = Authority(directory)
     pair = authority.sign("lond", host)
-    manner = TlsManner(pair.certificate, pair.key, authority.certificate)
-    return replace(manner, **changes), authority
+    profile = TlsProfile(pair.certificate, pair.key, authority.certificate)
+    return replace(profile, **changes), authority
 
 
 def test_a_modern_lond_has_no_problem(net: Network) -> None:
     """Other settings that work are reported."""
-    well, findings, lines = examine(net, MANNER)
+    well, findings, lines = examine(net, PROFILE)
 
     assert well
     assert findings == [
@@ -78,7 +78,7 @@ def test_a_modern_lond_has_no_problem(net: Network) -> None:
 
 def test_a_legacy_lond_has_no_problem(net: Network) -> None:
     """Commands that a lond of 2003 does not know are reported."""
-    well, findings, _ = examine(net, replace(MANNER, habit="legacy"))
+    well, findings, _ = examine(net, replace(PROFILE, habit="legacy"))
 
     assert well
     assert any("very old" in line for line in findings)
@@ -87,14 +87,14 @@ def test_a_legacy_lond_has_no_problem(net: Network) -> None:
 
 def test_modern_negotiation_with_a_legacy_lond_is_a_problem(net: Network) -> None:
     """The value that works is reported."""
-    well, findings, _ = examine(net, replace(MANNER, habit="legacy"), negotiation="modern")
+    well, findings, _ = examine(net, replace(PROFILE, habit="legacy"), negotiation="modern")
 
     assert not well
     assert '! hosts.msul2.negotiation: works with "auto"' in findings
 
 
 def test_legacy_negotiation_does_not_try_version_and_sethost(net: Network) -> None:
-    well, findings, _ = examine(net, MANNER, negotiation="legacy")
+    well, findings, _ = examine(net, PROFILE, negotiation="legacy")
 
     assert well
     assert any("were not tried" in line for line in findings)
@@ -107,20 +107,20 @@ def test_legacy_negotiation_does_not_try_version_and_sethost(net: Network) -> No
 def test_inline_sethost_of_an_unexpected_revision_is_reported(
     net: Network, revision: int, inline: bool, differs: bool
 ) -> None:
-    well, findings, _ = examine(net, replace(MANNER, revision=revision, inline_sethost=inline))
+    well, findings, _ = examine(net, replace(PROFILE, revision=revision, inline_sethost=inline))
 
     assert well is (inline or not differs)
     assert any("differs from protocol.md, 3e" in line for line in findings) is differs
 
 
 def test_a_lond_that_seals_replies_has_no_problem(net: Network) -> None:
-    assert examine(net, replace(MANNER, seal_replies=True))[0]
+    assert examine(net, replace(PROFILE, seal_replies=True))[0]
 
 
 def test_another_client_id_is_found(net: Network) -> None:
     """A lond that knows this server by another host id has another key."""
     net.hosts["msul7"] = {"address": "127.0.0.1", "port": 1}
-    well, findings, lines = examine(net, replace(MANNER, client_id="msul7"))
+    well, findings, lines = examine(net, replace(PROFILE, client_id="msul7"))
 
     assert not well
     assert '! hosts.msul2.client_id: works with "msul7"' in findings
@@ -128,7 +128,7 @@ def test_another_client_id_is_found(net: Network) -> None:
 
 
 def test_an_unknown_client_id_is_a_problem(net: Network) -> None:
-    well, findings, _ = examine(net, replace(MANNER, client_id="elsewhere"))
+    well, findings, _ = examine(net, replace(PROFILE, client_id="elsewhere"))
 
     assert not well
     assert any("it has another key" in line for line in findings)
@@ -137,10 +137,10 @@ def test_an_unknown_client_id_is_a_problem(net: Network) -> None:
 @pytest.mark.parametrize("close_notify", ["none", "send", "late"])
 def test_ssl(net: Network, close_notify: str) -> None:
     """A lond that accepts ssl only has no problem with ssl."""
-    manner, authority = tls(net.directory, close_notify=close_notify)
+    profile, authority = tls(net.directory, close_notify=close_notify)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
     well, findings, _ = examine(
-        net, replace(MANNER, tls=manner, allow_insecure=False), security="ssl"
+        net, replace(PROFILE, tls=profile, allow_insecure=False), security="ssl"
     )
 
     assert well
@@ -148,9 +148,9 @@ def test_ssl(net: Network, close_notify: str) -> None:
 
 
 def test_ssl_is_reported_if_it_is_all_that_works(net: Network) -> None:
-    manner, authority = tls(net.directory)
+    profile, authority = tls(net.directory)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
-    well, findings, _ = examine(net, replace(MANNER, tls=manner, allow_insecure=False))
+    well, findings, _ = examine(net, replace(PROFILE, tls=profile, allow_insecure=False))
 
     assert not well
     assert '! hosts.msul2.security: works with "ssl"' in findings
@@ -158,10 +158,10 @@ def test_ssl_is_reported_if_it_is_all_that_works(net: Network) -> None:
 
 def test_two_wrong_settings_are_both_found(net: Network) -> None:
     """A certificate with another name, and a close_notify that lond waits for."""
-    manner, authority = tls(net.directory, "elsewhere.example", close_notify="both")
+    profile, authority = tls(net.directory, "elsewhere.example", close_notify="both")
     net.tables["network"] = authority.settings(authority.sign("lonc"))
     well, findings, _ = examine(
-        net, replace(MANNER, tls=manner, allow_insecure=False), timeout=1.0, security="ssl"
+        net, replace(PROFILE, tls=profile, allow_insecure=False), timeout=1.0, security="ssl"
     )
 
     assert not well
@@ -175,11 +175,11 @@ def test_close_notify_that_lond_does_not_read(
     net: Network, close_notify: str, security: str
 ) -> None:
     """The setting that sends one is named."""
-    manner, authority = tls(net.directory, close_notify=close_notify)
+    profile, authority = tls(net.directory, close_notify=close_notify)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
     net.tables["network"]["tls_close_notify"] = True
     well, findings, _ = examine(
-        net, replace(MANNER, tls=manner, allow_insecure=False), timeout=2.0, security=security
+        net, replace(PROFILE, tls=profile, allow_insecure=False), timeout=2.0, security=security
     )
 
     assert not well
@@ -187,10 +187,10 @@ def test_close_notify_that_lond_does_not_read(
 
 
 def test_a_lond_with_tls_1_0_only_is_found(net: Network) -> None:
-    manner, authority = tls(net.directory, version="1.0")
+    profile, authority = tls(net.directory, version="1.0")
     net.tables["network"] = authority.settings(authority.sign("lonc"))
     well, findings, _ = examine(
-        net, replace(MANNER, tls=manner, allow_insecure=False), security="ssl"
+        net, replace(PROFILE, tls=profile, allow_insecure=False), security="ssl"
     )
 
     assert not well
@@ -201,25 +201,25 @@ def test_falling_back_each_time_is_a_problem(net: Network) -> None:
     """Even though requests are answered."""
     authority = Authority(net.directory)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
-    well, findings, _ = examine(net, MANNER, security="ssl-or-insecure")
+    well, findings, _ = examine(net, PROFILE, security="ssl-or-insecure")
 
     assert not well
     assert any("hosts.msul2.security" in line and "has no cert" in line for line in findings)
 
 
 def test_ssl_is_not_tried_without_certificates(net: Network) -> None:
-    _, _, lines = examine(net, MANNER)
+    _, _, lines = examine(net, PROFILE)
 
     assert any("ssl: not tried" in line for line in lines)
 
 
 def test_a_certificate_of_another_ca_is_reported(net: Network) -> None:
     """With the text of OpenSSL."""
-    manner, _ = tls(net.directory)
+    profile, _ = tls(net.directory)
     other = Authority(net.directory, "other")
     net.tables["network"] = other.settings(other.sign("lonc"))
     well, findings, _ = examine(
-        net, replace(MANNER, tls=manner, allow_insecure=False), security="ssl"
+        net, replace(PROFILE, tls=profile, allow_insecure=False), security="ssl"
     )
 
     assert not well
@@ -243,9 +243,9 @@ TIMING: dict[str, str] = {
 def test_each_fault_has_findings(net: Network, snapshot: Snapshot, name: str) -> None:
     """The examination ends within a bounded time."""
     number = {"big": ":1000", "delay": ":1", "close-after": ":1"}.get(name, "")
-    manner = replace(MANNER, faults=(parse_fault(name + number),))
+    profile = replace(PROFILE, faults=(parse_fault(name + number),))
     with gevent.Timeout(20):
-        well, findings, lines = examine(net, manner)
+        well, findings, lines = examine(net, profile)
 
     assert lines[-1].startswith("no problem" if well else "problems found")
     if name in TIMING:
@@ -257,10 +257,10 @@ def test_each_fault_has_findings(net: Network, snapshot: Snapshot, name: str) ->
 
 @pytest.mark.parametrize("name", ["no-tls", "mute-tls", "bad-tls-key"])
 def test_each_fault_of_tls_has_findings(net: Network, snapshot: Snapshot, name: str) -> None:
-    manner, authority = tls(net.directory)
+    profile, authority = tls(net.directory)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
-    manner_ = replace(MANNER, tls=manner, allow_insecure=False, faults=(parse_fault(name),))
-    well, findings, _ = examine(net, manner_, security="ssl")
+    profile_ = replace(PROFILE, tls=profile, allow_insecure=False, faults=(parse_fault(name),))
+    well, findings, _ = examine(net, profile_, security="ssl")
 
     assert not well
     snapshot("\n".join(findings))
@@ -293,7 +293,7 @@ def test_the_report_has_no_secret(net: Network, monkeypatch: pytest.MonkeyPatch)
     """Neither challenge nor build key nor key file."""
     monkeypatch.setattr(FakeLond, "_challenge", lambda _: b"4711471147114711")
     monkeypatch.setattr(FakeLond, "_build_key", lambda _: b"C0FFEEC0FFEEC0FFEE")
-    _, _, lines = examine(net, MANNER)
+    _, _, lines = examine(net, PROFILE)
     report = "\n".join(lines)
 
     assert "16 bytes, all digits" in report

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from harness import readable
 
-from lonc_gevent.fake_lond import FakeLond, Manner, parse_fault
+from lonc_gevent.fake_lond import FakeLond, Profile, parse_fault
 from lonc_gevent.fake_lond.command import lond_command
 from lonc_gevent.protocol.cipher import Cipher
 from lonc_gevent.protocol.handshake import Handshake
@@ -355,13 +355,13 @@ def test_start_after_stop_uses_the_same_port() -> None:
         sock.sendall(line)
         return bytes(sock.recv(65536))
 
-    lond = FakeLond(Manner(faults=(parse_fault("refuse"),)))
+    lond = FakeLond(Profile(faults=(parse_fault("refuse"),)))
     with lond:
         port = lond.port
         assert repr(lond) == f"<FakeLond msul1 port {port}>"
         with gsocket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as sock:
             assert ask(sock, b"init\n") == b"refused\n"
-        lond.manner = Manner()
+        lond.profile = Profile()
         with gsocket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as sock:
             assert ask(sock, b"init\n").strip().isdigit()
             assert lond.connections >= 1

@@ -26,7 +26,7 @@ from lonc_gevent.errors import (
     UnreachableError,
 )
 from lonc_gevent.eventloop import Stream
-from lonc_gevent.fake_lond import FakeLond, Fault, Manner
+from lonc_gevent.fake_lond import FakeLond, Fault, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
 @contextmanager
 def lond(address: str, port: int = 0, *faults: Fault) -> Iterator[FakeLond]:
     """Run a fake lond in this process."""
-    manner = Manner(ids=("msul2",), faults=faults)
-    with FakeLond(manner, host=address, port=port) as made:
+    profile = Profile(ids=("msul2",), faults=faults)
+    with FakeLond(profile, host=address, port=port) as made:
         yield made
 
 

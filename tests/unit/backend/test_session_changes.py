@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.errors import ReplyLostError
-from lonc_gevent.fake_lond.commands import Commands, Manner
+from lonc_gevent.fake_lond.commands import Commands, Profile
 from lonc_gevent.protocol.cipher import session_key
 from lonc_gevent.protocol.handshake import Session
 from lonc_gevent.protocol.lines import SESSION_CHANGE, SPECIAL_FIRST
@@ -74,13 +74,13 @@ class FakeStream:
         return bool(self._replies)
 
 
-def connection(manner: Manner) -> Lond:
+def connection(profile: Profile) -> Lond:
     """Return a handshaken connection to a fake lond in this process."""
-    commands = Commands(manner, BUILD_KEY)
+    commands = Commands(profile, BUILD_KEY)
     commands.answer(b"ekey")
-    modern = manner.habit == "modern"
+    modern = profile.habit == "modern"
     session = Session(
-        session_key(OWN, "msul1", BUILD_KEY), manner.revision if modern else None, modern
+        session_key(OWN, "msul1", BUILD_KEY), profile.revision if modern else None, modern
     )
     stream: Any = FakeStream(commands)
     return Lond(stream, session, OWN, 1000)
@@ -102,7 +102,7 @@ def test_request_of_another_client_after_any_request_runs_as_if_alone(
     request: bytes, revision: int, habit: Any
 ) -> None:
     """Either the connection is closed, or the next request finds it as it was."""
-    lond = connection(Manner(ids=(OWN, OTHER), client_id="msul1", habit=habit, revision=revision))
+    lond = connection(Profile(ids=(OWN, OTHER), client_id="msul1", habit=habit, revision=revision))
     try:
         lond.exchange(request)
     except ReplyLostError:
@@ -137,7 +137,7 @@ def test_request_of_another_client_after_any_request_runs_as_if_alone(
 )
 def test_connection_after_an_ordinary_request_is_kept(request_line: bytes) -> None:
     """What changes nothing costs no connection."""
-    lond = connection(Manner(ids=(OWN, OTHER), client_id="msul1"))
+    lond = connection(Profile(ids=(OWN, OTHER), client_id="msul1"))
 
     lond.exchange(request_line)
 

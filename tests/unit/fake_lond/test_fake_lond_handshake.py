@@ -15,7 +15,7 @@ from lonc_gevent.errors import (
     LondError,
     RefusedError,
 )
-from lonc_gevent.fake_lond.commands import Commands, Manner
+from lonc_gevent.fake_lond.commands import Commands, Profile
 from lonc_gevent.fake_lond.faults import CATALOGUE, Fault, Scope, list_faults, parse_fault
 from lonc_gevent.fake_lond.handshake import FakeHandshake
 from lonc_gevent.protocol.cipher import Cipher, session_key
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 IDS = ("msul2", "msul2b")
 
 
-def talk(manner: Manner, negotiation: Negotiation = "auto", server_id: str = "msul2") -> Handshake:
+def talk(
+    profile: Profile, negotiation: Negotiation = "auto", server_id: str = "msul2"
+) -> Handshake:
     """Pass lines between the two handshakes until one of them ends."""
     client = Handshake(server_id=server_id, client_id="msul1", negotiation=negotiation)
-    lond = FakeHandshake(manner, challenge=b"23171051600000", build_key=b"48213A0EAF")
+    lond = FakeHandshake(profile, challenge=b"23171051600000", build_key=b"48213A0EAF")
     said = client.start()
     while said:
         answer = lond.receive(said[:-1])
@@ -43,9 +45,9 @@ def talk(manner: Manner, negotiation: Negotiation = "auto", server_id: str = "ms
     return client
 
 
-def commands(manner: Manner | None = None) -> tuple[Commands, Cipher]:
+def commands(profile: Profile | None = None) -> tuple[Commands, Cipher]:
     """Commands after the handshake, and the client's cipher."""
-    made = Commands(manner or Manner(ids=IDS, client_id="msul1"), b"5A0")
+    made = Commands(profile or Profile(ids=IDS, client_id="msul1"), b"5A0")
     assert made.answer(b"ekey").line == b"5A0\n"
     return made, Cipher(session_key("msul2", "msul1", b"5A0"))
 
@@ -55,7 +57,7 @@ def commands(manner: Manner | None = None) -> tuple[Commands, Cipher]:
 def test_a_modern_lond_accepts_every_negotiation(negotiation: Negotiation, server_id: str) -> None:
     if negotiation == "legacy":
         server_id = "msul2"
-    session = talk(Manner(ids=IDS), negotiation, server_id).session
+    session = talk(Profile(ids=IDS), negotiation, server_id).session
 
     assert session.key == session_key(server_id, "msul1", b"48213A0EAF")
     assert session.host_set is (negotiation != "legacy")
@@ -64,7 +66,7 @@ def test_a_modern_lond_accepts_every_negotiation(negotiation: Negotiation, serve
 
 @pytest.mark.parametrize("negotiation", ["legacy", "auto"])
 def test_a_legacy_lond_accepts_auto_and_legacy(negotiation: Negotiation) -> None:
-    session = talk(Manner(ids=IDS, habit="legacy"), negotiation).session
+    session = talk(Profile(ids=IDS, habit="legacy"), negotiation).session
 
     assert session.host_set is False
     assert session.lond_version is None
@@ -77,19 +79,19 @@ def test_a_legacy_lond_accepts_auto_and_legacy(negotiation: Negotiation) -> None
 def test_faults_of_requests_do_not_affect_the_handshake(
     habit: Literal["legacy", "modern"], name: str
 ) -> None:
-    manner = Manner(ids=IDS, habit=habit, faults=(Fault(name, 1),))
+    profile = Profile(ids=IDS, habit=habit, faults=(Fault(name, 1),))
 
-    assert talk(manner).session.key == session_key("msul2", "msul1", b"48213A0EAF")
+    assert talk(profile).session.key == session_key("msul2", "msul1", b"48213A0EAF")
 
 
 def test_a_legacy_lond_fails_a_client_that_requires_version() -> None:
     with pytest.raises(HandshakeGarbageError):
-        talk(Manner(habit="legacy"), "modern")
+        talk(Profile(habit="legacy"), "modern")
 
 
 def test_sethost_of_another_host_is_refused() -> None:
     with pytest.raises(HostNotServedError):
-        talk(Manner(ids=IDS), "modern", "elsewhere")
+        talk(Profile(ids=IDS), "modern", "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_sethost_of_another_host_is_refused() -> None:
 )
 def test_each_fault_of_the_handshake_raises_its_error(fault: str, error: type[LondError]) -> None:
     with pytest.raises(error) as caught:
-        talk(Manner(ids=IDS, faults=(parse_fault(fault),)))
+        talk(Profile(ids=IDS, faults=(parse_fault(fault),)))
 
     if error is LondError:
         assert caught.value.kind == "handshake_lost"
@@ -122,7 +124,7 @@ def test_each_fault_of_the_handshake_raises_its_error(fault: str, error: type[Lo
 def test_a_challenge_of_the_longest_length_is_accepted() -> None:
     """So the fault long-line fails because of its length only."""
     lond = FakeHandshake(
-        Manner(faults=(Fault("long-line", 4096),)), challenge=b"1", build_key=b"5A0"
+        Profile(faults=(Fault("long-line", 4096),)), challenge=b"1", build_key=b"5A0"
     )
     client = Handshake(server_id="msul1", client_id="msul1")
 
@@ -134,14 +136,14 @@ def test_a_challenge_of_the_longest_length_is_accepted() -> None:
 
 @pytest.mark.parametrize("line", [b"", b"ping", b"init:other", b"INIT", b"initial"])
 def test_any_other_first_line_is_refused(line: bytes) -> None:
-    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0")
+    lond = FakeHandshake(Profile(), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(line)
 
     assert (answer.line, answer.close) == (b"refused\n", True)
 
 
 def test_a_wrong_echo_of_the_challenge_is_refused() -> None:
-    lond = FakeHandshake(Manner(), challenge=b"123", build_key=b"5A0")
+    lond = FakeHandshake(Profile(), challenge=b"123", build_key=b"5A0")
     assert lond.receive(b"init").line == b"123\n"
     answer = lond.receive(b"124")
 
@@ -193,7 +195,7 @@ def test_inline_sethost_answers_the_request_and_keeps_the_id() -> None:
 
 
 def test_a_legacy_lond_does_not_know_sethost() -> None:
-    lond, _ = commands(Manner(ids=IDS, habit="legacy"))
+    lond, _ = commands(Profile(ids=IDS, habit="legacy"))
 
     for text in (b"version", b"sethost:msul2", b"sethost:msul2:ping"):
         assert lond.answer(text).line == b"unknown_cmd\n"
@@ -209,7 +211,7 @@ def test_the_reply_to_eget_is_always_sealed() -> None:
 
 
 def test_seal_replies_seals_every_reply_to_a_sealed_request() -> None:
-    lond, cipher = commands(Manner(ids=IDS, seal_replies=True))
+    lond, cipher = commands(Profile(ids=IDS, seal_replies=True))
 
     assert cipher.open(lond.answer(cipher.seal(b"echo:x")).line[:-1]) == b"x"
     assert lond.answer(b"echo:x").line == b"x\n"
@@ -227,7 +229,7 @@ def test_badly_sealed_replies_cannot_be_opened(name: str) -> None:
 
 def test_sealing_before_the_key_is_an_error() -> None:
     """And so is a badly sealed request after it."""
-    lond = Commands(Manner(), b"5A0")
+    lond = Commands(Profile(), b"5A0")
     assert lond.answer(b"enc:4:857d0cb0e06dcedc").line == b"error:no_key\n"
     assert lond.answer(b"eget:x").line == b"error:no_key\n"
 
@@ -271,7 +273,7 @@ def test_local_uses_the_key_in_the_named_file() -> None:
         asked.append(path)
         return KEY
 
-    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0", read_key=read_key)
+    lond = FakeHandshake(Profile(), challenge=b"1", build_key=b"5A0", read_key=read_key)
 
     assert lond.receive(b"init:local:/tmp/x:402").line == b"ok:local\n"
     assert asked == [b"/tmp/x"]
@@ -282,14 +284,14 @@ def test_local_uses_the_key_in_the_named_file() -> None:
 
 @pytest.mark.parametrize("line", [b"init:local", b"init:local:", b"init:local:/none"])
 def test_local_without_a_key_file_is_closed_without_a_line(line: bytes) -> None:
-    lond = FakeHandshake(Manner(), challenge=b"1", build_key=b"5A0")
+    lond = FakeHandshake(Profile(), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(line)
 
     assert (answer.line, answer.close, lond.ready) == (b"", True, False)
 
 
 def test_init_is_closed_without_a_line_if_insecure_is_not_allowed() -> None:
-    lond = FakeHandshake(Manner(allow_insecure=False), challenge=b"1", build_key=b"5A0")
+    lond = FakeHandshake(Profile(allow_insecure=False), challenge=b"1", build_key=b"5A0")
     answer = lond.receive(b"init")
 
     assert (answer.line, answer.close) == (b"", True)
