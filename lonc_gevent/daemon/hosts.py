@@ -107,7 +107,7 @@ class Hosts:
         for name, host_id in self.configuration.sockets.items():
             try:
                 self._listen(name, host_id, inherited)
-            except LoncError as error:
+            except (OSError, LoncError) as error:
                 if self.parts.required:
                     raise
                 self.log.error("socket_failed", host=host_id, error=str(error))  # noqa: TRY400 - no fault of ours

@@ -187,7 +187,7 @@ class Daemon:
         if not self._rehearsing:
             gevent.spawn(self.janitor.run)
             self.replayer.start()
-        self.watchdog.start()
+        self.parts.get("watchdog", self.watchdog.start)
         self.janitor.warm_up(self.pools.values())
         # What is there now stays for years: the collector need not look through it, for 10 ms and
         # more, each time that it looks for what can go.
@@ -251,8 +251,7 @@ class Daemon:
 
     def _take_over(self) -> None:
         """Serve the clients that were connected before a restart, if their hosts are still here."""
-        inherited = self._inherited
-        for client in inherited.clients:
+        for client in self._inherited.clients:
             pool = self.pools.get(client.host)
             if pool is not None:
                 self.clients.adopt(pool, client.fd, client.unread)
@@ -262,7 +261,7 @@ class Daemon:
                     os.write(client.fd, CON_LOST)
             os.close(client.fd)
         here = (self.settings.daemon.pid_file, self.settings.admin.socket)
-        for left in (inherited.pid_file, inherited.admin):
+        for left in (self._inherited.pid_file, self._inherited.admin):
             if left and left not in here and not self._rehearsing:
                 with suppress(OSError):
                     Path(left).unlink()
@@ -270,7 +269,8 @@ class Daemon:
     def _look_at_files(self) -> None:
         """Remove what was left over; warn of what is not as it should be."""
         if not self._rehearsing:  # the running daemon may be using them
-            remove_left_over(Path(self.settings.network.key_directory))
+            with suppress(OSError):
+                remove_left_over(Path(self.settings.network.key_directory))
         for opening in openings(self.hosts.configuration, self.orders.config):
             self.log.warning("too_open", **opening._asdict())
 
@@ -335,8 +335,8 @@ class Daemon:
         self.log.info("stopping", clients=self.clients.count, stop_timeout_s=timeout)
         lost = self.drain.stop(timeout)
         self.watchdog.stop()  # `stopped` is the last event
-        duration = round((monotonic() - started) * 1000, 3)
-        self.log.info("stopped", con_lost=lost, duration_ms=duration)
+        ms = round((monotonic() - started) * 1000, 3)
+        self.log.info("stopped", con_lost=lost, duration_ms=ms)
 
     def _let_go(self) -> None:
         """Remove what others can see of us: sockets, pid file, and last the lock."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+_FAILURES: Final = (OSError, LoncError, RuntimeError)
+"""RuntimeError is what Python raises if no thread can be started."""
+
 RETRY_INTERVAL: Final = 5.0
 """Seconds between two attempts to get what is missing."""
 
@@ -42,11 +45,11 @@ class Parts:
     def get(self, name: str, action: Callable[[], object]) -> None:
         """Call `action`. If it fails, log that, and try again later.
 
-        While parts are `required` it raises what `action` raises: OSError or LoncError.
+        While parts are `required` it raises what `action` raises.
         """
         try:
             action()
-        except (OSError, LoncError) as error:
+        except _FAILURES as error:
             if self.required:
                 raise
             reason = _reason(error)
@@ -68,7 +71,7 @@ class Parts:
             for name, action in tuple(self._actions.items()):
                 try:
                     action()
-                except (OSError, LoncError) as error:
+                except _FAILURES as error:
                     self.missing[name] = _reason(error)
                 except Exception:  # the top of the greenlet: the others are to be tried
                     self.log.exception("part_failed", part=name)
@@ -82,5 +85,5 @@ class Parts:
             self.log.info("part_available", part=name)
 
 
-def _reason(error: OSError | LoncError) -> str:
+def _reason(error: Exception) -> str:
     return str(error).replace("\n", "; ")

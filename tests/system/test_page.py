@@ -110,6 +110,19 @@ def tab(address: str, browser: Browser) -> Iterator[Tab]:
 
 
 @needs_chromium
+def test_page_shows_a_refused_reload_until_one_succeeds(net: Network, tab: Tab) -> None:
+    text = net.config.read_text()
+    net.config.write_text(text + '["<b>"]\n')
+    assert net.command("reload").returncode == 2
+    tab.get_by_text("last reload refused: ").wait_for()
+
+    net.config.write_text(text)
+    assert net.command("reload").returncode == 0
+
+    tab.get_by_text("last reload refused: ").wait_for(state="detached")
+
+
+@needs_chromium
 def test_a_host_goes_down_and_comes_back(net: Network, tab: Tab) -> None:
     """Without a reload the page shows a host go down, first of all, and come back, and says so."""
     loaded = tab.evaluate("performance.timeOrigin")

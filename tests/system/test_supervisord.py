@@ -6,6 +6,7 @@ from __future__ import annotations
 import configparser
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,24 @@ def test_a_restart_in_place(net: Network) -> None:
         assert "stopped" in running.ctl("stop", "lonc-gevent")
         running.wait_for("stopped")
     assert not sockets_in(net.sockets)
+
+
+def test_refused_restart_leaves_the_daemon_running(net: Network) -> None:
+    net.add("msul2")
+    with supervisord(net) as running, socket.create_server(("127.0.0.1", 0)) as busy:
+        running.wait_for("ready")
+        pid = running.pid()
+        wait_until(lambda: "RUNNING" in running.ctl("status"), "it is up long enough")
+        said = len(running.said)
+        net.tables["admin"]["listen"] = f"127.0.0.1:{busy.getsockname()[1]}"
+        net.write()
+
+        running.ctl("signal", "HUP", "lonc-gevent")
+
+        assert "admin.listen" in running.wait_for("reload_refused")["error"]
+        assert running.pid() == pid
+        assert running.said[said:] == []
+        assert net.ask("msul2", b"ping") == b"msul2"
 
 
 def test_a_killed_daemon_comes_back(net: Network) -> None:
