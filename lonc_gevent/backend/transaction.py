@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ def never() -> bool:
     return False
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Transaction:
     """One request on its way to a lond, and the greenlet that waits for its reply.
 
@@ -34,21 +36,12 @@ class Transaction:
     error         why the reply will not come, of a request that may have run
     """
 
-    __slots__ = ("error", "is_abandoned", "reply", "request", "since", "waiter")
-
-    def __init__(
-        self,
-        request: Line,
-        waiter: greenlet,
-        since: float,
-        is_abandoned: Callable[[], bool] = never,
-    ) -> None:
-        self.request = request
-        self.waiter: greenlet | None = waiter
-        self.since = since
-        self.is_abandoned = is_abandoned
-        self.reply: Line | None = None
-        self.error: ReplyLostError | None = None
+    request: Line
+    waiter: greenlet | None
+    since: float
+    is_abandoned: Callable[[], bool] = never
+    reply: Line | None = None
+    error: ReplyLostError | None = None
 
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'open' if self.reply is None else 'done'}>"
@@ -82,20 +75,20 @@ class QueueBudget:
 
 
 class TransactionQueue:
-    """A host's transactions that wait for a lond connection, oldest first.
+    """The transactions of a host that wait for a lond connection, oldest first, in a gevent queue.
 
     Bounded by a number of transactions, and by the budget's bytes over all hosts.
     """
 
-    __slots__ = ("_budget", "_waiting")
+    __slots__ = ("_budget", "waiting")
 
     def __init__(self, budget: QueueBudget) -> None:
-        self._waiting: SimpleQueue[Transaction] = SimpleQueue()
+        self.waiting: SimpleQueue[Transaction] = SimpleQueue()
         self._budget = budget
 
     def __len__(self) -> int:
         """Return the number of transactions that wait."""
-        return self._waiting.qsize()
+        return self.waiting.qsize()
 
     def __repr__(self) -> str:
         return f"<TransactionQueue of {len(self)}>"
@@ -103,29 +96,27 @@ class TransactionQueue:
     @property
     def oldest_since(self) -> float:
         """Since when the oldest one has waited (monotonic seconds); infinity if none waits."""
-        return self._waiting.peek_nowait().since if self._waiting.qsize() else inf
+        return self.waiting.peek_nowait().since if self.waiting.qsize() else inf
 
     def put(self, transaction: Transaction, limit: int) -> bool:
         """Append a transaction; return False if there is no room."""
         size = len(transaction.request)
-        if self._waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
+        if self.waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
             return False
-        self._waiting.put_nowait(transaction)
+        self.waiting.put_nowait(transaction)
         self._budget.used += size
         return True
 
     def requeue(self, transaction: Transaction) -> None:
         """Insert a transaction before all that are newer. Not subject to the limits."""
-        waiting = self._waiting.queue
+        waiting = self.waiting.queue
         # Almost always the first place; one that was requeued just before may be older.
         older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
         waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
-    def take(self) -> Transaction | None:
-        """Remove and return the oldest transaction, None if none waits."""
-        if not self._waiting.qsize():
-            return None
-        transaction = self._waiting.get_nowait()
+    def take(self) -> Transaction:
+        """Remove and return the oldest transaction. One must wait."""
+        transaction = self.waiting.get_nowait()
         self._budget.used -= len(transaction.request)
         return transaction

@@ -185,7 +185,7 @@ class Hosts:
         hosts = {self._path(name): host_id for name, host_id in configuration.sockets.items()}
         for path, listener in tuple(self._listeners.items()):
             if path in hosts:
-                listener.pool = self.pools[hosts[path]]
+                listener.retarget(self.pools[hosts[path]])
             else:
                 self.clients.close_listener(path)
 

@@ -254,7 +254,7 @@ class Daemon:
         for client in self._inherited.clients:
             pool = self.pools.get(client.host)
             if pool is not None:
-                self.clients.adopt(pool, client.fd, client.unread)
+                self.clients.serve(pool, client.fd, client.unread)
                 continue
             with suppress(OSError):  # it may have disconnected
                 if client.unread:

@@ -10,8 +10,8 @@ in_slices          the same, between the items of long work
 Nothing outside this package knows a watcher.
 """
 
-from .acceptor import Acceptor
-from .fairness import DisconnectLimiter, in_slices, yield_to_others
+from .acceptor import Acceptor, DisconnectLimiter
+from .fairness import in_slices, yield_to_others
 from .stream import DeadlineError, Stream
 
 __all__ = [

@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Accepts connections of one listening socket."""
+"""Bounds how many client connections begin, and how many end, in one loop iteration."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Final
+
+from greenlet import getcurrent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
     from gevent.hub import Hub
+    from greenlet import greenlet
 
 _READ: Final = 1
 """The event of a libev watcher."""
 
 BURST: Final = 64
 """Connections accepted in one loop iteration at most."""
+
+DISCONNECTS: Final = 128
+"""Disconnects handled in one loop iteration."""
+
+BACKLOG_SHARE: Final = 64
+"""Of the disconnects put off, one in so many is handled in one loop iteration at least: thousands
+of descriptors are not to stay open for long."""
 
 
 class Acceptor:
@@ -26,7 +37,7 @@ class Acceptor:
     for another reason that does not belong to one connection.
     """
 
-    __slots__ = ("_expected", "_on_accept", "_on_error", "_socket", "_watcher")
+    __slots__ = ("_expected", "_on_error", "_socket", "_watcher", "on_accept")
 
     def __init__(
         self,
@@ -36,7 +47,7 @@ class Acceptor:
         on_error: Callable[[OSError], None],
     ) -> None:
         self._socket = sock
-        self._on_accept = on_accept
+        self.on_accept = on_accept
         self._on_error = on_error
         self._watcher = hub.loop.io(sock.fileno(), _READ)
         self._expected = 1
@@ -66,7 +77,7 @@ class Acceptor:
                 self._on_error(error)
                 return False
             os.set_blocking(fd, False)
-            self._on_accept(fd)
+            self.on_accept(fd)
         self._expected = min(self._expected + 1, BURST)
         return True
 
@@ -74,3 +85,53 @@ class Acceptor:
         """Accept no more, and release the watcher. The socket stays open."""
         self._watcher.stop()
         self._watcher.close()
+
+
+class DisconnectLimiter:
+    """Bounds how many disconnects one loop iteration handles.
+
+    Without it a mass disconnect (thousands of web processes that end at once) would be handled as
+    a whole before the next request is read, as libev calls all ready watchers before it polls
+    again.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._waiting: deque[list[greenlet]] = deque()
+        self._timer = hub.loop.timer(0)
+        self._iteration = 0.0
+        self._handled = 0
+
+    def __repr__(self) -> str:
+        return f"<DisconnectLimiter {len(self._waiting)} waiting>"
+
+    def wait(self) -> None:
+        """Return once the calling greenlet may close its disconnected descriptor."""
+        # The loop reads the clock once an iteration, so its time identifies the iteration.
+        iteration = self._hub.loop.now()
+        if iteration != self._iteration:
+            self._iteration = iteration
+            self._handled = 0
+        self._handled += 1
+        if self._handled <= DISCONNECTS and not self._waiting:
+            return
+        if not self._waiting:
+            self._timer.start(self._resume_some)
+        place = [getcurrent()]  # emptied by `_resume_some`
+        self._waiting.append(place)
+        while place:
+            self._hub.switch()
+
+    def _resume_some(self) -> None:
+        waiting = self._waiting
+        try:
+            for _ in range(min(len(waiting), max(DISCONNECTS, len(waiting) // BACKLOG_SHARE))):
+                waiting.popleft().pop().switch()
+        finally:
+            if waiting:
+                self._timer.start(self._resume_some)
+
+    def close(self) -> None:
+        """Stop the timer. Nothing must wait any more."""
+        self._timer.stop()
+        self._timer.close()

@@ -108,7 +108,7 @@ class Stream:
         """
         while True:
             if not (self._read_first or self._expired or self._interrupted):
-                self._wait_for_input()
+                self.wait_readable()
             self._read_first = False
             try:
                 data = os.read(self.fd, self._read_size)
@@ -132,16 +132,7 @@ class Stream:
             return data  # an error, if it is one, is raised by the next read
 
     def wait_readable(self) -> None:
-        """Wait until there may be something to read. Returns without a reason, too.
-
-        Raises DeadlineError after `expire`.
-        """
-        if not self._expired:
-            self._wait_for_input()
-        if self._expired:
-            raise DeadlineError
-
-    def _wait_for_input(self) -> None:
+        """Wait until there may be something to read. Returns without a reason, too."""
         self._reader = getcurrent()
         if not self._is_watched:
             self._is_watched = True
@@ -222,18 +213,21 @@ class Stream:
 
     def has_input(self) -> bool:
         """Whether there is something to read: bytes, the end or an error. Never waits."""
-        return bool(self._poll_input())
+        if self._poll is None:
+            self._poll = self._make_poll()
+        return bool(self._poll.poll(0))
 
     def is_disconnected(self) -> bool:
         """Whether the peer has closed its end for reading and writing. Never waits."""
-        events = self._poll_input()
+        if self._poll is None:
+            self._poll = self._make_poll()
+        events = self._poll.poll(0)
         return bool(events and events[0][1] & select.POLLHUP)
 
-    def _poll_input(self) -> list[tuple[int, int]]:
-        if self._poll is None:  # not select.select, which fails from descriptor 1024 on
-            self._poll = select.poll()
-            self._poll.register(self.fd, select.POLLIN)
-        return self._poll.poll(0)
+    def _make_poll(self) -> select.poll:
+        poll = select.poll()  # not select.select, which fails from descriptor 1024 on
+        poll.register(self.fd, select.POLLIN)
+        return poll
 
     def _has_room(self) -> bool:
         poll = select.poll()

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from lonc_gevent.backend.pool import Pool
     from lonc_gevent.protocol.lines import Line
 
+CONTROL_LINES: Final = (RESET_RETRIES, CLOSE_CONNECTIONS)
+"""What the daemon executes itself."""
+
 LINES_IN_A_ROW: Final = 32
 """Lines of one client, read at once, that are answered before others run."""
 
@@ -61,6 +64,10 @@ class ClientsInterface(Protocol):
     @property
     def draining(self) -> bool:
         """Whether clients are disconnected once they have their replies."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether clients are held or disconnected."""
 
     def hold_client(self, client: HeldClient) -> None:
         """Take over a client that is between two requests, for a restart in place."""
@@ -111,7 +118,7 @@ class ClientConnection:
         """Whether bytes of a request wait, here or in the kernel."""
         return bool(self._buffer) or self.stream.has_input()
 
-    def start(self, pool: Pool, fd: int, unread: bytes = b"", uid: int = -1) -> None:
+    def start(self, pool: Pool, fd: int, unread: bytes | None, uid: int) -> None:
         """Serve a client in this connection's own greenlet: at once if called in the hub.
 
         unread: what was read of the client already, by the program before a restart in place.
@@ -149,26 +156,27 @@ class ClientConnection:
         """Answer one request after the other until the client disconnects or is to go."""
         while (request := self._read_request()) is not None:
             self.answering = True
-            reply = self._answer(request)
+            if request in CONTROL_LINES:
+                reply = self._execute(request)
+            else:
+                reply = self.pool.transact(request, self.stream.is_disconnected)
             self._write(reply)
             # A client that keeps its connection open must not keep its last lines in memory.
             del request, reply
             self.answering = False
 
-    def _answer(self, request: Line) -> Line:
-        """Execute a control line, or get lond's reply to any other line."""
+    def _execute(self, request: Line) -> Line:
+        """Execute a control line."""
         if request == RESET_RETRIES:
             self.pool.retry_now()
-            return OK
-        if request == CLOSE_CONNECTIONS:
+        else:
             self.pool.close_connections()
-            return OK
-        return self.pool.transact(request, self.stream.is_disconnected)
+        return OK
 
     def _read_request(self) -> Line | None:
         """Read the next request; None if the client disconnects, or is to be disconnected."""
         buffer = self._buffer
-        if self._must_go():
+        if (self._clients.closing or self.pool.is_ending) and self._must_go():
             return None
         try:
             request = self._next_buffered() if buffer.data else None

@@ -40,6 +40,7 @@ class Clients:
     holding   a restart in place has begun: no client is accepted, and each one that has its reply
               goes to `held`, with the bytes that were read of its next request
     draining  clients are disconnected once they have their replies
+    closing   one of the two
     """
 
     def __init__(self, hub: Hub, logger: FilteringBoundLogger, *, door: Door) -> None:
@@ -50,7 +51,7 @@ class Clients:
         self.listeners: dict[Path, Listener] = {}
         self.connections: set[ClientConnection] = set()
         self.accepted = 0
-        self.holding = self.draining = False
+        self.holding = self.draining = self.closing = False
         self.held: list[HeldClient] = []
         self._spare: list[ClientConnection] = []
         self._resume = hub.loop.timer(ACCEPT_PAUSE)
@@ -87,33 +88,34 @@ class Clients:
         sock = take_up(path, *inherited, mode, gid) if inherited else None
         sock = sock or listen(path, mode, gid)
         self.listeners[path] = listener = Listener(
-            self.hub, path, pool, sock, self._accept, self._accept_failed
+            self.hub, path, pool, sock, self.serve, self._accept_failed
         )
         if not (self._paused or self.holding):
             listener.acceptor.start()
 
-    def _accept(self, pool: Pool, fd: int) -> None:
-        """Serve a new client, if it is admitted."""
+    def serve(self, pool: Pool, fd: int, unread: bytes | None = None) -> None:
+        """Serve a client, if it is admitted.
+
+        unread: what the program before a restart in place has read of it; None for a new client.
+        """
         uid = -1 if self.door.is_open else self._admit(fd, pool)
         if uid is None:
             os.close(fd)
             return
-        self.accepted += 1
-        self._serve(pool, fd, b"", uid)
-
-    def _admit(self, fd: int, pool: Pool) -> int | None:
-        try:
-            return self.door.admits(fd, pool.host.id)
-        except OSError:  # disconnected already, or no descriptor left to ask the kernel with
-            return None
-
-    def _serve(self, pool: Pool, fd: int, unread: bytes, uid: int) -> None:
+        if unread is None:
+            self.accepted += 1
         if self._spare:
             connection = self._spare.pop()
         else:
             connection = ClientConnection(self)
             self.connections.add(connection)
         connection.start(pool, fd, unread, uid)
+
+    def _admit(self, fd: int, pool: Pool) -> int | None:
+        try:
+            return self.door.admits(fd, pool.host.id)
+        except OSError:  # disconnected already, or no descriptor left to ask the kernel with
+            return None
 
     def _accept_failed(self, error: OSError) -> None:
         """Leave waiting clients in the backlog: an accept that fails would fail again at once."""
@@ -152,7 +154,7 @@ class Clients:
 
     def hold(self) -> None:
         """Accept no client and read no further request; clients without one go to `held`."""
-        self.holding = True
+        self.holding = self.closing = True
         self._end_pause()
         self._stop_accepting()
         for connection in self.connections:
@@ -166,18 +168,11 @@ class Clients:
     def go_on(self) -> None:
         """Serve all clients again: the restart did not take place."""
         self.holding = False
+        self.closing = self.draining
         held, self.held = self.held, []
         for client in held:
-            self.adopt(*client)
+            self.serve(*client)
         self._start_accepting()
-
-    def adopt(self, pool: Pool, fd: int, unread: bytes) -> None:
-        """Serve a client that is accepted already, and of which `unread` was read."""
-        uid = -1 if self.door.is_open else self._admit(fd, pool)
-        if uid is None:
-            os.close(fd)
-            return
-        self._serve(pool, fd, unread, uid)
 
     @property
     def under_way(self) -> int:
@@ -188,7 +183,7 @@ class Clients:
 
     def stop_listening(self) -> None:
         """Remove the sockets; clients that wait in their backlogs are accepted first."""
-        self.draining = True
+        self.draining = self.closing = True
         for listener in self.listeners.values():
             remove(listener.path, listener.inode)
         for path in tuple(self.listeners):

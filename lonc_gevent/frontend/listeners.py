@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,13 @@ PROBE_TIMEOUT = 1.0
 
 
 class Listener:
-    """One listening Unix socket, and the pool that requests on it are for.
+    """One listening Unix socket, whose clients are served with one pool.
 
     on_accept  called with the pool and the descriptor of each new client
     on_error   called with the OSError of an accept that failed
     """
 
-    __slots__ = ("acceptor", "inode", "path", "pool", "sock")
+    __slots__ = ("_on_accept", "acceptor", "inode", "path", "sock")
 
     def __init__(
         self,
@@ -55,14 +56,17 @@ class Listener:
         on_error: Callable[[OSError], None],
     ) -> None:
         self.path = path
-        self.pool = pool
         self.sock = sock
         self.inode = path.lstat().st_ino
-        # The pool of the moment: a reload may give the socket another one.
-        self.acceptor = Acceptor(hub, sock, lambda fd: on_accept(self.pool, fd), on_error)
+        self._on_accept = on_accept
+        self.acceptor = Acceptor(hub, sock, partial(on_accept, pool), on_error)
 
     def __repr__(self) -> str:
         return f"<Listener {self.path.name}>"
+
+    def retarget(self, pool: Pool) -> None:
+        """Serve the clients that connect from now on with another pool."""
+        self.acceptor.on_accept = partial(self._on_accept, pool)
 
     def close(self) -> None:
         """Remove the socket file, accept the clients that wait in the backlog, and close."""

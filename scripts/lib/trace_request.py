@@ -73,7 +73,7 @@ def traces(tracer: Tracer, path: Path, *, kept: bool) -> Iterator[list[Call]]:
         if not kept:
             client.sock.close()
             client = Client(path)
-        client.ask(b"echo:x")
+        client.ask(b"get:msu:smith:environment:firstname")
         if not kept:
             client.sock.close()
         time.sleep(PAUSE)  # the daemon has work after the reply, too

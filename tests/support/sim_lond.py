@@ -233,9 +233,14 @@ class SimPool(Pool):
         self.returned.add(id(transaction))
         super().requeue(transaction)
 
-    def _end(self, transaction: Transaction, reply: Any) -> None:
+    def finish(self, transaction: Transaction, reply: Any) -> None:
+        """Count its end."""
         self.ends[id(transaction)] += 1
-        super()._end(transaction, reply)
+        super().finish(transaction, reply)
+
+    def _abandon(self, transaction: Transaction) -> None:
+        self.ends[id(transaction)] += 1
+        super()._abandon(transaction)
 
     def _refuse(self, transaction: Transaction) -> None:
         self.ends[id(transaction)] += 1
@@ -244,7 +249,7 @@ class SimPool(Pool):
     @property
     def waiting(self) -> list[Transaction]:
         """What is in the queue, as it lies there."""
-        return list(self.queue._waiting.queue)
+        return list(self.queue.waiting.queue)
 
     def pass_time(self, seconds: float) -> None:
         """Let so much time pass, in the way that costs none.

@@ -775,7 +775,7 @@ def test_one_that_ends_while_it_rests_is_nobodys() -> None:
     bench.take()
     bench.answer()
     (idle,) = bench.pool.connections
-    idle.stream.expire()
+    idle._greenlet.kill(RuntimeError, block=False)
     with mock.patch.object(bench.pool.hub, "handle_error"):
         turn(ALL)
     assert not bench.pool.idle

@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from lonc_gevent.eventloop import Acceptor, DisconnectLimiter, in_slices, yield_to_others
-from lonc_gevent.eventloop.fairness import BACKLOG_SHARE, DISCONNECTS
+from lonc_gevent.eventloop.acceptor import BACKLOG_SHARE, DISCONNECTS
 
 
 def test_yield_lets_a_readable_descriptor_run_first() -> None:

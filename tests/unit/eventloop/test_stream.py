@@ -98,7 +98,7 @@ def test_expire_ends_a_read_without_input(ends: Ends) -> None:
     """Each later one, too."""
     reader = waiting(ends.stream.read)
     ends.stream.expire()
-    for call in (lambda: reader.get(timeout=5), ends.stream.read, ends.stream.wait_readable):
+    for call in (lambda: reader.get(timeout=5), ends.stream.read):
         with pytest.raises(DeadlineError):
             call()
 

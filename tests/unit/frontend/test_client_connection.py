@@ -56,13 +56,13 @@ class Scene:
         self.clients = Clients(gevent.get_hub(), log, door=door)
         self._peers: list[socket.socket] = []
 
-    def connect(self, pool: FakePool, unread: bytes = b"") -> socket.socket:
+    def connect(self, pool: FakePool, unread: bytes | None = None) -> socket.socket:
         """Let a client connect; return its end."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self._peers.append(theirs)
-        self.clients.adopt(pool, ours.detach(), unread)  # type: ignore[arg-type]
+        self.clients.serve(pool, ours.detach(), unread)  # type: ignore[arg-type]
         return theirs
 
     @property
@@ -246,7 +246,7 @@ def test_a_draining_client_is_disconnected_after_its_replies(
     if of_the_host:
         pool.is_ending = True
     else:
-        scene.clients.draining = True
+        scene.clients.draining = scene.clients.closing = True
     assert receive(peer, 16) == b"msul1 a\nmsul1 b\n"
     until(lambda: not scene.clients.count)
     assert peer.recv(1) == b""
