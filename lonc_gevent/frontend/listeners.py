@@ -113,6 +113,9 @@ def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> s
         _set_access(path, mode, gid)
         sock.listen(backlog)
     except OSError as error:
+        if sock.getsockname():  # bound: the file is ours
+            with suppress(OSError):
+                path.unlink()
         sock.close()
         raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
     sock.settimeout(0)
