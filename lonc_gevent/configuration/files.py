@@ -21,7 +21,7 @@ from lonc_gevent.errors import ConfigError
 from .certificates import check_dates, check_together
 from .check import check
 from .cross_checks import asks_for_ssl
-from .permissions import secrets
+from .permissions import openings
 from .problems import Problem, Severity, did_you_mean, is_fatal, nearest, show
 
 if TYPE_CHECKING:
@@ -252,9 +252,10 @@ def doubts(file: str, configuration: Configuration, files: Files, now: float) ->
         found = f"{show(directory)} is on a {kind}: in memory, lost when the machine restarts"
         expected = "expected a directory on a disk"
         yield Problem(file, "delayed.directory", found, expected, Severity.WARNING)
-    for opening in secrets(configuration):
+    for opening in openings(configuration, Path(file)):
         found = f"{show(opening.path)}: {opening.who}"
-        yield Problem(file, opening.key, found, "expected mode 0600", Severity.WARNING)
+        expected = "expected mode 0600" if opening.is_secret else "expected its owner only"
+        yield Problem(file, opening.key, found, expected, Severity.WARNING)
 
 
 def _in_memory(path: Path) -> str:

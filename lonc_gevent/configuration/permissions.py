@@ -27,6 +27,7 @@ class Opening(NamedTuple):
     key: str
     path: str
     who: str
+    is_secret: bool = False
 
 
 def openings(configuration: Configuration, config: Path) -> Iterator[Opening]:
@@ -61,10 +62,10 @@ def secrets(configuration: Configuration) -> Iterator[Opening]:
     ):
         who = readers(Path(path)) if path else ""
         if who:
-            yield Opening(key, path, f"{who} can read it")
+            yield Opening(key, path, f"{who} can read it", is_secret=True)
         who = writers(Path(path)) if path else ""
         if who:
-            yield Opening(key, path, f"{who} can write to it")
+            yield Opening(key, path, f"{who} can write to it", is_secret=True)
 
 
 def writers(path: Path) -> str:

@@ -272,7 +272,7 @@ class Daemon:
             with suppress(OSError):
                 remove_left_over(Path(self.settings.network.key_directory))
         for opening in openings(self.hosts.configuration, self.orders.config):
-            self.log.warning("too_open", **opening._asdict())
+            self.log.warning("too_open", key=opening.key, path=opening.path, who=opening.who)
 
     def _certificate_expires(self) -> float | None:
         return self.hosts.credentials.certificate_expires

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from harness import Network, network, wait_until
 
 import lonc_gevent
+from lonc_gevent.daemon.handover import in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,7 +254,7 @@ def restarting(net: Network, **tables: dict[str, Any]) -> Iterator[None]:
     daemon = net.start()
     lond = net.londs["msul2"].process
     assert lond
-    net.wait_for("connection_made")
+    net.wait_for("connection_made", host="msul2")
     with net.client("msul2") as busy:
         lond.send_signal(signal.SIGSTOP)
         busy.send(b"echo:done\n")
@@ -343,6 +344,34 @@ def test_socket_that_cannot_be_had_after_a_restart_is_tried_again(net: Network) 
     (net.sockets / "nscll1").unlink()
     net.wait_for("part_available", part="socket nscll1")
     assert net.ask("nscll1", b"ping") == b"nscll1"
+
+
+def test_handover_leaves_no_key_in_the_environment_or_the_log(net: Network) -> None:
+    net.add("msul2")
+    net.write()
+    assert net.command("delayed", "new-key", str(net.directory / "key")).returncode == 0
+    key = (net.directory / "key").read_bytes().split(b":")[-1].strip()
+    net.tables["delayed"] = {"key_file": "key"}
+    daemon = net.start()
+
+    daemon.send_signal(signal.SIGHUP)
+    net.wait_for("ready", 2)
+
+    assert len(key) == 64
+    assert key not in Path(f"/proc/{daemon.pid}/environ").read_bytes()
+    assert key.decode() not in "".join(daemon.lines)
+    found = subprocess.run(["grep", "-rlF", key, net.directory], capture_output=True, check=False)
+    assert found.stdout.decode().splitlines() == [str(net.directory / "key")]
+
+
+def test_file_in_memory_is_sealed() -> None:
+    fd = in_memory(b"content")
+
+    with os.fdopen(os.dup(fd), "r+b", buffering=0) as file, pytest.raises(PermissionError):
+        file.write(b"other")
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 0)
+    os.close(fd)
 
 
 def test_warnings_do_not_refuse_a_reload(net: Network) -> None:

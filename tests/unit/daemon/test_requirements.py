@@ -31,6 +31,8 @@ def folder() -> Iterator[Path]:
     """Give a folder on a disk that any user can enter, with a hosts.tab."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         Path(name).chmod(0o777)
+        for file in ("hosts.tab", "lonc.toml"):
+            (Path(name) / file).touch(0o644)
         (Path(name) / "hosts.tab").write_text("msul1:msu:library:localhost\n")
         yield Path(name)
 
@@ -124,6 +126,16 @@ def test_key_that_overrides_another_value_of_loncapa_conf_is_a_warning(
     lines = found(folder, BASE + 'loncapa_conf = "loncapa.conf"\nlond_port = 2\n')
 
     snapshot("\n".join(lines))
+
+
+@pytest.mark.parametrize("name", ["lonc.toml", "hosts.tab"])
+def test_file_that_others_can_write_to_is_a_warning(
+    folder: Path, snapshot: Snapshot, name: str
+) -> None:
+    found(folder, BASE)
+    (folder / name).chmod(0o666)
+
+    snapshot("\n".join(found(folder, BASE)))
 
 
 # -- certificates -----------------------------------------------------------------------------
