@@ -129,6 +129,7 @@ class HostReplay:
         self._more = False
         self._gate = Gate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
         self._attempts = ("", 0)
+        self._ahead = ("", 0.0, 0.0)  # a file dated ahead of the clock: name, mtime, seen since
         self._next_at = 0.0
         self.greenlet = gevent.spawn(self._run)
 
@@ -199,8 +200,11 @@ class HostReplay:
     def _next(self, name: str) -> None:
         spool = self.owner.spool
         limit = self.pool.host.pool.max_request_bytes
+        now, (ahead, mtime, since) = time.time(), self._ahead
+        if ahead == name and monotonic() - since >= spool.settle:
+            now = max(now, mtime + spool.settle + 1.0)  # by its own clock: it was left alone
         try:
-            claim = self.owner.in_thread(spool.claim, name, limit, time.time())
+            claim = self.owner.in_thread(spool.claim, name, limit, now)
         except (SpoolError, OSError) as error:
             self._unavailable(error)
             return
@@ -209,10 +213,11 @@ class HostReplay:
             self._send(name, claim)
         elif found.verdict is Verdict.UNREADABLE:
             self._put_off(name, f"cannot read {shown_name(name)}: {found.reason}")
-        elif found.age < -spool.settle:
-            self._put_off(name, f"{shown_name(name)} is dated ahead of the clock, and not ours")
         elif found.verdict is Verdict.YOUNG:
-            self._wait_until_settled(name, found.age)
+            mtime = found.status.st_mtime if found.status else 0.0
+            if mtime > time.time() and self._ahead[:2] != (name, mtime):
+                self._ahead = (name, mtime, monotonic())
+            self._wait_until_settled(name, max(found.age, 0.0))
         elif found.verdict is Verdict.BAD:
             self._quarantine(name, found.reason, 0)
         else:
@@ -233,8 +238,7 @@ class HostReplay:
 
     def _send(self, name: str, claim: Claim) -> None:
         self.unsettled.pop(name, None)
-        known, remembered = self._attempts
-        attempts = max(claim.attempts, remembered if known == name else 0)
+        attempts = max(claim.attempts, self._attempts[1] if self._attempts[0] == name else 0)
         if attempts >= self.owner.max_attempts:
             self._quarantine(name, "max_attempts", attempts)
             return

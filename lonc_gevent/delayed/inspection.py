@@ -163,7 +163,7 @@ def _unreadable(error: OSError) -> Found:
 def _mended(found: Found, file: int | str, folder: int | None = None) -> Found:
     """Give a file whose times lie ahead the time that it is now: it settles from here on.
 
-    A file of another user stays as it is, and young until the clock has caught up with it. Raises
+    A file of another user stays as it is: the replay of its host watches whether it changes. Raises
     OSError.
     """
     try:

@@ -16,14 +16,14 @@ from unittest import mock
 import pytest
 from harness import PATIENCE, Network, network, wait_until
 from unixhttp import host_status, http
-from users import SHARED, WEB, as_user, only_root, unprivileged
+from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory, unprivileged
 
 from lonc_gevent.client.delayed import delay
 from lonc_gevent.delayed import host_replay
 from lonc_gevent.delayed.host_replay import HostReplay
 from lonc_gevent.delayed.inspection import Found
 from lonc_gevent.delayed.requests import Verdict, shown_name
-from lonc_gevent.delayed.spool import Claim
+from lonc_gevent.delayed.spool import Claim, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -365,7 +365,7 @@ def test_a_file_that_becomes_unreadable_when_its_turn_comes(
     ("found", "told"),
     [
         (Found(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
-        (Found(Verdict.YOUNG, age=-3600.0), "1.1.1.*.msul2 is dated ahead of the clock"),
+        (Found(Verdict.YOUNG, age=-3600.0), ""),
         (Found(Verdict.YOUNG, age=-0.5), ""),
     ],
 )
@@ -396,6 +396,44 @@ def test_what_a_host_waits_for(monkeypatch: pytest.MonkeyPatch, found: Found, to
     assert list(replay._names) == ([] if told else ["1.1.1.echo.msul2"])
     assert waits == ([] if told else [5.0])
     replay.greenlet.kill()
+
+
+@only_root
+def test_files_of_another_user_keep_their_order_when_the_clock_is_set_back(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file dated ahead is sent before others, once it was left alone for `settle`."""
+    name, elapsed, sent = "1.1.1.echo.msul2", 0.0, []
+    directory = shared_directory(short_path, DAEMON, SHARED)
+    path = put(directory, name, b"echo:x\n", age=0.0)
+    os.chown(path, WEB, SHARED)
+    path.chmod(0o640)
+    spool = Spool(directory, uids=frozenset({WEB}), settle=5.0)
+    owner: Any = SimpleNamespace(
+        spool=spool, in_thread=lambda function, *arguments: function(*arguments), stopping=True
+    )
+    limits = SimpleNamespace(max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0)
+    pool: Any = SimpleNamespace(host=SimpleNamespace(id="msul2", pool=limits))
+    past, start = time.time() - 3600, time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: past + elapsed)
+    monkeypatch.setattr(host_replay, "monotonic", lambda: start + elapsed)
+    monkeypatch.setattr(HostReplay, "_wait", lambda *_: None)
+    monkeypatch.setattr(HostReplay, "_send", lambda _self, name, _claim: sent.append(name))
+    with as_user(DAEMON, SHARED):
+        spool.open()
+        replay = HostReplay(owner, pool)
+        replay.give([name, "1.1.2.echo.msul2"], more=False)
+        replay._next(name)
+        elapsed = 4.0
+        replay._next(name)
+        assert (list(replay._names), sent) == ([name, "1.1.2.echo.msul2"], [])
+        elapsed = 6.0
+        replay._next(name)
+
+    assert sent == [name]
+    replay.greenlet.kill()
+    spool.close()
+    spool.close()
 
 
 def test_file_that_does_not_settle_stops_its_host_for_a_minute_at_most(
