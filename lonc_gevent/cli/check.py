@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -22,9 +24,11 @@ from .common import EXIT_BAD_CONFIG, config_option, echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from lonc_gevent.configuration.settings import Settings
+
+UNIT: Final = Path("/etc/systemd/system/lonc-gevent.service")
+"""The unit of config/lonc-gevent.service, where it is installed."""
 
 TIMEOUT: Final = 2.0
 """Seconds to wait for the program that has the port of admin.listen."""
@@ -33,7 +37,7 @@ TIMEOUT: Final = 2.0
 @click.command("check")
 @config_option
 @click.option("--strict", is_flag=True, help="Exit with 2 for warnings, too.")
-@click.option("--user", metavar="NAME", help="Check as this user, the daemon's; for root.")
+@click.option("--user", metavar="NAME", help="Check as this user, for root; otherwise the unit's.")
 @click.option("--for-restart", is_flag=True, hidden=True)  # run by the daemon before a restart
 def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) -> None:
     """Read everything that `run` would read, and list the problems.
@@ -44,6 +48,8 @@ def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) 
     if for_restart:
         import_module("lonc_gevent.cli.run").rehearse(config)
         return
+    if user is None and os.geteuid() == 0:
+        user = user_of(UNIT, config)
     if user is not None:
         _become(user)
     examined = examine(config)
@@ -65,6 +71,16 @@ def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) 
         f"{config}: good; we are {configuration.settings.network.host_id},"
         f" {len(configuration.hosts)} hosts to serve"
     )
+
+
+def user_of(unit: Path, config: Path) -> str | None:
+    """Return the user of a systemd unit that runs the daemon with this configuration, or None."""
+    try:
+        text = unit.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    user = re.search(r"^User=(\S+)\s*$", text, re.MULTILINE)
+    return user[1] if user and str(config.absolute()) in text else None
 
 
 def _become(name: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lonc_gevent.cli.check import user_of
 from lonc_gevent.cli.common import EXIT_BAD_CONFIG
 from lonc_gevent.cli.run import EXIT_ALREADY_RUNNING, LAST_LINES
 from lonc_gevent.configuration.settings import Admin
@@ -38,6 +39,14 @@ def test_systemd_likes_it(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+
+
+def test_check_finds_the_user_of_the_unit(tmp_path: Path) -> None:
+    config = Path("/etc/lonc/lonc.toml")
+
+    assert user_of(UNIT, config) == "www"
+    assert user_of(UNIT, tmp_path / "other.toml") is None
+    assert user_of(tmp_path / "none.service", config) is None
 
 
 def test_the_values_fit_together() -> None:
