@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The handshake on the wire: protocol/handshake.py says what, this room sends and reads it."""
+"""Send and read the lines of a handshake; protocol/handshake.py decides which."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from .tls import Credentials
 
 MAX_HANDSHAKE_LINE = 4096
-"""Bytes; the longest real one, lond's version line, has some 30."""
-
+"""Limit of a line from lond, in bytes; the longest of a real lond has some 30."""
 
 CLOSE_NOTIFY_ADVICE = "try network.tls_close_notify = false"
 
 
 class FallBackError(Exception):
-    """ssl failed, and this host may do without: dial again, then shake hands as insecure."""
+    """TLS failed, and the host may be used without: dial again, then shake hands as insecure."""
 
 
 def shake_hands(
@@ -46,8 +45,8 @@ def shake_hands(
 ) -> Session:
     """Shake hands on a connected stream, within `handshake_timeout`.
 
-    `fell_back`: why this is the second try, without ssl. Raises a NotSentError, or FallBackError
-    with the words for that.
+    fell_back: the text of the FallBackError of the first attempt; this one is then made as
+    insecure. Raises a NotSentError, or FallBackError if a second attempt is to be made.
     """
     stream.deadline = monotonic() + host.pool.handshake_timeout
     security = "insecure" if fell_back else host.security
@@ -64,9 +63,9 @@ def shake_hands(
         )
         error: LondError
         try:
-            _Talk(handshake, stream, credentials, host.dns_name).run()
+            HandshakeIO(handshake, stream, credentials, host.dns_name).run()
         except DeadlineError:
-            # No second try: it has had its time.
+            # A second attempt, without TLS, would need the time that this one has used.
             raise HandshakeTimeoutError(f"no answer in state {handshake.state.name}") from None
         except (OSError, PeerGoneError):
             error = handshake.lost()
@@ -87,8 +86,8 @@ def shake_hands(
         raise error
 
 
-class _Talk:
-    """One handshake's lines on their way."""
+class HandshakeIO:
+    """Carries the lines of one handshake between its state machine and a stream."""
 
     def __init__(
         self, handshake: Handshake, stream: Stream, credentials: Credentials, name: str
@@ -101,32 +100,32 @@ class _Talk:
         self._tail: Tail | None = None
 
     def run(self) -> None:
-        """Say and hear all lines, up to the end."""
+        """Send and read lines until the handshake is complete. Raises what ended it."""
         handshake = self._handshake
         self._stream.write(handshake.start())
         while not handshake.complete:
-            line = self._tls_line() if handshake.wants_tls else self._line()
+            line = self._read_tls_line() if handshake.wants_tls else self._read_line()
             answer = handshake.receive(line)
             if self._buffer and not handshake.wants_tls:
-                # lond answers one line with one line: its replies would be shifted.
+                # lond answers one line with one line. With more, each later reply would be shifted.
                 raise handshake.failed(HandshakeGarbageError, "more bytes than one line")
             if answer:
                 self._stream.write(answer)
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
         """Read a line in plain text."""
         line = self._buffer.take()
         while line is None:
             data = self._stream.read()
             if not data:
                 raise PeerGoneError
-            data = self._plain(data)
+            data = self._without_tls(data)
             if data:
                 line = self._buffer.add(data)
         return bytes(line)
 
-    def _plain(self, data: bytes) -> bytes:
-        """Leave out what still belongs to TLS."""
+    def _without_tls(self, data: bytes) -> bytes:
+        """Return the data without late TLS records. Raises TlsFailedError."""
         if self._tail is None:
             return data
         try:
@@ -134,8 +133,8 @@ class _Talk:
         except NotARecordError as error:
             raise TlsFailedError(str(error)) from None
 
-    def _tls_line(self) -> bytes:
-        """Read a line inside TLS; what comes after TLS goes to the buffer."""
+    def _read_tls_line(self) -> bytes:
+        """Read a line inside TLS; plain bytes after TLS go to the buffer."""
         credentials = self._credentials
         if credentials.context is None:
             raise TlsFailedError("no certificates were read")
@@ -147,5 +146,5 @@ class _Talk:
             close_notify=credentials.close_notify,
         )
         self._tail = Tail()
-        self._buffer.refill(self._plain(rest))
+        self._buffer.refill(self._without_tls(rest))
         return line

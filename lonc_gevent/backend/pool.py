@@ -32,7 +32,7 @@ from lonc_gevent.protocol.lines import CON_LOST
 
 from .pool_connections import PoolConnections
 from .pool_state import PoolState
-from .retry_gate import Gate
+from .retry_gate import RetryGate
 from .stats import DURATION_BOUNDS
 from .transaction import Transaction, never
 
@@ -289,7 +289,7 @@ class Pool(PoolConnections):
         self.credentials = credentials
         if not reconnect:
             return
-        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+        self.gate = RetryGate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.close_connections()
         if self.connecting is not None:
             self._kill(self.connecting)

@@ -16,7 +16,7 @@ from lonc_gevent.errors import NotSentError
 
 from .lond_connection import LondConnection
 from .pool_state import TRANSITIONS, PoolState
-from .retry_gate import Gate
+from .retry_gate import RetryGate
 from .stats import HostStats
 from .transaction import TransactionQueue
 
@@ -64,7 +64,7 @@ class PoolConnections:
         self.log = logger.bind(host=host.id)
         self.credentials = credentials
         self.stats = HostStats()
-        self.gate = Gate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
+        self.gate = RetryGate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)
         self.connections: set[LondConnection] = set()
         self.idle: list[LondConnection] = []

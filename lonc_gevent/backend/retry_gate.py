@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""When a host may be tried again: a gate that shuts for longer after each failure.
+"""Backoff and circuit breaker of one host: a gate that shuts for longer after each failure.
 
 The delay after the n-th failure in a row is a random share of min(maximum, minimum * 2**n):
 "full jitter", from the first retry on, so that many hosts lost in one second are not redialled
-in one second. It never gives up (the original marked a host dead for good: protocol.md,
-section 5). A value object: `now` and the random number are passed in.
+in one second. The number of attempts has no limit (the original marked a host dead for good:
+protocol.md, section 5). A value object: `now` and the random number are passed in.
 """
 
 from __future__ import annotations
 
 
-class Gate:
-    """Open until an attempt fails; shut for the delay; open again until the next one fails.
+class RetryGate:
+    """A gate that shuts for a delay after a failed attempt, and is open otherwise.
 
-    `minimum` and `maximum` are seconds: the first delay's upper bound, and that of all.
+    minimum  upper bound of the first delay, in seconds
+    maximum  upper bound of each delay, in seconds
     """
 
     __slots__ = ("failures", "maximum", "minimum", "opens_at")
@@ -25,7 +26,7 @@ class Gate:
         self.opens_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Gate failures={self.failures} opens_at={self.opens_at:.3f}>"
+        return f"<RetryGate failures={self.failures} opens_at={self.opens_at:.3f}>"
 
     @property
     def ceiling(self) -> float:
@@ -45,6 +46,6 @@ class Gate:
         return delay
 
     def open(self) -> None:
-        """Forget all failures: an attempt succeeded, or somebody asks for one now."""
+        """Forget all failures: an attempt succeeded, or one is requested now."""
         self.failures = 0
         self.opens_at = 0.0

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TLS with a lond, for as long as it takes to hand over one line: the session key.
+"""TLS with a lond, for one line only: the session key.
 
 lond drops TLS after that line and goes on in plain text on the same TCP connection (protocol.md,
-3d). So this is TLS in memory: the bytes are ours to move, one record at a time, and what TLS did
-not take is plain. The traps, and what is done about them:
+3d). So this is TLS in memory: TlsIO passes it one record at a time, and the bytes after the last
+record are plain. What makes this difficult, and how it is handled:
 
-- lond closes TLS with or without a close_notify, soon or late. protocol/tls_records.py leaves out
-  what comes after the key and is a TLS record. We send none ourselves, as a lond that has gone
-  back to plain text would read it as a line; `network.tls_close_notify` asks for one both ways.
-- TLS 1.3 sends session tickets after the handshake. Those before the key are eaten by TLS while
-  it looks for the key, those after it by the same rule as a late close_notify.
+- lond closes TLS with or without a close_notify, soon or late. protocol/tls_records.py removes the
+  TLS records that arrive after the key. We send no close_notify, as a lond that has gone back to
+  plain text would read it as a line; with `network.tls_close_notify` both sides send one.
+- TLS 1.3 sends session tickets after the handshake. The TLS object consumes those before the key;
+  those after it are removed as a late close_notify is.
 - A lond of 2004 may know TLS 1.0 at most: `network.tls_minimum`.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lonc_gevent.eventloop import Stream
 
 MAX_KEY_LINE: Final = 64
-"""Bytes; the line that we want has 33."""
+"""Limit in bytes of the line with the session key, which has 33."""
 
 _VERSIONS: Final = {
     "1.0": ssl.TLSVersion.MINIMUM_SUPPORTED,  # its own name is deprecated, and warns
@@ -46,10 +46,11 @@ class PeerGoneError(Exception):
 
 
 class Credentials:
-    """What we prove ourselves with: certificate, key and CA, and where key files are made.
+    """TLS client credentials (certificate, key, CA), and the directory of key files.
 
-    `certificate_expires` is when our certificate does (seconds since 1970), None without one;
-    `origin` what ssl was made of: as long as that is the same, sessions are as good as new ones.
+    certificate_expires  when our certificate expires (seconds since 1970), None without one
+    origin               the settings and files that `context` was made from; sessions made with
+                         the same ones need not be made anew
     """
 
     def __init__(self, *, key_directory: str = "") -> None:
@@ -63,7 +64,7 @@ class Credentials:
         return f"<Credentials ssl={self.context is not None}>"
 
     def load(self, network: Network) -> None:
-        """Read the files of ssl. Raises ConfigError."""
+        """Read the certificate, key and CA. Raises ConfigError."""
         self.context = client_context(network)
         self.close_notify = network.tls_close_notify
         try:
@@ -82,7 +83,7 @@ class Credentials:
 
 
 def credentials_for(configuration: Configuration) -> Credentials:
-    """Read what the hosts of a configuration need. Raises ConfigError."""
+    """Return the credentials that the hosts of a configuration need. Raises ConfigError."""
     network = configuration.settings.network
     credentials = Credentials(key_directory=network.key_directory)
     if any(host.security.startswith("ssl") for host in configuration.hosts):
@@ -91,11 +92,11 @@ def credentials_for(configuration: Configuration) -> Credentials:
 
 
 def client_context(network: Network) -> ssl.SSLContext:
-    """Make our end of TLS from the files of `[network]`. Raises ConfigError."""
+    """Make a TLS client context from the files of `[network]`. Raises ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = network.check_certificate_name
     if network.tls_minimum == "1.0":
-        # OpenSSL 3 speaks it at its lowest security level only.
+        # OpenSSL 3 supports TLS 1.0 at its lowest security level only.
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = _VERSIONS[network.tls_minimum]
     try:
@@ -114,9 +115,9 @@ def client_context(network: Network) -> ssl.SSLContext:
 def read_key_line(
     stream: Stream, context: ssl.SSLContext, name: str, early: bytes, *, close_notify: bool
 ) -> tuple[bytes, bytes]:
-    """Go through TLS as the client and read one line; return it, and the bytes after TLS.
+    """Set up TLS as the client and read one line; return it, and the bytes after TLS.
 
-    name   what lond's certificate must be for
+    name   the name that lond's certificate must be for
     early  bytes that came with the line before TLS
 
     Raises TlsFailedError, PeerGoneError if lond closes; OSError and DeadlineError as `stream`
@@ -127,21 +128,21 @@ def read_key_line(
         tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
     except ValueError:
         raise TlsFailedError("the host has no name that a certificate can be for") from None
-    talk = _Talk(stream, incoming, outgoing, Records(early))
-    talk.through(tls.do_handshake)
+    tls_io = TlsIO(stream, incoming, outgoing, Records(early))
+    tls_io.run(tls.do_handshake)
     line = b""
     while not line.endswith(b"\n"):
         wanted = MAX_KEY_LINE - len(line)
-        part = talk.through(partial(tls.read, wanted)) if wanted else b""
+        part = tls_io.run(partial(tls.read, wanted)) if wanted else b""
         if not part:
             raise TlsFailedError("no whole line inside TLS")
         line += part
     if close_notify:
-        talk.through(tls.unwrap)
-    return line, talk.records.rest()
+        tls_io.run(tls.unwrap)
+    return line, tls_io.records.rest()
 
 
-class _Talk:
+class TlsIO:
     """Carries TLS records between a TLS object in memory and a stream."""
 
     def __init__(
@@ -152,8 +153,8 @@ class _Talk:
         self._incoming = incoming
         self._outgoing = outgoing
 
-    def through(self, step: Callable[[], _T]) -> _T:
-        """Repeat a step of TLS until it needs no more bytes; return what it gave."""
+    def run(self, step: Callable[[], _T]) -> _T:
+        """Repeat a step of TLS until it needs no more bytes; return its result."""
         while True:
             try:
                 result = step()
@@ -163,7 +164,7 @@ class _Talk:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 raise TlsFailedError("lond ended TLS before its key") from None
             except ssl.SSLError as error:
-                self._flush()  # the alert that tells lond why
+                self._flush()  # the alert, which holds the reason
                 raise TlsFailedError(_reason(error)) from None
             else:
                 self._flush()
@@ -190,7 +191,7 @@ class _Talk:
 
 
 def _reason(error: OSError) -> str:
-    """Tell why in OpenSSL's own fixed words, or the system's: never bytes that came in."""
+    """Return the reason in a fixed text of OpenSSL or the system: never bytes received."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"lond's certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -25,7 +25,7 @@ from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.configuration.shard import part
 from lonc_gevent.delayed.replayer import build
 from lonc_gevent.errors import ConfigError
-from lonc_gevent.frontend.access_control import Door
+from lonc_gevent.frontend.access_control import AccessControl
 from lonc_gevent.frontend.clients import Clients
 from lonc_gevent.frontend.listeners import prepare_directory, remove
 from lonc_gevent.protocol.lines import CON_LOST
@@ -79,7 +79,7 @@ class Daemon:
         self.reloads = Reloads()
         self.hub: Hub = gevent.get_hub()
         self.control = Control(self.hub)
-        self.clients = Clients(self.hub, logger, door=Door(settings.sockets, logger))
+        self.clients = Clients(self.hub, logger, access=AccessControl(settings.sockets, logger))
         self.pools: dict[str, Pool] = {}
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
         self._inherited = inherited = inherited or Handover()

@@ -30,7 +30,7 @@ from gevent.event import Event
 from greenlet import getcurrent
 
 from lonc_gevent.backend.pool_state import PoolState
-from lonc_gevent.backend.retry_gate import Gate
+from lonc_gevent.backend.retry_gate import RetryGate
 from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import CON_LOST, verb
@@ -127,7 +127,7 @@ class HostReplay:
         self.unsettled: dict[str, float] = previous.unsettled if previous else {}
         self._names: deque[str] = deque()
         self._more = False
-        self._gate = Gate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
+        self._gate = RetryGate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
         self._attempts = ("", 0)
         self._ahead = ("", 0.0, 0.0)  # a file dated ahead of the clock: name, mtime, seen since
         self._next_at = 0.0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may connect to the Unix sockets, and how many at a time.
+"""Access control of the Unix sockets: which users may connect, and how many clients at a time.
 
-The kernel says who is at the other end (SO_PEERCRED). That question costs a system call and 2 us
-for each client, so it is asked only where a limit or a list is configured.
+The kernel returns the user of a client (SO_PEERCRED). That is a system call for each client, so it
+is made only if a limit or a list is configured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DENIED_LOG_INTERVAL: Final = 10.0
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket, by the kernel's word."""
+    """The process at the other end of a Unix socket, as the kernel recorded it."""
 
     pid: int
     uid: int
@@ -36,8 +36,8 @@ class Peer(NamedTuple):
 
 
 def peer_of(fd: int) -> Peer:
-    """Ask the kernel who connected. Raises OSError."""
-    # Told what it is, the socket object asks nothing; and no descriptor more is needed.
+    """Return the process that connected, from the kernel. Raises OSError."""
+    # With its family and type given, socket() makes no system call and no other descriptor.
     sock = socket(AF_UNIX, SOCK_STREAM, 0, fileno=fd)
     try:
         return Peer(*struct.unpack("3i", sock.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)))
@@ -45,56 +45,60 @@ def peer_of(fd: int) -> Peer:
         sock.detach()
 
 
-class Door:
-    """Lets clients in, or not. Who was let in by `admits` must `leave`."""
+class AccessControl:
+    """Decides whether a client is admitted; counts the clients.
+
+    The caller of `admit` calls `release` when an admitted client has disconnected. If `is_open`,
+    it need call neither.
+    """
 
     def __init__(self, settings: Sockets, logger: FilteringBoundLogger) -> None:
         self.log = logger
         self.denied = 0
         self._uids = frozenset(settings.allow_uids)
         self._gids = frozenset(settings.allow_gids)
-        self._most = settings.max_clients
-        self._most_per_uid = settings.max_clients_per_uid
-        self._inside: Counter[int] = Counter()
+        self._max = settings.max_clients
+        self._max_per_uid = settings.max_clients_per_uid
+        self._by_uid: Counter[int] = Counter()
         self._total = 0
         self._throttles = {
             reason: Throttle(DENIED_LOG_INTERVAL)
             for reason in ("not_allowed", "max_clients", "max_clients_per_uid")
         }
-        self.is_open = not (self._uids or self._gids or self._most or self._most_per_uid)
-        """Whether everybody may come in: then there is no need to ask."""
+        self.is_open = not (self._uids or self._gids or self._max or self._max_per_uid)
+        """Whether each client is admitted: no limit and no list is configured."""
 
     def __repr__(self) -> str:
-        return f"<Door {'open' if self.is_open else f'{self._total} inside'}>"
+        return f"<AccessControl {'open' if self.is_open else f'{self._total} clients'}>"
 
-    def admits(self, fd: int, host: str) -> int | None:
-        """Let a client in and return its uid, for `leave`; None: it is to be closed.
+    def admit(self, fd: int, host: str) -> int | None:
+        """Admit a client and return its uid, for `release`; None if the caller is to close it.
 
-        One too many is told con_lost, as a client that waits for a reply would be.
+        A client over a limit gets con_lost, as if lond had been lost. Raises OSError.
         """
         peer = peer_of(fd)
         if (self._uids or self._gids) and not (peer.uid in self._uids or peer.gid in self._gids):
             self._deny(peer, host, "not_allowed")
             return None
-        if self._most and self._total >= self._most:
+        if self._max and self._total >= self._max:
             reason = "max_clients"
-        elif self._most_per_uid and self._inside[peer.uid] >= self._most_per_uid:
+        elif self._max_per_uid and self._by_uid[peer.uid] >= self._max_per_uid:
             reason = "max_clients_per_uid"
         else:
             self._total += 1
-            self._inside[peer.uid] += 1
+            self._by_uid[peer.uid] += 1
             return peer.uid
         with suppress(OSError):
             os.write(fd, CON_LOST)
         self._deny(peer, host, reason)
         return None
 
-    def leave(self, uid: int) -> None:
-        """Hear that a client that was let in is gone."""
+    def release(self, uid: int) -> None:
+        """Count an admitted client no more: it has disconnected."""
         self._total -= 1
-        self._inside[uid] -= 1
-        if not self._inside[uid]:
-            del self._inside[uid]
+        self._by_uid[uid] -= 1
+        if not self._by_uid[uid]:
+            del self._by_uid[uid]
 
     def _deny(self, peer: Peer, host: str, reason: str) -> None:
         self.denied += 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The greenlet of a web process's connection: read a line, get its reply, write it, again.
+"""The greenlet of a client connection: it reads a request, gets the reply and writes it.
 
-Bytes after a line stay in the buffer, so several lines in one write are answered one after the
-other, in order (protocol.md, section 6, 12).
+Bytes after a line stay in the buffer, so that several lines in one write are answered in order
+(protocol.md, section 6, 12).
 
 A greenlet that has served its connection is kept for the next one, with its stream and buffer:
 CPython 3.11 maps and unmaps a piece of stack for each new greenlet, which costs more than all the
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from lonc_gevent.protocol.lines import Line
 
 CONTROL_LINES: Final = (RESET_RETRIES, CLOSE_CONNECTIONS)
-"""What the daemon executes itself."""
+"""Lines that the daemon executes itself, without lond."""
 
 LINES_IN_A_ROW: Final = 32
-"""Lines of one client, read at once, that are answered before others run."""
+"""Lines of one client, read at once, that are answered before other greenlets run."""
 
 
 class HeldClient(NamedTuple):
@@ -47,11 +47,11 @@ class HeldClient(NamedTuple):
     pool: Pool
     fd: int
     unread: bytes
-    """What was read of its next request, or of several."""
+    """Bytes already read of its next requests."""
 
 
 class ClientsInterface(Protocol):
-    """What a client connection needs of the set that it is one of."""
+    """What a client connection needs of `Clients`."""
 
     hub: Hub
     log: FilteringBoundLogger
@@ -97,7 +97,7 @@ class ClientConnection:
     )
 
     pool: Pool
-    """Of the host that the client asks, or that the last one asked."""
+    """The pool of the client's host, or of the last client's."""
 
     def __init__(self, clients: ClientsInterface) -> None:
         self.stream = Stream(clients.hub)
@@ -121,7 +121,7 @@ class ClientConnection:
     def start(self, pool: Pool, fd: int, unread: bytes | None, uid: int) -> None:
         """Serve a client in this connection's own greenlet: at once if called in the hub.
 
-        unread: what was read of the client already, by the program before a restart in place.
+        unread: bytes that the program before a restart in place has read of the client.
         """
         self.pool = pool
         self.uid = uid
@@ -153,7 +153,7 @@ class ClientConnection:
                 clients.hub.switch()
 
     def _serve(self) -> None:
-        """Answer one request after the other until the client disconnects or is to go."""
+        """Answer requests until the client disconnects or is not served any further here."""
         while (request := self._read_request()) is not None:
             self.answering = True
             if request in CONTROL_LINES:
@@ -161,7 +161,7 @@ class ClientConnection:
             else:
                 reply = self.pool.transact(request, self.stream.is_disconnected)
             self._write(reply)
-            # A client that keeps its connection open must not keep its last lines in memory.
+            # The last lines must not stay in memory while the client sends nothing.
             del request, reply
             self.answering = False
 
@@ -176,7 +176,7 @@ class ClientConnection:
     def _read_request(self) -> Line | None:
         """Read the next request; None if the client disconnects, or is to be disconnected."""
         buffer = self._buffer
-        if (self._clients.closing or self.pool.is_ending) and self._must_go():
+        if (self._clients.closing or self.pool.is_ending) and self._stops_serving():
             return None
         try:
             request = self._next_buffered() if buffer.data else None
@@ -184,7 +184,7 @@ class ClientConnection:
                 try:
                     data = self.stream.read()
                 except InterruptedError:
-                    if self._must_go():
+                    if self._stops_serving():
                         return None
                     continue
                 if not data:
@@ -197,15 +197,18 @@ class ClientConnection:
         return request
 
     def _next_buffered(self) -> Line | None:
-        """Take the next line that was read before. Its answer may need no wait, so yield."""
+        """Take the next line from the buffer.
+
+        Its reply may need no wait, so let other greenlets run after LINES_IN_A_ROW of them.
+        """
         self._lines_in_a_row += 1
         if self._lines_in_a_row >= LINES_IN_A_ROW:
             self._lines_in_a_row = 0
             yield_to_others(self._clients.hub)
         return self._buffer.take()
 
-    def _must_go(self) -> bool:
-        """Whether the client is not served any further here; hold it for a restart in place."""
+    def _stops_serving(self) -> bool:
+        """Hold the client for a restart in place; return whether it is not served any further."""
         clients = self._clients
         if clients.holding:
             unread = self._buffer.contents
@@ -214,7 +217,7 @@ class ClientConnection:
         return (clients.draining or self.pool.is_ending) and not self.has_input
 
     def _write(self, reply: Line) -> None:
-        """Write the reply. A client that reads slowly costs this greenlet only."""
+        """Write the reply. A client that reads slowly delays this greenlet only."""
         host = self.pool.host
         try:
             self.stream.write(reply, host.pool.reply_timeout)
@@ -241,9 +244,9 @@ class ClientConnection:
             return {}
 
     def _close(self) -> None:
-        """Close the stream and drop everything of this client."""
+        """Close the stream and forget the client."""
         self.answering = False
         if self._buffer.data:
-            self._buffer.clear()  # a spare connection may wait for its next client for long
+            self._buffer.clear()  # a spare connection may be kept for long
         self.stream.close()
         self.is_spare = True

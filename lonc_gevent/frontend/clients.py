@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The listening Unix sockets and all client connections of the daemon.
 
-What happens on one connection is in client_connection.py.
+A single connection is served in client_connection.py.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
     from lonc_gevent.backend.pool import Pool
 
-    from .access_control import Door
+    from .access_control import AccessControl
 
 MAX_SPARE = 256
-"""Client connections kept for the next clients; after a burst the rest of their greenlets end."""
+"""Client connections kept for the next clients. Of more than these the greenlets end."""
 
 ACCEPT_PAUSE = 0.25
 """Seconds without accepting once descriptors or memory have run out."""
 
-_OUT_OF_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Clients:
     """All listening sockets and all client connections of the daemon.
 
     holding   a restart in place has begun: no client is accepted, and each one that has its reply
-              goes to `held`, with the bytes that were read of its next request
+              goes to `held`, with the bytes already read of its next request
     draining  clients are disconnected once they have their replies
-    closing   one of the two
+    closing   holding or draining
     """
 
-    def __init__(self, hub: Hub, logger: FilteringBoundLogger, *, door: Door) -> None:
+    def __init__(self, hub: Hub, logger: FilteringBoundLogger, *, access: AccessControl) -> None:
         self.hub = hub
         self.log = logger
-        self.door = door
+        self.access = access
         self.disconnects = DisconnectLimiter(hub)
         self.listeners: dict[Path, Listener] = {}
         self.connections: set[ClientConnection] = set()
@@ -68,7 +68,7 @@ class Clients:
     @property
     def denied(self) -> int:
         """The number of clients that were not admitted."""
-        return self.door.denied
+        return self.access.denied
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -96,9 +96,9 @@ class Clients:
     def serve(self, pool: Pool, fd: int, unread: bytes | None = None) -> None:
         """Serve a client, if it is admitted.
 
-        unread: what the program before a restart in place has read of it; None for a new client.
+        unread: bytes that the program before a restart in place has read; None for a new client.
         """
-        uid = -1 if self.door.is_open else self._admit(fd, pool)
+        uid = -1 if self.access.is_open else self._admit(fd, pool)
         if uid is None:
             os.close(fd)
             return
@@ -113,13 +113,13 @@ class Clients:
 
     def _admit(self, fd: int, pool: Pool) -> int | None:
         try:
-            return self.door.admits(fd, pool.host.id)
-        except OSError:  # disconnected already, or no descriptor left to ask the kernel with
+            return self.access.admit(fd, pool.host.id)
+        except OSError:  # disconnected already
             return None
 
     def _accept_failed(self, error: OSError) -> None:
-        """Leave waiting clients in the backlog: an accept that fails would fail again at once."""
-        if error.errno not in _OUT_OF_ROOM:
+        """Pause accepting, as the next accept would fail, too. Clients wait in the backlog."""
+        if error.errno not in _OUT_OF_RESOURCES:
             self.log.error("accept_failed", error=error.strerror)
         if not self._paused:
             self._paused = True
@@ -143,7 +143,7 @@ class Clients:
     def ended(self, connection: ClientConnection) -> bool:
         """Note the end of a connection; return whether its greenlet is kept for the next one."""
         if connection.uid >= 0:
-            self.door.leave(connection.uid)
+            self.access.release(connection.uid)
         if len(self._spare) < MAX_SPARE:
             self._spare.append(connection)
             return True
@@ -153,7 +153,7 @@ class Clients:
     # -- restart in place --------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Accept no client and read no further request; clients without one go to `held`."""
+        """Accept no client and read no further request; clients without a request go to `held`."""
         self.holding = self.closing = True
         self._end_pause()
         self._stop_accepting()
@@ -166,7 +166,7 @@ class Clients:
         self.held.append(client)
 
     def go_on(self) -> None:
-        """Serve all clients again: the restart did not take place."""
+        """Serve all clients again, after a restart that did not take place."""
         self.holding = False
         self.closing = self.draining
         held, self.held = self.held, []
@@ -176,7 +176,7 @@ class Clients:
 
     @property
     def under_way(self) -> int:
-        """How many clients wait for a reply, or for the rest of one."""
+        """The number of clients that wait for a reply, or for the rest of one."""
         return sum(connection.answering for connection in self.connections)
 
     # -- the end -----------------------------------------------------------------------------
@@ -200,9 +200,10 @@ class Clients:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a client is still to get a reply: it waits, or a request of it is not read yet.
+        """Whether a client waits for a reply, or has sent a request that is not read yet.
 
-        While clients are held: whether one is not held yet; its next request is for later.
+        While clients are held: whether one is not held yet. Its next request is answered after
+        the restart.
         """
         return any(
             not each.is_spare and (self.holding or each.answering or each.has_input)
@@ -210,7 +211,7 @@ class Clients:
         )
 
     def close(self) -> None:
-        """Disconnect all that are left."""
+        """Disconnect all clients."""
         for connection in tuple(self.connections):
             if not connection.is_spare:
                 connection.stream.expire()

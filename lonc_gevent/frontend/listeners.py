@@ -2,10 +2,10 @@
 """Unix sockets on disk: their directory, binding, inheriting, stale files, permissions.
 
 A socket is bound with mode 0, gets its group and mode, and listens last. So at no moment can a
-client connect that the mode excludes. Other users may be able to write to the directory: nothing
-that they put in the socket's place is changed, or followed if it is a link. A file is removed only
-if it is a socket that no process listens on (the original unlinked blindly, so that a second daemon
-stole the sockets: protocol.md, section 6, 36).
+client connect that the mode excludes. Other users may be able to write to the directory: a file
+that they put in the socket's place is not changed, and a link is not followed. A file is removed
+only if it is a socket that no process listens on (the original unlinked without a check, so that a
+second daemon took over the sockets: protocol.md, section 6, 36).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from lonc_gevent.backend.pool import Pool
 
 BACKLOG = 4096
-"""Clients that may wait to be accepted; the kernel's net.core.somaxconn caps it."""
+"""Clients that may wait to be accepted; the kernel limits it to net.core.somaxconn."""
 
 PROBE_TIMEOUT = 1.0
-"""Seconds to wait for a stale socket's answer; the kernel gives it at once."""
+"""Seconds to wait for the answer of a socket that may be stale; the kernel gives it at once."""
 
 
 class Listener:
-    """One listening Unix socket, whose clients are served with one pool.
+    """A listening Unix socket, whose clients are served with one pool.
 
     on_accept  called with the pool and the descriptor of each new client
     on_error   called with the OSError of an accept that failed
@@ -81,8 +81,8 @@ def prepare_directory(directory: Path, names: Container[str] | None = None) -> N
     """Make the socket directory if it is missing, and clear it of the original's lock files.
 
     `*.lock` files of an original that died make web processes wait for it (protocol.md,
-    section 2, "Lock file"). With `names`, only those of these sockets are removed: other
-    processes have theirs here, too. Raises ConfigError.
+    section 2, "Lock file"). With `names`, only the lock files of these sockets are removed, as
+    other processes use the directory, too. Raises ConfigError.
     """
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def prepare_directory(directory: Path, names: Container[str] | None = None) -> N
 def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> socket:
     """Bind and listen on a Unix socket. A stale one is replaced.
 
-    Raises AlreadyRunningError if somebody listens there, ConfigError if it can't be bound.
+    Raises AlreadyRunningError if it is in use, ConfigError if it cannot be bound.
     """
     remove_stale(path)
     try:
@@ -106,8 +106,8 @@ def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> s
     except OSError as error:
         raise ConfigError([f"{path}: cannot listen here ({error.strerror})"]) from None
     try:
-        # On Linux the file gets the mode that the socket has: there is no moment in between. Not by
-        # the umask, which is every thread's.
+        # On Linux the file is created with the mode of the socket. The umask would hold for all
+        # threads.
         os.fchmod(sock.fileno(), 0)
         sock.bind(str(path))
         _set_access(path, mode, gid)
@@ -125,8 +125,8 @@ def listen(path: Path, mode: int, gid: int = -1, *, backlog: int = BACKLOG) -> s
 def take_up(path: Path, fd: int, inode: int, mode: int, gid: int = -1) -> socket | None:
     """Go on listening on a socket that this process had before its restart in place.
 
-    The descriptor is ours now. None, and it is closed, if another file stands in the socket's
-    place, or none: nobody could find it. Raises ConfigError.
+    Takes over the descriptor. Closes it and returns None if the socket file was removed or
+    replaced, as no client could reach the socket. Raises ConfigError.
     """
     sock = socket(fileno=fd)
     sock.settimeout(0)
@@ -164,7 +164,7 @@ def _set_access(path: Path, mode: int, gid: int, inode: int = 0) -> None:
 def remove_stale(path: Path) -> None:
     """Remove the socket file that a dead process left, if there is one.
 
-    Raises AlreadyRunningError if somebody listens there, ConfigError if it is no socket.
+    Raises AlreadyRunningError if it is in use, ConfigError if it is not a socket.
     """
     try:
         found = path.lstat()
@@ -173,7 +173,7 @@ def remove_stale(path: Path) -> None:
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigError([f"{path}: is in the way of a socket, and is not one; move it away"])
+        raise ConfigError([f"{path}: not a socket; a socket is needed here: move the file away"])
     try:
         with socket(AF_UNIX, SOCK_STREAM) as probe:
             probe.settimeout(PROBE_TIMEOUT)
@@ -181,15 +181,17 @@ def remove_stale(path: Path) -> None:
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     if code in (0, errno.EAGAIN):
-        raise AlreadyRunningError(f"{path}: somebody listens on this socket")
+        raise AlreadyRunningError(f"{path}: socket is in use by another process")
     if code not in (errno.ECONNREFUSED, errno.ENOENT):
-        raise ConfigError([f"{path}: is it in use? ({os.strerror(code)}); if not, remove it"])
+        raise ConfigError(
+            [f"{path}: cannot connect ({os.strerror(code)}); if it is not in use, remove it"]
+        )
     with suppress(FileNotFoundError):
         path.unlink()
 
 
 def remove(path: Path, inode: int) -> None:
-    """Remove a socket file of ours, unless another one stands there by now."""
+    """Remove a socket file of ours, unless it was replaced by another file."""
     with suppress(OSError):
         if path.lstat().st_ino == inode:
             path.unlink()

@@ -26,11 +26,11 @@ from .cipher import key_from_digits, session_key
 from .handshake_tables import (
     BUILD_KEY,
     FIRST,
-    MISSING,
     OPENINGS,
     OPENINGS_WITH_VERSION,
     REVISION,
     TABLES,
+    UNEXPECTED_LINE_ERRORS,
     Keep,
     Kind,
     Move,
@@ -193,7 +193,7 @@ class Handshake:
         if entry is None:
             entry = HandshakeGarbageError
             if kind is not Kind.UNFIT:
-                entry = MISSING.get(self.state, HandshakeGarbageError)
+                entry = UNEXPECTED_LINE_ERRORS.get(self.state, HandshakeGarbageError)
         if not isinstance(entry, Move):
             raise self.failed(entry, f"lond sent {kind.value}, expected {self.state.value}")
         text = line[:-1]

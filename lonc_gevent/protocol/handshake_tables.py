@@ -209,7 +209,9 @@ TABLES: Final[Mapping[tuple[str, Negotiation], Table]] = {
 }
 """Tables by security mode and negotiation. After Keep.NO_SSL the table of insecure applies."""
 
-MISSING: Final[Mapping[State, type[LondError]]] = {State.CHALLENGE_OK: ChallengeFailedError}
+UNEXPECTED_LINE_ERRORS: Final[Mapping[State, type[LondError]]] = {
+    State.CHALLENGE_OK: ChallengeFailedError
+}
 """Errors for lines that are not expected, by state, where not HandshakeGarbageError."""
 
 _EXACT_LINES: Final[Mapping[bytes, Kind]] = {

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from lonc_gevent.backend.pool_state import TRANSITIONS
 from lonc_gevent.protocol.handshake_tables import (
     FIRST,
-    MISSING,
     OPENINGS,
     TABLES,
+    UNEXPECTED_LINE_ERRORS,
     Keep,
     Move,
     Send,
@@ -69,7 +69,7 @@ def handshake(security: str) -> str:
     ]
     missing = [
         f", in {state.name} `{error.__name__}`"
-        for state, error in MISSING.items()
+        for state, error in UNEXPECTED_LINE_ERRORS.items()
         if any(state.name == start for start, *_ in ways)
     ]
     rest = f"a line without an arrow raises `HandshakeGarbageError`{''.join(missing)}"

@@ -15,7 +15,7 @@ import pytest
 from harness import Client, wait_until
 
 from lonc_gevent.configuration.settings import Sockets
-from lonc_gevent.frontend.access_control import Door, peer_of
+from lonc_gevent.frontend.access_control import AccessControl, peer_of
 
 if TYPE_CHECKING:
     from harness import Network
@@ -36,15 +36,15 @@ class Events:
 
 
 def admitted(events: Events | None = None, times: int = 1, **settings: Any) -> list[int | None]:
-    """Send ourselves to a door with these settings so many times; give what it said."""
-    door = Door(Sockets(**settings), events or Events())  # type: ignore[arg-type]
+    """Request admission so many times under these settings; return the results."""
+    access = AccessControl(Sockets(**settings), events or Events())  # type: ignore[arg-type]
     one, two = socket.socketpair()
     with one, two:
-        return [door.admits(one.fileno(), "msul2") for _ in range(times)]
+        return [access.admit(one.fileno(), "msul2") for _ in range(times)]
 
 
-def test_the_kernels_word() -> None:
-    """The kernel knows who is at the other end."""
+def test_peer_is_the_process_that_connected() -> None:
+    """The descriptor is still usable afterwards."""
     one, two = socket.socketpair()
     with one, two:
         assert peer_of(one.fileno()) == (os.getpid(), os.geteuid(), os.getegid())
@@ -65,33 +65,33 @@ def test_the_kernels_word() -> None:
     ],
 )
 def test_the_lists(settings: dict[str, Any], expected: bool) -> None:
-    """Whoever is in one of the lists may come in."""
+    """A client is admitted if its uid or its gid is in a list."""
     assert (admitted(**settings) != [None]) is expected
 
 
-def test_an_open_door() -> None:
-    """Without any limit nobody is asked."""
-    assert Door(Sockets(), Events()).is_open  # type: ignore[arg-type]
+def test_access_is_open_without_limits_and_lists() -> None:
+    """One limit or list is enough to require `admit`."""
+    assert AccessControl(Sockets(), Events()).is_open  # type: ignore[arg-type]
     for settings in ({"max_clients": 1}, {"allow_gids": (1,)}, {"max_clients_per_uid": 1}):
-        assert not Door(Sockets(**settings), Events()).is_open  # type: ignore[arg-type]
+        assert not AccessControl(Sockets(**settings), Events()).is_open  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", ["max_clients", "max_clients_per_uid"])
 def test_one_too_many(key: str) -> None:
-    """The limit counts who is inside: who leaves makes room for another."""
+    """A limit counts the clients connected now: after `release` another one is admitted."""
     events = Events()
-    door = Door(Sockets(**{key: 2}), events)  # type: ignore[arg-type]
+    access = AccessControl(Sockets(**{key: 2}), events)  # type: ignore[arg-type]
     one, two = socket.socketpair()
     with one, two:
-        uid = door.admits(one.fileno(), "msul2")
+        uid = access.admit(one.fileno(), "msul2")
         assert uid == os.geteuid()
-        assert door.admits(one.fileno(), "msul2") == uid
-        assert repr(door) == "<Door 2 inside>"
-        assert door.admits(one.fileno(), "msul2") is None
+        assert access.admit(one.fileno(), "msul2") == uid
+        assert repr(access) == "<AccessControl 2 clients>"
+        assert access.admit(one.fileno(), "msul2") is None
         assert two.recv(20) == b"con_lost\n"
-        door.leave(uid)
-        assert door.admits(one.fileno(), "msul2") == uid
-    assert door.denied == 1
+        access.release(uid)
+        assert access.admit(one.fileno(), "msul2") == uid
+    assert access.denied == 1
     assert [event["error"] for event in events.seen] == [key]
 
 

@@ -51,9 +51,9 @@ class Scene:
     """The clients of a daemon, and the other ends of their sockets."""
 
     def __init__(self) -> None:
-        door: Any = SimpleNamespace(is_open=True, leave=lambda _uid: None)
+        access: Any = SimpleNamespace(is_open=True, release=lambda _uid: None)
         log: Any = SimpleNamespace()
-        self.clients = Clients(gevent.get_hub(), log, door=door)
+        self.clients = Clients(gevent.get_hub(), log, access=access)
         self._peers: list[socket.socket] = []
 
     def connect(self, pool: FakePool, unread: bytes | None = None) -> socket.socket:
