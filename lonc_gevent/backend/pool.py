@@ -34,7 +34,7 @@ from .pool_connections import PoolConnections
 from .pool_state import PoolState
 from .retry_gate import RetryGate
 from .stats import DURATION_BOUNDS
-from .transaction import Transaction, never
+from .transaction import WITHDRAWN, Transaction, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class Pool(PoolConnections):
     # -- the path of a transaction -----------------------------------------------------------
 
     def transact(self, request: Line, is_abandoned: Callable[[], bool] = never) -> Line:
-        """Send the request through the pool and wait for the reply line, or CON_LOST.
+        """Send the request through the pool and wait for the reply line, CON_LOST or WITHDRAWN.
 
         is_abandoned: asked before a request that had to wait is sent; if it returns True, the
         request is dropped. Called in the greenlet that wants the reply, which may wait up to
@@ -198,7 +198,10 @@ class Pool(PoolConnections):
     def _abandon(self, transaction: Transaction) -> None:
         """Drop a transaction whose client has disconnected."""
         self.stats.abandoned += 1
-        transaction.reply = CON_LOST
+        self._end_unsent(transaction, CON_LOST)
+
+    def _end_unsent(self, transaction: Transaction, reply: Line) -> None:
+        transaction.reply = reply
         if transaction.waiter is not None:
             self.hub.loop.run_callback(transaction.waiter.switch)
 
@@ -226,6 +229,11 @@ class Pool(PoolConnections):
         connection.idle_since = monotonic()
         connection.stream.deadline = inf
         self.idle.append(connection)
+
+    def withdraw_queued(self) -> None:
+        """End all transactions that wait with WITHDRAWN, so that another program sends them."""
+        while self.queue:
+            self._end_unsent(self.queue.take(), WITHDRAWN)
 
     def _fail_queue(self) -> None:
         """Answer con_lost to all that wait, unless they wait for an operator's resume."""

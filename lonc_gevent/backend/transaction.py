@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import takewhile
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gevent.queue import SimpleQueue
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from lonc_gevent.errors import ReplyLostError
     from lonc_gevent.protocol.lines import Line
+
+
+WITHDRAWN: Final[Line] = bytes(bytearray(b"withdrawn\n"))
+"""In place of a reply (by identity): the request was not sent, and is to be submitted again."""
 
 
 def never() -> bool:

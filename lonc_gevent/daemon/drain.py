@@ -77,11 +77,11 @@ class Drain:
         return lost
 
     def hold(self, timeout: float) -> int:
-        """Bring all to rest, so that it can go on elsewhere; return what did not finish in time.
+        """Bring everything to rest for a restart in place; return how many requests got con_lost.
 
-        Whoever connects waits in the backlog, and clients go to `Clients.held` once they have
-        their replies: what waits in a queue finishes, too. After `timeout` seconds the rest gets
-        con_lost. A request to stop ends this at once, with nothing lost.
+        New clients wait in the backlog. Clients go to `Clients.held`: at once if their request
+        waits in a queue, which goes with them; else once they have their reply. Requests that lond
+        has not answered after `timeout` seconds get con_lost. A request to stop ends this at once.
         """
         self._replayer.stop()
         self.clients.hold()
@@ -113,6 +113,9 @@ class Drain:
         False: the deadline passed, or somebody asked to stop more than `stops` times.
         """
         while monotonic() < deadline:
+            if self.clients.holding:  # what lond has not got is for the next program
+                for pool in self._hosts.all_pools():
+                    pool.withdraw_queued()
             gevent.sleep(0)
             if self._control.stops > stops:
                 return False

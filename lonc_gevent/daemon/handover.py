@@ -56,6 +56,7 @@ class Handover(Struct, frozen=True):
     listen     the TCP address of the admin socket, which is closed; "": none
     files      the configuration's files as the rehearsal read and accepted them; none: read them
     arguments  the command line of the daemon, for a rehearsal
+    paused     ids of the hosts that an operator has paused
     reloads    descriptors of clients that wait for the result of this restart
     """
 
@@ -69,6 +70,7 @@ class Handover(Struct, frozen=True):
     files: dict[str, bytes] = {}
     arguments: tuple[str, ...] = ()
     reloads: tuple[int, ...] = ()
+    paused: tuple[str, ...] = ()
 
     @property
     def is_restart(self) -> bool:

@@ -93,7 +93,7 @@ class Hosts:
         with accepted_files(self.configuration, files) as configuration:
             self.credentials = credentials_for(configuration)
         for pool in self.pools.values():
-            pool.credentials = self.credentials
+            pool.reconfigure(pool.host, self.credentials, reconnect=False)
 
     def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
         """Open all sockets; those that are `inherited` are taken up.
@@ -110,15 +110,41 @@ class Hosts:
             except (OSError, LoncError) as error:
                 if self.parts.required:
                     raise
-                self.log.error("socket_failed", host=host_id, error=str(error))  # noqa: TRY400 - no fault of ours
-                listen_again = partial(self._listen_again, name)
-                self.parts.try_again(f"socket {name}", str(error), listen_again)
+                self._listen_later(name, host_id, error)
+
+    def _listen_later(self, name: str, host_id: str, error: OSError | LoncError) -> None:
+        self.log.error("socket_failed", host=host_id, error=str(error))
+        self.parts.try_again(f"socket {name}", str(error), partial(self._listen_again, name))
 
     def _listen_again(self, name: str) -> None:
         """Open a socket that could not be had, unless it is there or not wanted any more."""
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         host_id = self.configuration.sockets.get(name)
         if host_id is not None and self._path(name) not in self._listeners:
             self._listen(name, host_id, {})
+
+    def check_sockets(self) -> None:
+        """Open each socket anew whose file was removed or replaced.
+
+        Clients that connected before are served on. What cannot be had is tried again.
+        """
+        if self.clients.holding or self.clients.draining:
+            return
+        try:
+            found = {entry.name: entry.inode() for entry in os.scandir(self._directory)}
+        except FileNotFoundError:
+            found = {}
+        except OSError:  # no descriptor left to look with, say
+            return
+        for path, listener in tuple(self._listeners.items()):
+            if found.get(path.name) != listener.inode:
+                host_id = self.configuration.sockets[path.name]
+                self.log.error("socket_lost", host=host_id, path=str(path))
+                self.clients.close_listener(path)
+                try:
+                    self._listen_again(path.name)
+                except (OSError, LoncError) as error:
+                    self._listen_later(path.name, host_id, error)
 
     def probe_directory(self) -> None:
         """Make a socket in the directory as hosts get them, and remove it. Raises ConfigError."""

@@ -22,7 +22,7 @@ import setproctitle
 from lonc_gevent.backend.resolver import resolver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gevent.event import Event
     from structlog.typing import FilteringBoundLogger
@@ -39,6 +39,9 @@ TITLE_INTERVAL = 1.0
 
 WARM_UP_BURST = 20
 """Hosts whose first connection is begun in one tick, after the start."""
+
+SOCKET_CHECK_INTERVAL = 2.0
+"""Seconds between two looks whether the socket files are still there."""
 
 FOLLOW_BURST = 20
 """Hosts whose name is looked up again in one tick."""
@@ -72,6 +75,8 @@ class Janitor:
         self._cold: list[Pool] = []
         self._to_follow: list[Pool] = []
         self._follow_due = self._resolve_interval = inf
+        self._check_sockets: Callable[[], None] | None = None
+        self._socket_check_due = inf
         self._title = ""
         self._title_due = 0.0
 
@@ -99,6 +104,12 @@ class Janitor:
         self._follow_due = monotonic() + interval
         self._wake.set()
 
+    def watch_sockets(self, check: Callable[[], None]) -> None:
+        """Call `check` every SOCKET_CHECK_INTERVAL from now on."""
+        self._check_sockets = check
+        self._socket_check_due = monotonic() + SOCKET_CHECK_INTERVAL
+        self._wake.set()
+
     @property
     def is_active(self) -> bool:
         """Whether anything is done every tick now."""
@@ -119,7 +130,12 @@ class Janitor:
 
     def _seconds_until_due(self) -> float | None:
         """Return the seconds until something is due, None if nothing ever is."""
-        due = min(self._due[0][0] if self._due else inf, self._replayer.next_scan, self._follow_due)
+        due = min(
+            self._due[0][0] if self._due else inf,
+            self._replayer.next_scan,
+            self._follow_due,
+            self._socket_check_due,
+        )
         return None if due == inf else max(due - monotonic(), 0.0)
 
     def _run_once(self, now: float) -> None:
@@ -138,6 +154,9 @@ class Janitor:
         if self._follow_due <= now:
             self.follow_names(self._resolve_interval)
         self._follow_some()
+        if self._check_sockets is not None and self._socket_check_due <= now:
+            self._socket_check_due = now + SOCKET_CHECK_INTERVAL
+            self._check_sockets()
         if self._replayer.next_scan <= now:
             self._replayer.scan()
         if now >= self._title_due or not self._active:

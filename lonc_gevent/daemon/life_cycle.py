@@ -20,6 +20,7 @@ from lonc_gevent.admin.report import write_whole
 from lonc_gevent.admin.reporter import Reporter, Vitals
 from lonc_gevent.admin.server import Admin
 from lonc_gevent.backend.local_key import remove_left_over
+from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.configuration.permissions import openings
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.configuration.shard import part
@@ -186,6 +187,7 @@ class Daemon:
         self.parts.get("daemon.pid_file", self._write_pid_file)
         if not self._rehearsing:
             gevent.spawn(self.janitor.run)
+            self.janitor.watch_sockets(self.hosts.check_sockets)
             self.replayer.start()
         self.parts.get("watchdog", self.watchdog.start)
         self.janitor.warm_up(self.pools.values())
@@ -251,6 +253,9 @@ class Daemon:
 
     def _take_over(self) -> None:
         """Serve the clients that were connected before a restart, if their hosts are still here."""
+        for host in self._inherited.paused:
+            if host in self.pools:
+                self.pools[host].pause()
         for client in self._inherited.clients:
             pool = self.pools.get(client.host)
             if pool is not None:
@@ -311,6 +316,9 @@ class Daemon:
             version=VERSION,
             files=files,
             reloads=self.reloads.waiting,
+            paused=tuple(
+                host for host, pool in self.pools.items() if pool.state is PoolState.PAUSED
+            ),
         )
 
     def outline(self) -> Handover:

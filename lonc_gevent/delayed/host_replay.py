@@ -31,7 +31,7 @@ from greenlet import getcurrent
 
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.retry_gate import RetryGate
-from lonc_gevent.backend.transaction import Transaction
+from lonc_gevent.backend.transaction import WITHDRAWN, Transaction
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import CON_LOST, verb
 
@@ -244,9 +244,11 @@ class HostReplay:
             return
         self._next_at = monotonic() + 1 / RATE
         transaction = carry(self.pool, claim.found.request)
-        if transaction.reply is CON_LOST:
+        if transaction.reply is CON_LOST or transaction.reply is WITHDRAWN:
             if transaction.error is None:
-                self._wait(DIAL_POLL)  # it never left: down, paused, or the queue was full
+                self._wait(
+                    DIAL_POLL
+                )  # it never left: down, paused, withdrawn, or the queue was full
             elif not self._is_over():
                 failed = self._failed(name, attempts + 1)
                 kind = transaction.error.kind

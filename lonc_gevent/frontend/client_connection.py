@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from greenlet import getcurrent, greenlet
 
+from lonc_gevent.backend.transaction import WITHDRAWN
 from lonc_gevent.eventloop import DeadlineError, DisconnectLimiter, Stream, yield_to_others
 from lonc_gevent.protocol.lines import (
     CLOSE_CONNECTIONS,
@@ -160,6 +161,10 @@ class ClientConnection:
                 reply = self._execute(request)
             else:
                 reply = self.pool.transact(request, self.stream.is_disconnected)
+            if reply is WITHDRAWN:
+                self._buffer.refill(bytes(request) + self._buffer.contents)
+                self.answering = False
+                continue
             self._write(reply)
             # The last lines must not stay in memory while the client sends nothing.
             del request, reply

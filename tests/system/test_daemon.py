@@ -374,3 +374,23 @@ def test_a_frozen_log_reader_stops_nobody(net: Network) -> None:
         assert dropped > 0
         assert sum(e["event"] == "transaction" for e in events) + dropped >= 15_000
         assert daemon.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_socket_file_that_is_gone_is_made_anew(net: Network, replaced: bool) -> None:
+    """Within seconds, with an event; a client that was connected does not notice."""
+    net.add("msul2")
+    net.start()
+    path = net.sockets / "msul2"
+    with net.client("msul2") as client:
+        path.unlink()
+        if replaced:
+            path.write_text("in the way")
+        assert net.wait_for("socket_lost")["host"] == "msul2"
+        if replaced:
+            assert "msul2" in net.wait_for("socket_failed")["error"]
+            path.unlink()
+            net.wait_for("part_available")
+        wait_until(path.is_socket, "it is there again")
+        assert net.ask("msul2", b"ping") == b"msul2"
+        assert client.ask(b"ping") == b"msul2"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import PATIENCE, Client, sockets_in, wait_until
+from unixhttp import http
 
 import lonc_gevent
 
@@ -424,3 +425,40 @@ def test_systemd_is_told(net: Network, *, abstract: bool) -> None:
         assert manager.recv(1000).startswith(b"READY=1\n")
         daemon.end()
         assert manager.recv(1000) == b"STOPPING=1"
+
+
+def test_a_paused_host_stays_paused(net: Network) -> None:
+    """A request that waits for its resume waits on after the restart, and is sent then."""
+    lond = net.add("msul2")
+    net.start()
+    assert net.ask("msul2", b"ping") == b"msul2"
+    assert http(net, "/hosts/msul2/pause", "POST").status == 200
+    with net.client("msul2") as waiting:
+        waiting.send(b"echo:held back\n")
+        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits")
+        hup(net)
+        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits again")
+        assert net.status("msul2")["state"] == "paused"
+        assert lond.received == [b"ping"]
+        assert http(net, "/hosts/msul2/resume", "POST").status == 200
+        assert waiting.line() == b"held back\n"
+
+
+def test_queued_requests_do_not_hold_a_restart_up(net: Network) -> None:
+    """The next program sends them; only what lond has got already is waited for."""
+    net.pool |= {"max_connections": 1}
+    net.tables["admin"] = {"stop_timeout": 10.0}
+    lond = net.add("msul2")
+    net.start()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(net.client("msul2")) for _ in range(6)]
+        clients[0].send(b"delay:1000:first\n")
+        wait_until(lambda: lond.received, "lond has the first one")
+        for number, client in enumerate(clients[1:]):
+            client.send(b"echo:%d\n" % number)
+        wait_until(lambda: net.status("msul2")["queue"] == 5, "the others wait")
+        hup(net)
+        assert clients[0].line() == b"first\n"
+        assert sorted(client.line() for client in clients[1:]) == [b"%d\n" % n for n in range(5)]
+    assert net.find("handing_over")[0]["con_lost"] == 0
+    assert sorted(lond.received[1:]) == [b"echo:%d" % number for number in range(5)]
