@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The exception tree, by what the caller can do.
+"""The exceptions of this package, grouped by what the caller can do.
 
-ConfigError           a person must mend a file; every problem is named in it
-AlreadyRunningError   another daemon holds the directory; exit 3
-LondError             something went wrong with a lond, its class says what, its branch what to do:
-  NotSentError        no byte of a request has left: it may go to another connection
-  ReplyLostError      the request may have run: answer con_lost, never send it again
-UnsealError           a sealed delayed request: to quarantine with it
-SpoolError            the delayed directory: say so, and try again later
+ConfigError          the configuration or a file it names must be corrected
+AlreadyRunningError  another daemon uses the socket directory, or a socket; exit code 3
+LondError            a connection to a lond failed:
+  NotSentError       no byte of a request was sent: send it on another connection
+  ReplyLostError     the request may have run: answer con_lost, never send it again
+UnsealError          a sealed delayed request cannot be decrypted: quarantine it
+SpoolError           the delayed directory cannot be used: log it, and try again later
 
-Each LondError that can be raised carries a `kind`: its short name in log events and metrics.
-Texts never hold a payload, a key or a challenge.
+The class attribute `kind` of a LondError is its short name in log events and metrics. Texts never
+hold a payload, a key or a challenge.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class LoncError(Exception):
-    """Whatever this package raises on purpose."""
+    """Base of the exceptions that this package raises on purpose."""
 
 
 class ConfigError(LoncError):
-    """The configuration does not pass; `problems` has one line for each thing to mend."""
+    """The configuration is invalid; `problems` has one line for each thing to correct."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -34,20 +34,20 @@ class ConfigError(LoncError):
 
 
 class AlreadyRunningError(LoncError):
-    """Another instance holds the socket directory."""
+    """Another process uses the socket directory, or one of the sockets."""
 
 
 class LondError(LoncError):
-    """A lond, or the way to it, failed. Raise one of the leaves."""
+    """A lond or the connection to it failed. Only the leaf classes are raised."""
 
     kind: ClassVar[str] = "lond_error"
 
 
-# -- nothing was sent: another connection may try --------------------------------------------
+# -- no byte was sent, so the request may be sent on another connection ----------------------
 
 
 class NotSentError(LondError):
-    """No byte of a request has left this machine."""
+    """No byte of a request was sent."""
 
 
 class UnresolvableError(NotSentError):
@@ -57,7 +57,7 @@ class UnresolvableError(NotSentError):
 
 
 class UnreachableError(NotSentError):
-    """No address of the host took the TCP connection (refused, no route, reset)."""
+    """No address of the host accepted the TCP connection (refused, no route, reset)."""
 
     kind = "unreachable"
 
@@ -69,19 +69,19 @@ class ConnectTimeoutError(NotSentError):
 
 
 class HandshakeTimeoutError(NotSentError):
-    """The handshake was not done within `handshake_timeout`."""
+    """The handshake was not complete within `handshake_timeout`."""
 
     kind = "handshake_timeout"
 
 
 class RefusedError(NotSentError):
-    """lond answered `refused`, or closed without a line: it does not know us."""
+    """lond answered `refused`, or closed without a line, as it does not know this machine."""
 
     kind = "refused"
 
 
 class ChallengeFailedError(NotSentError):
-    """lond did not say `ok` to its own challenge (protocol.md, section 3a)."""
+    """lond did not answer `ok` to its own challenge (protocol.md, section 3a)."""
 
     kind = "challenge_failed"
 
@@ -93,46 +93,52 @@ class HostNotServedError(NotSentError):
 
 
 class HandshakeGarbageError(NotSentError):
-    """lond sent something that has no place in the handshake."""
+    """lond sent a line, or bytes, that the handshake does not allow."""
 
     kind = "handshake_garbage"
 
 
 class HandshakeLostError(NotSentError):
-    """lond went away in the middle of the handshake."""
+    """lond closed or reset the connection during the handshake."""
 
     kind = "handshake_lost"
 
 
 class TlsFailedError(NotSentError):
-    """TLS with lond came to nothing: a certificate is not what it must be, or its bytes are not."""
+    """The TLS handshake failed: a bad certificate, or bytes that are not TLS."""
 
     kind = "tls_failed"
 
 
 class KeyFileError(NotSentError):
-    """The file that hands a key to a lond of this machine could not be made (protocol.md, 3c)."""
+    """The key file for a lond of this machine could not be created (protocol.md, 3c)."""
 
     kind = "key_file"
 
 
 class UnforeseenError(NotSentError):
-    """An error that the code does not expect ended the attempt to connect."""
+    """An unexpected error, such as a bug, ended the connection attempt."""
 
     kind = "unforeseen"
 
 
 class StaleConnectionError(NotSentError):
-    """An idle connection turned out to be closed, before a request was put on it."""
+    """lond had closed an idle connection, or closed it before the request was sent."""
 
     kind = "stale"
 
 
-# -- the request may have run: never again ----------------------------------------------------
+class UnsolicitedBytesError(NotSentError):
+    """lond sent bytes without a request, so the next reply could belong to another request."""
+
+    kind = "unsolicited_bytes"
+
+
+# -- the request may have run, so it must not be sent again -----------------------------------
 
 
 class ReplyLostError(LondError):
-    """At least one byte of the request left, and no whole reply came back."""
+    """At least one byte of the request was sent, and no whole reply arrived."""
 
 
 class ConnectionLostError(ReplyLostError):
@@ -153,14 +159,8 @@ class ReplyTooLongError(ReplyLostError):
     kind = "reply_too_long"
 
 
-class UnsolicitedBytesError(NotSentError):
-    """Bytes nobody asked for came: both sides no longer agree who speaks."""
-
-    kind = "unsolicited_bytes"
-
-
 class BadSealedReplyError(ReplyLostError):
-    """An `enc:` reply that cannot be opened (protocol.md, section 4)."""
+    """An `enc:` reply cannot be decrypted (protocol.md, section 4)."""
 
     kind = "bad_sealed_reply"
 
@@ -169,7 +169,7 @@ class BadSealedReplyError(ReplyLostError):
 
 
 class UnsealError(LoncError):
-    """A sealed delayed request cannot be opened; `kind` says why, in one word."""
+    """A sealed delayed request cannot be decrypted; `kind` is a short name of the reason."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -177,4 +177,4 @@ class UnsealError(LoncError):
 
 
 class SpoolError(LoncError):
-    """The delayed directory cannot be used now; the text says why."""
+    """The delayed directory cannot be used now; the text is the reason."""

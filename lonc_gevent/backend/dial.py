@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TCP connections to a lond: of several addresses, to the one that accepts first (RFC 8305)."""
+"""TCP connections to a lond, at the first of its addresses that accepts (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
     from .resolver import Address
 
 ATTEMPT_DELAY = 0.25
-"""Seconds after which the next address is tried beside those that have not answered yet."""
+"""Seconds after which the next address is tried, while the earlier attempts go on."""
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
-"""Seconds, seconds, probes: an idle connection whose peer vanished is closed in two minutes."""
+"""Seconds, seconds, probes. They close an idle connection to a vanished peer in two minutes."""
 
 
 def candidates(host: HostSettings, hub: Hub) -> list[Address]:
     """Return the addresses to try, within `connect_timeout`.
 
     Raises UnresolvableError; UnreachableError for security local with an address of another
-    machine, as it proves nothing there (protocol.md, 3c).
+    machine, where a key file proves nothing (protocol.md, 3c).
     """
     addresses = resolver_of(hub).addresses(host, host.pool.connect_timeout)
     for address in addresses:
         if host.security == "local" and not is_loopback(address.sockaddr[0]):
-            raise UnreachableError(f"{address}: security local is for this machine alone")
+            raise UnreachableError(f"{address}: security local requires an address of this machine")
     return addresses
 
 
@@ -87,7 +87,7 @@ def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Addres
                 now_ready.register(tcp.fileno(), select.POLLOUT)
                 wait_ready.register(tcp.fileno(), select.POLLOUT)
             through_wakes(wait_ready.poll, 1000 * (min(delay, left) if waiting else left))
-            # A connection that was made in time counts, also if this process was stopped meanwhile.
+            # A connection made in time is used even if this process was stopped past the end.
             for fd, _ in now_ready.poll(0):
                 now_ready.unregister(fd)
                 wait_ready.unregister(fd)
@@ -109,7 +109,7 @@ def dial(host: HostSettings, addresses: list[Address], stream: Stream) -> Addres
 
 
 def _begin(address: Address, unacknowledged_timeout: float) -> socket:
-    """Begin to connect: SO_ERROR tells the outcome once the socket is writable. Raises OSError."""
+    """Begin to connect. Once the socket is writable SO_ERROR is the result. Raises OSError."""
     tcp = socket(address.family, SOCK_STREAM)
     try:
         tcp.settimeout(0)
@@ -118,11 +118,11 @@ def _begin(address: Address, unacknowledged_timeout: float) -> socket:
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE)
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
         tcp.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT)
-        # It also ends an idle connection, but not before the first probe was sent and is lost.
+        # It also ends an idle connection, but only after the first probe was sent and lost.
         tcp.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(unacknowledged_timeout * 1000))
         code = tcp.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, os.strerror(code))  # noqa: TRY301 - as the other calls here do
+            raise OSError(code, os.strerror(code))  # noqa: TRY301 - as the other calls here raise it
     except BaseException:
         tcp.close()
         raise

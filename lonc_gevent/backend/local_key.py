@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file that proves to a lond of this machine that we are of this machine (protocol.md, 3c).
+"""Key files, which prove to a lond of this machine that lonc runs on it, too (protocol.md, 3c).
 
-We write a key into a file that only our user can read, and tell lond its name; lond reads and
-removes it. Made exclusively, mode 0600, under a name nobody can guess, and gone when the
-handshake is over, whatever came of it. What a killed daemon left goes at the next start.
+lonc writes a key into a file that only its user can read, and sends the file's name; lond reads and
+removes the file. The file is created exclusively, with mode 0600, under a random name. It is
+removed after the handshake, also after one that failed. The next start removes the files of a
+killed daemon.
 
-All of it is four system calls on a local directory, some 50 us in all. So it is done at once, in
-the greenlet that shakes hands: a thread would cost more, and waiting for one takes gevent
-primitives that cannot stand the plain switches of a lond connection's greenlet.
+This takes four system calls on a local directory, so it is done in the greenlet that shakes hands.
+A thread would cost more, and gevent's primitives to wait for one do not support the plain switches
+of a lond connection's greenlet.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX: Final = ".lonc-key."
-"""What the names begin with; no host id and no file of others in a socket directory does."""
+"""Prefix of the names. No host id and no other file in a socket directory begins with it."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
 def key_file(directory: str) -> Iterator[LocalKey]:
-    """Make a key file with a fresh key; it is gone at the end.
+    """Make a key file with a new key; remove it at the end of the context.
 
     Raises KeyFileError if it cannot be made.
     """
@@ -52,18 +53,19 @@ def key_file(directory: str) -> Iterator[LocalKey]:
         yield LocalKey(path, key)
     finally:
         with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108 - a str is all it takes
+            os.unlink(path)  # noqa: PTH108 - the path is a str
 
 
 def remove_left_over(directory: Path) -> int:
     """Remove the key files that a killed daemon left; return how many.
 
-    Those of another daemon at work, another shard maybe, stay: their names tell its pid. Must be
-    called before the first handshake: our own are of the program that we were before an exec.
+    Keeps those of another running daemon, such as another shard, whose names hold its pid. Must
+    be called before the first handshake, as it removes those with our own pid, which are from
+    before an exec.
     """
     removed = 0
     for path in directory.glob(PREFIX + "*"):
-        if _is_at_work(path.name.removeprefix(PREFIX).partition(".")[0]):
+        if _is_another_process(path.name.removeprefix(PREFIX).partition(".")[0]):
             continue
         with suppress(OSError):
             path.unlink()
@@ -71,8 +73,8 @@ def remove_left_over(directory: Path) -> int:
     return removed
 
 
-def _is_at_work(pid: str) -> bool:
-    """Say whether that is the pid of another process."""
+def _is_another_process(pid: str) -> bool:
+    """Return whether this is the pid of another process that runs."""
     if not pid.isdecimal() or int(pid) == os.getpid():
         return False
     try:

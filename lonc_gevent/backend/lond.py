@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One connection to a lond: a TCP socket, a handshake, and then one transaction at a time.
 
-Straight blocking-style code for the greenlet that owns the connection. Errors of the operating
-system become ours here, once: NotSentError while nothing of a request has left, ReplyLostError
-from its first byte on. After any error the connection is of no further use; its owner closes it.
+Blocking-style code for the greenlet that owns the connection. Errors of the operating system are
+mapped to errors.py here: NotSentError before the first byte of a request was sent, ReplyLostError
+after it. After an error the connection cannot be used any more; its owner closes it.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ if TYPE_CHECKING:
     from .tls import Credentials
 
 LARGE = 64 * 1024
-"""Bytes: what is larger is sealed and opened in pieces, with a turn for others between."""
+"""Bytes. A larger text is sealed and opened in pieces; other greenlets run after each piece."""
 
 _SEALED = b"enc:"
 _NO_CIPHER = Cipher(bytes(KEY_BYTES))
-"""What a closed connection has in place of its own."""
+"""Cipher of a closed connection, so that it does not keep its key."""
 
 
 class Lond:
-    """A handshaken connection. Make one with `connect`; one greenlet uses it.
+    """A connection after its handshake, made by `connect`. One greenlet uses it.
 
-    Bytes left in `buffer` after a reply mean that both sides no longer agree who speaks;
-    `is_spent`, that they no longer agree on the key, as a client asked lond for another one.
+    The owner closes it after a reply if `buffer` holds more bytes, as they would be taken for the
+    next reply, or if it `is_spent`: a request may have changed lond's key or host id.
     """
 
     __slots__ = (
@@ -112,7 +112,7 @@ class Lond:
     def exchange(self, request: Line) -> Line:
         """Send a request line and return the reply line, in clear.
 
-        Raises NotSentError if not one byte of the request left, ReplyLostError once one did.
+        Raises NotSentError if no byte of the request was sent, ReplyLostError if one was.
         """
         if request[0] in SPECIAL_FIRST or self._host is not self._own_host:
             request, refusal = self._prepared(request)
@@ -121,7 +121,7 @@ class Lond:
         return self._ask(request)
 
     def _ask(self, wire: Line) -> Line:
-        """Write a line as it goes out, and return lond's, opened. Raises as `exchange` does."""
+        """Write a line as it is; return lond's reply, decrypted. Raises as `exchange` does."""
         stream = self.stream
         if stream.has_input():  # it came before the request, so it is no reply to it
             raise self.unexpected()
@@ -143,17 +143,17 @@ class Lond:
         except LineTooLongError:
             raise ReplyTooLongError(f"over {self._max_reply} bytes") from None
         if line[:4] == _SEALED:  # `startswith` takes twice as long
-            stream.deadline = inf  # it is here: what follows waits for nobody
+            stream.deadline = inf  # the reply is here, and opening it does not wait for lond
             if len(line) <= LARGE:
                 return self._cipher.open(line[:-1]) + LINE_END
-            return _in_turns(self._cipher.open_pieces(line[:-1]), stream.hub) + LINE_END
+            return _joined(self._cipher.open_pieces(line[:-1]), stream.hub) + LINE_END
         return line
 
     def _prepared(self, request: Line) -> tuple[Line, Line]:
-        """Return what goes out for a request, and lond's reply if it does not have that host."""
+        """Return the line to send for a request, and lond's reply if it refused the host id."""
         head = request[:8]
         if head == ENCRYPT and self._host is self._own_host:
-            start, sealed = len(head), True  # as `text_part` says; most come here
+            start, sealed = len(head), True  # as `text_part` returns; the usual case
         else:
             if head == SETHOST or self._host is not self._own_host:
                 request, refusal = self._set_host(request)
@@ -165,18 +165,18 @@ class Lond:
         return (self._sealed(request, start) if sealed else request), b""
 
     def _set_host(self, request: Line) -> tuple[Line, Line]:
-        """See to it that lond takes the request for the right id (protocol.md, 3e).
+        """Make lond run the request under the right host id (protocol.md, 3e).
 
-        What a client sets stays set, in front of a request, too: so a request that names no id
-        is for ours, and that is said first where another one was named before. For an old lond
-        all ids are, as it knows no `sethost:ID:` in front of a request.
+        lond keeps the id of the last sethost, also of one in front of a request, so ours is sent
+        first if another one was set. A lond before INLINE_SETHOST needs `sethost` as a line of
+        its own for each id.
 
-        Returns the request as lond takes it, and lond's reply if it does not have that id. One
-        that knows no sethost at all has ours.
+        Returns the request to send, and lond's reply if it refused the id. A lond that does not
+        know sethost serves our id only. Raises NotSentError.
         """
         host, rest = split_sethost(request)
         if request[:8] == SETHOST and not host:
-            self.is_spent = True  # no id, or no request after it: the id would stay set
+            self.is_spent = True  # no id, or no request after it, so the id would stay set
             return request, b""
         if host and not self.two_steps:
             self._host = self._own_host if host == self._own_host else host
@@ -187,7 +187,7 @@ class Lond:
         try:
             reply = self._ask(b"sethost:%s\n" % host)
         except ReplyLostError as error:
-            # Nothing of the request itself has left.
+            # Nothing of the request itself was sent, so the request may be requeued.
             raise StaleConnectionError(f"lost at sethost: {error}") from None
         if self.buffer.data:
             raise UnsolicitedBytesError("bytes after the reply to sethost")
@@ -197,17 +197,17 @@ class Lond:
         return rest, b""
 
     def unexpected(self) -> StaleConnectionError | UnsolicitedBytesError:
-        """Tell what made a connection readable that nobody expects to say anything."""
+        """Return the error for input on an idle connection: closed, or unrequested bytes."""
         try:
             data = os.read(self.stream.fd, 1)
         except OSError as error:
             return StaleConnectionError(_reason(error))
         if data:
-            return UnsolicitedBytesError("bytes that nobody asked for")
+            return UnsolicitedBytesError("bytes without a request")
         return StaleConnectionError("closed by lond while idle")
 
     def close(self) -> None:
-        """Close the connection, and let go of its key."""
+        """Close the connection and forget its key."""
         self.stream.close()
         self._cipher = _NO_CIPHER
         self.session = replace(self.session, key=b"")
@@ -220,12 +220,12 @@ class Lond:
         if len(payload) <= LARGE:
             sealed = self._cipher.seal(payload) + LINE_END
         else:
-            sealed = _in_turns(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
+            sealed = _joined(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
         return clear_prefix(request, start) + sealed if request[:8] == SETHOST else sealed
 
 
-def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:
-    """Join the pieces; other greenlets run after each."""
+def _joined(pieces: Iterator[bytes], hub: Hub) -> bytes:
+    """Join the pieces; let other greenlets run after each."""
     done = []
     for piece in pieces:
         done.append(piece)
@@ -236,19 +236,19 @@ def _in_turns(pieces: Iterator[bytes], hub: Hub) -> bytes:
 def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials) -> Lond:
     """Connect to the host's lond, on the empty `stream`, and shake hands.
 
-    Each address is tried until one of them has a lond that completes the handshake, in
-    `connect_timeout` and `handshake_timeout` for each. Where ssl fails and the host may do without,
-    the address is dialled once more without ssl, and the session says why. Raises a NotSentError,
-    whatever goes wrong, with the stream closed.
+    Tries each address, for `connect_timeout` and `handshake_timeout`, until a handshake completes.
+    If TLS fails and the host may be used without, the address is dialled once more without TLS,
+    and `Session.fell_back` holds the reason. Raises NotSentError for any failure, with the stream
+    closed.
     """
     try:
         return _first_that_works(host, hub, stream, credentials)
     except NotSentError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt has to wait
+    except Exception as error:  # noqa: BLE001 - any error shuts the retry gate
         stream.close()
         raise UnforeseenError(_place(error)) from None
-    except BaseException:  # a half-made connection must not be used
+    except BaseException:  # killed: an unfinished connection must not be used
         stream.close()
         raise
 
@@ -265,7 +265,7 @@ def _first_that_works(
             session = _session(host, address, stream, credentials)
         except NotSentError as error:
             stream.close()
-            # A lond that accepts and then fails says more than an address without one.
+            # The error of a lond that accepts explains more than that of an unreachable address.
             if failure is None or not isinstance(error, UnreachableError | ConnectTimeoutError):
                 failure = error
         else:
@@ -278,7 +278,7 @@ def _first_that_works(
 def _session(
     host: HostSettings, address: Address, stream: Stream, credentials: Credentials
 ) -> Session:
-    """Shake hands on the connected stream; without ssl, on another connection, if that may be."""
+    """Shake hands on the connected stream; on FallBackError again without TLS, after a new dial."""
     try:
         return shake_hands(host, stream, credentials)
     except FallBackError as failure:
@@ -288,7 +288,7 @@ def _session(
 
 
 def _place(error: Exception) -> str:
-    """Return the type of an error and where it was raised; its text may hold what is secret."""
+    """Return the type of an error and where it was raised, not its text, which may be secret."""
     *_, frame = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} in {frame.name}, {PurePath(frame.filename).name}:{frame.lineno}"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The greenlet that owns one lond connection, from the connection attempt to its end.
 
-Read from top to bottom it is the life of the connection: connect and shake hands, then take the
-oldest request, exchange it with lond, finish it, again, or wait idle. However it ends, a request
-that it still holds is answered, the socket is closed, and the pool is notified.
+The greenlet connects and shakes hands. Then it takes the oldest request, exchanges it with lond
+and finishes it, or waits idle. However it ends, it answers the request that it still holds, closes
+the socket and notifies the pool.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class PoolInterface(Protocol):
 
     @property
     def connecting(self) -> LondConnection | None:
-        """The connection whose attempt is under way."""
+        """The connection that is being made."""
 
     def take(self, now: float) -> Transaction | None:
-        """Return the oldest transaction that waits, None if none does."""
+        """Remove the oldest transaction from the queue and return it, None if none waits."""
 
     def park(self, connection: LondConnection) -> None:
         """Put the connection on the idle list."""
 
     def requeue(self, transaction: Transaction) -> None:
-        """Queue a transaction again of which nothing was sent."""
+        """Put a transaction of which nothing was sent back to the head of the queue."""
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
         """End a transaction and resume the greenlet that waits for it."""
@@ -70,16 +70,16 @@ class PoolInterface(Protocol):
     def reply_lost(
         self, connection: LondConnection, transaction: Transaction, error: ReplyLostError
     ) -> None:
-        """End a transaction that may have run, and whose reply will not come."""
+        """End a transaction that may have run, and that gets no reply."""
 
     def connected(self, connection: LondConnection) -> None:
-        """Note that the connection is made and handshaken."""
+        """Note that the handshake of the connection is complete."""
 
     def connect_failed(self, connection: LondConnection, error: NotSentError) -> None:
         """Note that the connection could not be made."""
 
     def ended(self, connection: LondConnection, error: LondError | None = None) -> None:
-        """Note the end of the connection; no error if it was asked to end."""
+        """Note the end of the connection. No error: it was closed on purpose."""
 
 
 class LondConnection:
@@ -115,42 +115,42 @@ class LondConnection:
 
     @property
     def state(self) -> str:
-        """In the terms of the metric lonc_connections: connecting, idle or busy."""
+        """The state as in the metric lonc_connections: connecting, idle or busy."""
         if self.lond is None:
             return "connecting"
         return "busy" if self.transaction is not None else "idle"
 
     @property
     def session_fields(self) -> dict[str, object]:
-        """What a log event holds of an established connection."""
+        """The fields of an established connection in a log event."""
         security = self.lond.session.security if self.lond else None
         return {"connection": self.number, "security": security}
 
     @property
     def stillborn(self) -> bool:
-        """Whether it ended before it had served a request or been idle."""
+        """Whether it has neither served a request nor been idle."""
         return not self._served and not self.idle_since
 
     # -- called by the pool ------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect, in the connection's own greenlet."""
+        """Begin to connect, in the greenlet of this connection."""
         self._greenlet.start()
 
     def assign(self, transaction: Transaction, now: float) -> None:
-        """Hand a transaction to this idle connection."""
+        """Give a transaction to this idle connection."""
         self.transaction = transaction
         self._started = now
         self.stream.resume()
 
     def close_when_idle(self) -> None:
-        """End the connection: now if it is idle, else once its transaction has ended."""
+        """End the connection, now if it is idle, otherwise after its transaction."""
         self.closing = True
         if self.transaction is None:
             self.stream.resume()
 
     def kill(self) -> None:
-        """End the connection now; a transaction under way gets con_lost."""
+        """End the connection now; its transaction, if any, gets con_lost."""
         self._greenlet.kill(block=False)
 
     # -- the greenlet ------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class LondConnection:
                 pool.connect_failed(self, error)
             return
         except gevent.GreenletExit:
-            raise  # the pool has noted it: a greenlet killed before it ran could not
+            raise  # the pool noted it, as a greenlet killed before its first switch cannot
         except BaseException:
             pool.ended(self)
             raise
@@ -183,10 +183,10 @@ class LondConnection:
         except LondError as error:
             ending = _without_frames(error)
         finally:
-            # Killed, or a fault of ours: the reply, if any, is lost.
+            # A transaction is left if this greenlet was killed, or failed by a bug.
             transaction, self.transaction = self.transaction, None
             if transaction is not None:
-                transaction.error = ConnectionLostError("we ended it ourselves")
+                transaction.error = ConnectionLostError("connection ended by lonc")
                 pool.finish(transaction, CON_LOST)
             lond.close()
             pool.ended(self, ending)
@@ -197,7 +197,7 @@ class LondConnection:
         return connect(pool.host, pool.hub, self.stream, pool.credentials)
 
     def _serve(self, lond: Lond) -> LondError | None:
-        """Exchange one transaction after another; return why it ended, None if asked to end."""
+        """Exchange transactions; return the error that ended this, None if closed on purpose."""
         pool = self._pool
         stream = self.stream
         timeout = pool.host.pool.reply_timeout
@@ -227,7 +227,7 @@ class LondConnection:
                 return None
 
     def _next(self, lond: Lond) -> Transaction | None:
-        """Wait for a transaction; None if asked to end. Raises NotSentError if lond ended it."""
+        """Wait for a transaction; None if closed on purpose. Raises NotSentError on input."""
         pool = self._pool
         if self.closing:
             return None
@@ -241,7 +241,7 @@ class LondConnection:
         return self._wait_for_work(lond)
 
     def _wait_for_work(self, lond: Lond) -> Transaction | None:
-        """Wait, idle, as `_next` does."""
+        """Wait while idle; returns and raises as `_next` does."""
         while True:
             # Resumed by `assign`, by `close_when_idle`, by input from lond, or for no reason.
             self.stream.wait_readable()
@@ -254,10 +254,10 @@ class LondConnection:
 
 
 def _without_frames(error: LondError) -> LondError:
-    """Drop the frames that an error holds, as this greenlet goes on holding the error.
+    """Remove the frames from an error that this greenlet keeps a reference to.
 
-    The frames hold the greenlet in turn, and in that cycle a large reply would stay in memory
-    until the garbage collector runs.
+    The frames refer to the greenlet, and this cycle would keep a large reply in memory until the
+    garbage collector runs.
     """
     error.__context__ = None
     return error.with_traceback(None)

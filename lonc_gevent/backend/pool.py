@@ -2,19 +2,20 @@
 """A host's pool: a queue of transactions, and the lond connections that take from it.
 
 A transaction goes from the client's greenlet to a connection's greenlet, and its reply from there
-back to the client's. The rules that this keeps:
+back to the client's. The rules:
 
 1. A transaction ends exactly once: with lond's whole reply, or with con_lost.
-2. A connection left by anything but a whole reply is closed, whatever the reason.
-3. Only what was not sent is tried again, at the head of the queue.
+2. A connection left by anything but a whole reply is closed, for any reason.
+3. Only a request that was not sent is sent again. It goes to the head of the queue.
 4. Connections are made one at a time, each in its own greenlet, never in a client's.
-5. Busy is not down. Busy: wait in the queue, oldest first, up to `queue_timeout`. Down (no
-   connection, and the retry gate is shut since the last attempt failed): con_lost at once.
-6. `connections` is the one number: those made, being made and at work. The idle ones are a part
-   of it, a stack: the one used last is used first, so that the surplus ages and is pruned.
-7. If a connection is idle, nothing waits in the queue.
-8. The state is one enum (pool_state.py). Only the methods of this class change it, or any other
-   attribute of a pool.
+5. Busy is not down. If all connections are busy, a request waits in the queue, oldest first, up to
+   `queue_timeout`. If the host is down (no connection, and the retry gate is shut after a failed
+   attempt), a request gets con_lost at once.
+6. `connections` holds each connection: being made, busy or idle. The idle ones are also a stack:
+   the one used last is used first, so that the surplus ages and is pruned.
+7. If a connection is idle, the queue is empty.
+8. The state is one enum (pool_state.py). Only the methods of Pool and of its base class
+   PoolConnections change it, or any other attribute of a pool.
 """
 
 from __future__ import annotations
@@ -54,24 +55,24 @@ REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
 
 SHORT_WAIT = 0.02
-"""Seconds in the queue up to which a request is sent without a look whether its client is still
-connected: under full load almost all wait as long as this, and the look is a system call."""
+"""Seconds in the queue up to which a request is sent without a check that its client is still
+connected. Under full load most requests wait for less, and the check is a system call."""
 
 
 def _nothing(_: Pool) -> None:
-    """Do nothing with a pool."""
+    """Do nothing: no receiver was given."""
 
 
 class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
-    schedule   called with the pool when something begins here that has a deadline; the receiver
-               then calls `run_maintenance` every tick until it returns True
-    on_up      called with the pool when the host is up again after it was down
-    sample     every n-th transaction is logged; 0: none
+    schedule  called with the pool when something begins here that has a deadline; the receiver
+              then calls `run_maintenance` every tick until it returns True
+    on_up     called with the pool when the host is up again after it was down
+    sample    each n-th transaction is logged, none if 0
     """
 
-    def __init__(  # noqa: PLR0913 - all that it is to know, given once
+    def __init__(  # noqa: PLR0913 - settings and collaborators, each used
         self,
         host: HostSettings,
         hub: Hub,
@@ -106,13 +107,13 @@ class Pool(PoolConnections):
     def transact(self, request: Line, is_abandoned: Callable[[], bool] = never) -> Line:
         """Send the request through the pool and wait for the reply line, CON_LOST or WITHDRAWN.
 
-        is_abandoned: asked before a request that had to wait is sent; if it returns True, the
-        request is dropped. Called in the greenlet that wants the reply, which may wait up to
-        `queue_timeout` and `reply_timeout` together. Never raises.
+        is_abandoned: called before a request that had to wait is sent; if it returns True, the
+        request is dropped. The calling greenlet waits for up to `queue_timeout` and
+        `reply_timeout` together. Never raises.
         """
         transaction = Transaction(request, getcurrent(), monotonic(), is_abandoned)
         self.submit(transaction)
-        try:
+        try:  # Transaction.wait, written out: one call less for each request
             while transaction.reply is None:
                 self.hub.switch()
         finally:
@@ -120,7 +121,7 @@ class Pool(PoolConnections):
         return transaction.reply
 
     def submit(self, transaction: Transaction) -> None:
-        """Hand the transaction to an idle connection, or queue it, or refuse it."""
+        """Give the transaction to an idle connection, or queue it, or refuse it."""
         if not self._is_scheduled:
             self._is_scheduled = True
             self._schedule()
@@ -138,7 +139,7 @@ class Pool(PoolConnections):
             self._log_refused(now, "queue_full")
 
     def _refuses_at_once(self, now: float) -> bool:
-        """Whether no connection is to be expected: stopping, or down and not tried right now."""
+        """Whether no connection will come soon: stopping, or down with no attempt in progress."""
         if self.state is PoolState.STOPPING:
             return True
         if self.state is PoolState.PAUSED:
@@ -148,7 +149,10 @@ class Pool(PoolConnections):
         return not self.gate.is_open(now)
 
     def take(self, now: float) -> Transaction | None:
-        """Return the oldest transaction that waits and is still to be sent, None if none is."""
+        """Remove and return the oldest transaction that is still to be sent, None if none waits.
+
+        Ends those before it that have timed out or are abandoned.
+        """
         while self.queue.waiting.qsize():
             transaction = self.queue.take()
             waited = now - transaction.since
@@ -171,7 +175,7 @@ class Pool(PoolConnections):
             self.log.warning("requests_refused", error=reason, count=count)
 
     def requeue(self, transaction: Transaction) -> None:
-        """Take back a transaction of which nothing was sent: it is older than all that wait."""
+        """Give a transaction of which nothing was sent to an idle connection, or queue it again."""
         if self.idle:
             self.idle.pop().assign(transaction, monotonic())
         else:
@@ -179,6 +183,8 @@ class Pool(PoolConnections):
 
     def finish(self, transaction: Transaction, reply: Line) -> None:
         """End a transaction: count it, and resume the greenlet that waits for its reply."""
+        # Identity is meant: CON_LOST is the reply of this daemon. An equal line that lond sent is a
+        # whole reply, and would be counted as con_lost with `==`.
         stats = self.stats
         if reply is CON_LOST:
             stats.con_lost += 1
@@ -213,7 +219,7 @@ class Pool(PoolConnections):
     def reply_lost(
         self, connection: LondConnection, transaction: Transaction, error: ReplyLostError
     ) -> None:
-        """End a transaction that may have run, and whose reply will not come."""
+        """End a transaction that may have run, and that gets no reply."""
         fields = transaction.fields(monotonic())
         self.finish(transaction, CON_LOST)
         self.log.warning(
@@ -231,12 +237,12 @@ class Pool(PoolConnections):
         self.idle.append(connection)
 
     def withdraw_queued(self) -> None:
-        """End all transactions that wait with WITHDRAWN, so that another program sends them."""
+        """End all queued transactions with WITHDRAWN, so that the next program sends them."""
         while self.queue:
             self._end_unsent(self.queue.take(), WITHDRAWN)
 
     def _fail_queue(self) -> None:
-        """Answer con_lost to all that wait, unless they wait for an operator's resume."""
+        """End all queued transactions with con_lost, except while the host is paused."""
         while self.queue and self.state is not PoolState.PAUSED:
             self.finish(self.queue.take(), CON_LOST)
 
@@ -245,7 +251,7 @@ class Pool(PoolConnections):
     def run_maintenance(self, now: float) -> bool:
         """Enforce deadlines, prune idle connections, open one that is needed.
 
-        Returns True if nothing here has a deadline but `next_due`.
+        Returns True if nothing has a deadline before `next_due`.
         """
         longest = self.host.pool.queue_timeout
         while self.queue.oldest_since + longest <= now:
@@ -269,13 +275,13 @@ class Pool(PoolConnections):
     # -- commands ----------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Let requests wait (`queue_timeout` still holds); end connections once they are done."""
+        """Keep requests in the queue, up to `queue_timeout`; end connections once they are idle."""
         if self.state is not PoolState.STOPPING:
             self._enter(PoolState.PAUSED)
             self.close_connections()
 
     def resume(self) -> None:
-        """Send again, what waits first. A host that was down is tried at once."""
+        """Send requests again after `pause`. A host that was down is tried at once."""
         self.gate.open()
         if self.state is PoolState.PAUSED:
             self._enter(self._by_connections())
@@ -283,15 +289,15 @@ class Pool(PoolConnections):
                 self.open_connection(monotonic())
 
     def reconnect(self) -> None:
-        """End connections once they are done, and let the next request make one."""
+        """End connections once they are idle, and open the retry gate for the next request."""
         self.gate.open()
         self.close_connections()
 
     def reconfigure(self, host: HostSettings, credentials: Credentials, *, reconnect: bool) -> None:
-        """Go on with other settings and credentials.
+        """Replace the settings and credentials.
 
-        reconnect: with new connections. The queue is kept, and requests under way finish where
-        they are.
+        reconnect: also replace the connections. The queue is kept, and requests in progress
+        finish on the connections that they were sent on.
         """
         self.host = host
         self.credentials = credentials
@@ -305,7 +311,7 @@ class Pool(PoolConnections):
             self.open_connection(monotonic())
 
     def stop(self) -> None:
-        """Take no more. What waits gets con_lost, idle connections end, busy ones finish."""
+        """Take no more requests. Queued ones get con_lost; connections end once they are idle."""
         self._enter(PoolState.STOPPING)
         self._fail_queue()
         self.close_connections()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lond connections of a host, and the state that they make.
+"""The lond connections of a host, and the state of the host that follows from them.
 
 Connections are made one at a time, each in its own greenlet, never in a client's. After a failed
-attempt the retry gate is shut for a while. pool.py adds the requests.
+attempt the retry gate is shut for a while. Pool, the subclass in pool.py, adds the requests.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ RETRY_NOW_INTERVAL = 1.0
 class PoolConnections:
     """One host's connections, its retry gate, its counters and its state. See `Pool`.
 
-    `connections` holds those made, being made and at work. The idle ones are a part of it, a
-    stack: the one used last is used first, so that the surplus ages and is pruned.
+    `connections` holds each connection: being made, busy or idle. `idle` holds the idle ones.
     """
 
     connection_class = LondConnection
-    """What makes and serves a connection; tests have their own."""
+    """Class of the connections; tests replace it."""
 
-    def __init__(  # noqa: PLR0913 - all that it is to know, given once
+    def __init__(  # noqa: PLR0913 - settings and collaborators, each used
         self,
         host: HostSettings,
         hub: Hub,
@@ -72,7 +71,7 @@ class PoolConnections:
         self.last_error = ""
         self.state = PoolState.IDLE
         self.is_ending = False
-        """Whether the pool takes no request any more."""
+        """Whether the pool is stopping and takes no request any more."""
         self._schedule = schedule
         self._on_up = on_up
         self._is_scheduled = False
@@ -90,10 +89,11 @@ class PoolConnections:
 
     @property
     def busy(self) -> int:
-        """The number of transactions under way on lond connections."""
+        """The number of transactions in progress on lond connections."""
         return sum(c.transaction is not None for c in self.connections)
 
     def _enter(self, state: PoolState) -> None:
+        """Change the state. Raises AssertionError for a transition that is not in TRANSITIONS."""
         if state is not self.state:
             if (self.state, state) not in TRANSITIONS:
                 raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
@@ -101,7 +101,7 @@ class PoolConnections:
             self.is_ending = state is PoolState.STOPPING
 
     def _follow_connections(self) -> None:
-        """Enter the state that the connections make, unless an operator's command holds."""
+        """Enter the state that follows from the connections, unless paused or stopping."""
         if self.state not in (PoolState.PAUSED, PoolState.STOPPING):
             self._enter(self._by_connections())
 
@@ -115,13 +115,17 @@ class PoolConnections:
     # -- requests: pool.py -------------------------------------------------------------------
 
     def _fail_queue(self) -> None:
-        """Answer con_lost to all that wait, unless they wait for an operator's resume."""
+        """End all queued transactions with con_lost, except while the host is paused."""
         raise NotImplementedError
 
     # -- connections -------------------------------------------------------------------------
 
     def open_connection(self, now: float) -> None:
-        """Begin to make a connection, unless one is being made, all are, or none may be made."""
+        """Begin to make a connection.
+
+        Does nothing while one is being made, at `max_connections`, while the host is paused or
+        stopping, or while the retry gate is shut.
+        """
         if (
             self.connecting is not None
             or len(self.connections) >= self.host.pool.max_connections
@@ -143,8 +147,8 @@ class PoolConnections:
     def retry_now(self) -> None:
         """Open the retry gate, and try a host that is down at once, at most once a second.
 
-        While that attempt is under way one request waits for it, which is the one that was the
-        reason for it; the others get con_lost at once, as before it.
+        During that attempt one request, which caused it, waits in the queue; the others get
+        con_lost at once, as before.
         """
         now = monotonic()
         if not self._is_down:
@@ -156,7 +160,7 @@ class PoolConnections:
             self.open_connection(now)
 
     def connected(self, connection: LondConnection) -> None:
-        """Note that a connection is made and handshaken."""
+        """Note that the handshake of a connection is complete."""
         self.connecting = None
         self._is_probing = False
         self.stats.attempts["ok"] += 1
@@ -168,12 +172,12 @@ class PoolConnections:
             self.log.info("host_up")
             self._on_up()
         self.log.info("connection_made", **connection.session_fields)
-        # The new connection takes the oldest request; for more of them one more is made.
+        # The new connection takes the oldest request. If more wait, make one more.
         if len(self.queue) > 1:
             self.open_connection(monotonic())
 
     def connect_failed(self, connection: LondConnection, error: NotSentError) -> None:
-        """Note that a connection could not be made: the retry gate shuts."""
+        """Note that a connection could not be made, and shut the retry gate."""
         self.connecting = None
         self.connections.discard(connection)
         self.stats.attempts[error.kind] += 1
@@ -182,16 +186,16 @@ class PoolConnections:
     def ended(self, connection: LondConnection, error: LondError | None = None) -> None:
         """Note the end of a connection; make another one if a request waits for it."""
         if connection not in self.connections:
-            return  # killed while it was being made, which was noted then
+            return  # killed while it was being made; `_kill` noted its end
         if self.connecting is connection:
             self.connecting = None
         self.connections.discard(connection)
-        if connection in self.idle:  # whatever ended it, no request must get it any more
+        if connection in self.idle:  # no request must be assigned to it any more
             self.idle.remove(connection)
         if error is None:
             self.log.info("connection_closed", connection=connection.number)
         elif isinstance(error, NotSentError) and connection.stillborn:
-            # Its transaction waits again: without the gate this would be a loop of attempts.
+            # Its transaction was requeued. Without the gate this would be a loop of attempts.
             self._attempt_failed(connection, error)
             return
         else:
@@ -232,7 +236,7 @@ class PoolConnections:
             connection.close_when_idle()
 
     def close_connections_elsewhere(self, addresses: list[Address]) -> None:
-        """End the connections to none of these addresses, each once its transaction has ended."""
+        """End the connections to any other address, each once its transaction has ended."""
         elsewhere = [
             connection
             for connection in self.connections
@@ -248,7 +252,7 @@ class PoolConnections:
             self.log.info("host_moved", connections=len(elsewhere))
 
     def kill(self) -> None:
-        """End all connections now; transactions under way get con_lost."""
+        """End all connections now; transactions in progress get con_lost."""
         for connection in tuple(self.connections):
             self._kill(connection)
 

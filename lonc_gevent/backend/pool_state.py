@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The states of a pool, and which of them may follow which.
+"""The states of a pool, and the transitions between them.
 
     idle        no connection, and the last attempt, if any, succeeded: the next request makes one
     connecting  the first connection is being made
     up          there is a connection
     down        no connection, and the last attempt failed: requests get con_lost at once until
                 the retry gate opens
-    paused      an operator holds requests back: they wait in the queue
-    stopping    no request is taken any more; those under way finish
+    paused      requests wait in the queue until an operator resumes the host
+    stopping    no request is taken any more; those in progress finish
 
-pool.py moves a pool from one state to another in one place, which refuses what is not in
-TRANSITIONS. The diagram in docs/architecture.md is made from the table.
+PoolConnections._enter (pool_connections.py), which Pool inherits, is the only place that changes
+the state. It refuses a transition that is not in TRANSITIONS. The diagram in docs/architecture.md
+is made from the table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 
 
 class PoolState(Enum):
-    """How a host stands, in the words of its status (contract.md)."""
+    """State of a host; the values are those that its status shows (contract.md)."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -59,4 +60,4 @@ TRANSITIONS: Final[dict[tuple[PoolState, PoolState], str]] = {
     (_STOPPING, _UP): "reopen",
     (_STOPPING, _DOWN): "reopen, was down before",
 }
-"""From and to -> what moves a pool there."""
+"""Cause of each transition, by its first and its second state."""

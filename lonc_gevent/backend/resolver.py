@@ -4,10 +4,10 @@
 The C library's resolver blocks its thread for 10 to 30 s if no name server answers. So:
 
 - Each look-up has a thread of its own, and each name at most one look-up at a time.
-- Names whose last look-up failed share TROUBLED threads. Hundreds of hosts with a dead name server
-  therefore keep few threads, and no other name ever waits behind them.
+- Names whose last look-up failed share TROUBLED threads. So hundreds of hosts with a dead name
+  server use few threads, and the look-up of another name never waits for theirs.
 - An answer is used for `network.resolve_interval` seconds without another look-up, or until an
-  attempt to connect with it failed. Where a look-up fails or is slow, the last answer is used.
+  attempt to connect with it failed. If a look-up fails or is slow, the last answer is used.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 TROUBLED = 8
-"""Threads that names whose last look-up failed may have together."""
+"""Threads shared by all names whose last look-up failed."""
 
 STALE_WAIT = 0.5
-"""Seconds to wait for a look-up where an older answer could be used."""
+"""Seconds to wait for a look-up if there is an older answer."""
 
 PREFERENCE = 600.0
 """Seconds for which the address that worked last is tried first (RFC 8305, section 4)."""
 
 LOOPBACK = "127.0.0.1"
-"""Where a lond of this machine is: it compares its peer with just this (protocol.md, 3c)."""
+"""Address of a lond of this machine, which compares its peer with just this (protocol.md, 3c)."""
 
 
 class Address(NamedTuple):
@@ -60,14 +60,14 @@ class Address(NamedTuple):
 
 
 class _Name:
-    """What is known of one name and port."""
+    """The addresses of one name and port, and the state of its look-up."""
 
     __slots__ = ("addresses", "error", "fresh_until", "look_up", "preferred", "preferred_until")
 
     def __init__(self) -> None:
         self.addresses: list[Address] = []
         self.error = ""
-        """Why the last look-up brought nothing, or that it is slow; "" if it brought addresses."""
+        """Why the last look-up failed, or that it is slow; "" if it found addresses."""
         self.fresh_until = -inf
         self.look_up: gevent.Greenlet[..., None] | None = None
         self.preferred: Address | None = None
@@ -75,7 +75,7 @@ class _Name:
 
 
 class Resolver:
-    """Addresses of hosts; one for all hosts of an event loop."""
+    """Name resolution for all hosts of an event loop."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -112,12 +112,12 @@ class Resolver:
             name.preferred_until = monotonic() + PREFERENCE
 
     def failed(self, host: HostSettings) -> None:
-        """Note that no session was made: the next attempt looks the name up again."""
+        """Note that no session was made, so that the next attempt looks the name up again."""
         if not _numeric(host):
             self._name(host).fresh_until = -inf
 
     def look_up(self, host: HostSettings) -> gevent.Greenlet[..., None] | None:
-        """Begin a look-up unless one is under way; return its greenlet, None if none is needed."""
+        """Begin a look-up unless one is in progress; return its greenlet, None if not needed."""
         if _numeric(host):
             return None
         name = self._name(host)
@@ -126,7 +126,7 @@ class Resolver:
         return name.look_up
 
     def follow(self, host: HostSettings, use: Callable[[list[Address]], None]) -> None:
-        """Look the host's name up, if it is a name, and call `use` with its addresses."""
+        """Look the host's name up, and call `use` with its addresses. Not for a numeric address."""
 
         def report(_: object) -> None:
             if addresses := self._name(host).addresses:
@@ -189,9 +189,9 @@ class Resolver:
 
 
 def through_wakes(wait: Callable[[float], _T], timeout: float) -> _T:
-    """Call one of gevent's waits; go on with it where a stream wakes the greenlet for no reason.
+    """Call a blocking function of gevent, again each time a stream resumes the greenlet.
 
-    A stream's wake-up is a plain switch, which may come late, into a later wait.
+    A stream resumes its greenlet by a plain switch, which may come as late as in a later wait.
     """
     while True:
         try:
@@ -211,7 +211,7 @@ def resolver_of(hub: Hub) -> Resolver:
 
 
 def _target(host: HostSettings) -> str:
-    """Return what is looked up: a lond of security local is on the loopback interface."""
+    """Return the name or address to look up, for security local that of the loopback interface."""
     return host.address or (LOOPBACK if host.security == "local" else host.dns_name)
 
 

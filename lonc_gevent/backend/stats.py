@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is counted: plain integers, added where things happen, read when somebody asks."""
+"""Counters and histograms of a host: plain integers that status and metrics read on request."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one observation."""
-        shortest = seconds <= DURATION_BOUNDS[0]  # a wait in the queue is, almost always
+        shortest = seconds <= DURATION_BOUNDS[0]  # the usual case of a wait in the queue
         self.buckets[0 if shortest else bisect_left(DURATION_BOUNDS, seconds)] += 1
         self.sum += seconds
 
 
 def estimate(buckets: Sequence[int], share: float) -> float | None:
-    """Guess, in seconds, where `share` of all observations lies; None if there are none.
+    """Estimate the quantile `share` of the observations, in seconds; None if there are none.
 
-    Within a bucket they are taken as evenly spread, as Prometheus' histogram_quantile does. What
-    lies over the last bound is given as the last bound.
+    Assumes an even distribution within a bucket, as Prometheus' histogram_quantile does. A
+    quantile over the last bound is estimated as the last bound.
     """
     rank = share * sum(buckets)
     if not rank:
@@ -73,10 +73,11 @@ def estimate(buckets: Sequence[int], share: float) -> float | None:
 
 
 class HostStats:
-    """All that is counted for one host since the daemon started.
+    """Counters of one host since the daemon started.
 
-    `delayed_waiting` and `delayed_quarantined` say how many files there are now, `delayed_oldest`
-    when the oldest one that waits was last written, in seconds since 1970.
+    delayed_waiting, delayed_quarantined  numbers of delayed files now
+    delayed_oldest                        when the oldest waiting one was last written (seconds
+                                          since 1970)
     """
 
     __slots__ = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A request and its reply, and the queue of the requests of one host that wait."""
+"""Transactions (a request and its reply), and the queue of those of one host that wait."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def never() -> bool:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Transaction:
-    """One request on its way to a lond, and the greenlet that waits for its reply.
+    """One request, its reply once there is one, and the greenlet that waits for it.
 
     since         when it was submitted (monotonic seconds)
-    is_abandoned  whether its client has disconnected, so that it need not be sent any more
-    error         why the reply will not come, of a request that may have run
+    is_abandoned  returns whether its client has disconnected, so that it need not be sent
+    error         why there is no reply, if the request may have run
     """
 
     request: Line
@@ -51,7 +51,7 @@ class Transaction:
         return f"<Transaction {verb(self.request)} {'open' if self.reply is None else 'done'}>"
 
     def wait(self, hub: Hub) -> Line:
-        """Wait, in the greenlet that is its waiter, until it has ended; return its reply."""
+        """Wait until the transaction has ended; return its reply. Called by `waiter` only."""
         try:
             while self.reply is None:
                 hub.switch()
@@ -60,7 +60,7 @@ class Transaction:
         return self.reply
 
     def fields(self, now: float) -> dict[str, object]:
-        """Return what a log event holds of it: of the request, only the verb and its size."""
+        """Return its fields in a log event, with only the verb and the size of the request."""
         return {
             "verb": verb(self.request),
             "request_bytes": len(self.request),
@@ -69,7 +69,7 @@ class Transaction:
 
 
 class QueueBudget:
-    """The bytes in the queues of all hosts together, and their limit, `max_queued_bytes`."""
+    """The bytes in the queues of all hosts, and their limit, `max_queued_bytes`."""
 
     __slots__ = ("limit", "used")
 
@@ -81,7 +81,7 @@ class QueueBudget:
 class TransactionQueue:
     """The transactions of a host that wait for a lond connection, oldest first, in a gevent queue.
 
-    Bounded by a number of transactions, and by the budget's bytes over all hosts.
+    Limited in their number, and by the bytes of `QueueBudget` in all hosts together.
     """
 
     __slots__ = ("_budget", "waiting")
@@ -91,7 +91,7 @@ class TransactionQueue:
         self._budget = budget
 
     def __len__(self) -> int:
-        """Return the number of transactions that wait."""
+        """Return the number of queued transactions."""
         return self.waiting.qsize()
 
     def __repr__(self) -> str:
@@ -99,11 +99,11 @@ class TransactionQueue:
 
     @property
     def oldest_since(self) -> float:
-        """Since when the oldest one has waited (monotonic seconds); infinity if none waits."""
+        """When the oldest one was submitted (monotonic seconds); infinity if the queue is empty."""
         return self.waiting.peek_nowait().since if self.waiting.qsize() else inf
 
     def put(self, transaction: Transaction, limit: int) -> bool:
-        """Append a transaction; return False if there is no room."""
+        """Append a transaction; return False if a limit is reached."""
         size = len(transaction.request)
         if self.waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
             return False
@@ -112,15 +112,15 @@ class TransactionQueue:
         return True
 
     def requeue(self, transaction: Transaction) -> None:
-        """Insert a transaction before all that are newer. Not subject to the limits."""
+        """Insert a transaction before all newer ones. Not subject to the limits."""
         waiting = self.waiting.queue
-        # Almost always the first place; one that was requeued just before may be older.
+        # Usually the first place; one that was requeued just before may be older.
         older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
         waiting.insert(older, transaction)
         self._budget.used += len(transaction.request)
 
     def take(self) -> Transaction:
-        """Remove and return the oldest transaction. One must wait."""
+        """Remove and return the oldest transaction. The queue must not be empty."""
         transaction = self.waiting.get_nowait()
         self._budget.used -= len(transaction.request)
         return transaction

@@ -101,8 +101,7 @@ class Answered(NamedTuple):
 def carry(pool: Pool, request: bytes) -> Transaction:
     """Send the request as `Pool.transact` does; return the transaction once it has ended.
 
-    With CON_LOST for a reply, its `error` tells a request that may have run from one that never
-    left.
+    If its reply is CON_LOST, `error` is None only if the request was not sent.
     """
     transaction = Transaction(request, getcurrent(), monotonic())
     pool.submit(transaction)
@@ -244,11 +243,10 @@ class HostReplay:
             return
         self._next_at = monotonic() + 1 / RATE
         transaction = carry(self.pool, claim.found.request)
+        # Not ==: an equal line that lond sent is an answer.
         if transaction.reply is CON_LOST or transaction.reply is WITHDRAWN:
             if transaction.error is None:
-                self._wait(
-                    DIAL_POLL
-                )  # it never left: down, paused, withdrawn, or the queue was full
+                self._wait(DIAL_POLL)  # not sent: down, paused, withdrawn, or the queue was full
             elif not self._is_over():
                 failed = self._failed(name, attempts + 1)
                 kind = transaction.error.kind

@@ -7,7 +7,7 @@ DisconnectLimiter  bounds how many disconnects one loop iteration handles
 yield_to_others    lets every other greenlet and descriptor run first
 in_slices          the same, between the items of long work
 
-Nothing outside this package knows a watcher.
+Code outside this package uses no I/O watchers.
 """
 
 from .acceptor import Acceptor, DisconnectLimiter

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bounds how many client connections begin, and how many end, in one loop iteration."""
+"""Limits how many clients are accepted, and how many disconnects handled, per loop iteration."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ DISCONNECTS: Final = 128
 """Disconnects handled in one loop iteration."""
 
 BACKLOG_SHARE: Final = 64
-"""Of the disconnects put off, one in so many is handled in one loop iteration at least: thousands
-of descriptors are not to stay open for long."""
+"""At least 1/BACKLOG_SHARE of the postponed disconnects are handled in one loop iteration, so that
+thousands of descriptors do not stay open for long."""
 
 
 class Acceptor:
     """Calls `on_accept` with the non-blocking descriptor of each new connection.
 
-    on_error: called with the OSError of an accept that fails for lack of descriptors, memory or
-    for another reason that does not belong to one connection.
+    on_error: called with the OSError of an accept that fails for lack of descriptors or memory, or
+    for another reason that does not concern a single connection.
     """
 
     __slots__ = ("_expected", "_on_error", "_socket", "_watcher", "on_accept")
@@ -51,10 +51,10 @@ class Acceptor:
         self._on_error = on_error
         self._watcher = hub.loop.io(sock.fileno(), _READ)
         self._expected = 1
-        """How many connections are likely to wait, as an accept in vain costs a system call."""
+        """Connections that are likely to wait, as an accept without one costs a system call."""
 
     def start(self) -> None:
-        """Accept from now on. Does nothing if it does already."""
+        """Accept connections from now on. Does nothing if already started."""
         self._watcher.start(self.accept_some)
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Acceptor:
 
     def accept_some(self) -> bool:
         """Accept the connections that wait, up to a bound; return whether there may be more."""
-        # A descriptor, not a socket object, which costs three times as much.
+        # Returns a descriptor. A socket object costs three times as much.
         accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
         for count in range(self._expected):
             try:
@@ -82,13 +82,13 @@ class Acceptor:
         return True
 
     def close(self) -> None:
-        """Accept no more, and release the watcher. The socket stays open."""
+        """Stop accepting and release the watcher. The socket stays open."""
         self._watcher.stop()
         self._watcher.close()
 
 
 class DisconnectLimiter:
-    """Bounds how many disconnects one loop iteration handles.
+    """Limits how many disconnects one loop iteration handles.
 
     Without it a mass disconnect (thousands of web processes that end at once) would be handled as
     a whole before the next request is read, as libev calls all ready watchers before it polls
@@ -132,6 +132,6 @@ class DisconnectLimiter:
                 self._timer.start(self._resume_some)
 
     def close(self) -> None:
-        """Stop the timer. Nothing must wait any more."""
+        """Stop the timer. No greenlet must wait any more."""
         self._timer.stop()
         self._timer.close()

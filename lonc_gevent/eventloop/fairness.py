@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fairness between greenlets that never have to wait, and all others."""
+"""Fairness between greenlets that work for long without a wait, and all others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
 
 SLICE: Final = 0.001
-"""Seconds of work before `in_slices` lets others run."""
+"""Seconds of work before `in_slices` lets other greenlets run."""
 
 T = TypeVar("T")
 
 
 def yield_to_others(hub: Hub) -> None:
-    """Let every other greenlet that is ready, and every readable descriptor, run first.
+    """Let each other ready greenlet run first, and the callback of each readable descriptor.
 
     `gevent.sleep(0)` returns before the loop has polled its descriptors, and a timer of normal
-    priority before the callbacks of those that are readable.
+    priority before the callbacks of the readable ones.
     """
     timer = hub.loop.timer(0, priority=hub.loop.MINPRI)  # type: ignore[attr-defined]
     timer.start(getcurrent().switch)
@@ -36,9 +36,9 @@ def yield_to_others(hub: Hub) -> None:
 
 
 def in_slices(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items; after each SLICE of work on them, let others run.
+    """Yield the items; after each SLICE of work on them, let other greenlets run.
 
-    The items must not change meanwhile: pass a tuple. Only for greenlets that may wait.
+    The items must not change meanwhile, so pass a tuple. Only for greenlets that may wait.
     """
     hub = gevent.get_hub()
     began = monotonic()

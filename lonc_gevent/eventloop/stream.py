@@ -3,8 +3,8 @@
 
 How it differs from a gevent socket, and why:
 
-- It takes a descriptor, not a socket object: making one costs four system calls.
-- Its read watcher stays started between two waits, so the kernel is told of a descriptor once.
+- It takes a descriptor, as making a socket object costs four system calls.
+- Its read watcher stays started between two waits, so a descriptor is registered with epoll once.
 - A wait has no timer of its own. `deadline` is a number, and the janitor calls `expire` when it
   has passed.
 - A greenlet that waits is resumed by a plain switch, so a wait may end without a reason. Every
@@ -29,18 +29,18 @@ _WRITE: Final = 2
 """The events of a libev watcher."""
 
 SMALL_READ: Final = 479
-"""Bytes asked for by most reads: most lines fit, and a bytes object of this size is the largest
-that Python's own allocator keeps (512 bytes with its header)."""
+"""Bytes of most reads: most lines fit, and a bytes object of this size is the largest that
+Python's own allocator manages (512 bytes with its header)."""
 
 MEDIUM_READ: Final = 16 * 1024
-"""Bytes asked for at once where SMALL_READ bytes were not all."""
+"""Bytes of the next read after one that returned SMALL_READ bytes."""
 
 LARGE_READ: Final = 256 * 1024
-"""The same, where MEDIUM_READ bytes were not all."""
+"""Bytes of the next read after one that returned MEDIUM_READ bytes or more."""
 
 
 class DeadlineError(Exception):
-    """The deadline of a stream passed before what was waited for had happened."""
+    """The deadline of a stream passed during a wait."""
 
 
 class Stream:
@@ -86,10 +86,9 @@ class Stream:
         return f"<Stream {self.fd} {'closed' if self.fd < 0 else 'waiting' if waits else 'ready'}>"
 
     def open(self, fd: int, *, has_input: bool = False) -> None:
-        """Take a non-blocking descriptor; the stream must be closed, or new.
+        """Take over a non-blocking descriptor; the stream must be closed, or new.
 
-        has_input: there is likely something to read already, so the first read does not wait for
-        the loop before it tries.
+        has_input: input is likely there already, so the first read is tried without a wait.
         """
         self.fd = fd
         self.deadline = inf
@@ -104,7 +103,7 @@ class Stream:
         """Wait for bytes and return them; b"" is the end of the stream.
 
         Raises OSError; DeadlineError after `expire`, and InterruptedError after `interrupt`, each
-        only if there is nothing to read: what has arrived counts.
+        only if there is nothing to read, as input that has arrived is returned first.
         """
         while True:
             if not (self._read_first or self._expired or self._interrupted):
@@ -124,15 +123,15 @@ class Stream:
             return data
 
     def _read_more(self, data: bytes) -> bytes:
-        """Read on after a full read: a long line arrives in few large pieces."""
+        """Read more after a full read, so that a long line arrives in few large pieces."""
         self._read_size = LARGE_READ if len(data) >= MEDIUM_READ else MEDIUM_READ
         try:
             return data + os.read(self.fd, self._read_size)
         except OSError:
-            return data  # an error, if it is one, is raised by the next read
+            return data  # an error other than BlockingIOError is raised again by the next read
 
     def wait_readable(self) -> None:
-        """Wait until there may be something to read. Returns without a reason, too."""
+        """Wait until there may be input. May also return without a reason."""
         self._reader = getcurrent()
         if not self._is_watched:
             self._is_watched = True
@@ -144,7 +143,7 @@ class Stream:
 
     def _on_readable(self) -> None:
         if self._reader is None:
-            # Input that is not read yet: the level-triggered watcher would fire for ever.
+            # Nothing reads the input yet, and the level-triggered watcher would fire repeatedly.
             self._is_watched = False
             self._watcher.stop()
         else:
@@ -156,7 +155,7 @@ class Stream:
         """Write all of the data.
 
         timeout: seconds after which `expire` is called, if not all was written at once.
-        Raises OSError, and DeadlineError after `expire`; `sent` is how far it came.
+        Raises OSError, and DeadlineError after `expire`; `sent` is then the bytes written.
         """
         self.sent = 0  # also if the write raises
         try:
@@ -186,9 +185,9 @@ class Stream:
                     continue
 
     def wait_writable(self) -> None:
-        """Wait until there is room to write, or until a connection attempt has ended.
+        """Wait until the descriptor is writable, or until a connection attempt has ended.
 
-        Raises DeadlineError after `expire`, if there is still no room. SO_ERROR holds the result
+        Raises DeadlineError after `expire`, if it is still not writable. SO_ERROR holds the result
         of a connection attempt.
         """
         watcher = self.hub.loop.io(self.fd, _WRITE)  # rare: a new one for each wait
@@ -201,7 +200,7 @@ class Stream:
             self._writer = None
             watcher.stop()
             watcher.close()
-        if self._expired and not self._has_room():
+        if self._expired and not self._is_writable():
             raise DeadlineError
 
     def _on_writable(self) -> None:
@@ -212,7 +211,7 @@ class Stream:
     # -- both --------------------------------------------------------------------------------
 
     def has_input(self) -> bool:
-        """Whether there is something to read: bytes, the end or an error. Never waits."""
+        """Whether there is input: bytes, the end of the stream or an error. Never waits."""
         if self._poll is None:
             self._poll = self._make_poll()
         return bool(self._poll.poll(0))
@@ -229,7 +228,7 @@ class Stream:
         poll.register(self.fd, select.POLLIN)
         return poll
 
-    def _has_room(self) -> bool:
+    def _is_writable(self) -> bool:
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         return bool(poll.poll(0))
@@ -237,8 +236,8 @@ class Stream:
     def expire(self) -> None:
         """Make the current wait, and each later one, raise DeadlineError.
 
-        Bytes that have arrived, and room to write, still count: a process that was stopped past
-        its deadlines loses nothing that came in time.
+        A read still returns bytes that have arrived, and a write goes on if the descriptor is
+        writable. So a process that was stopped past its deadlines loses no reply that came in time.
         """
         self._expired = True
         self.deadline = inf
@@ -251,13 +250,13 @@ class Stream:
             self.resume()
 
     def resume(self) -> None:
-        """Switch to the greenlet that waits, soon, without a reason."""
+        """Switch to the waiting greenlet, if any, in a callback of the loop."""
         waiter = self._writer if self._reader is None else self._reader
         if waiter is not None:
             self.hub.loop.run_callback(waiter.switch)
 
     def release(self) -> int:
-        """Give the descriptor away, open; the stream is as closed. Returns -1 if it was closed."""
+        """Return the open descriptor, or -1 if closed; the stream is closed afterwards."""
         fd, self.fd = self.fd, -1
         if self._is_watched:
             self._is_watched = False

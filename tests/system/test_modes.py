@@ -289,6 +289,6 @@ def test_local_is_for_this_machine(net: Network) -> None:
 
     with (
         mock.patch.object(resolver_of(hub), "addresses", return_value=[there]),
-        pytest.raises(UnreachableError, match=r"192\.0\.2\.7 port 5663: security local is for"),
+        pytest.raises(UnreachableError, match=r"192\.0\.2\.7 port 5663: security local requires"),
     ):
         candidates(host, hub)

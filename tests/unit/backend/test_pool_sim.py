@@ -523,7 +523,7 @@ def test_a_connection_that_served_or_rested_is_no_attempt() -> None:
     ("reply", "later", "detail"),
     [
         (b"yes\nmore\n", b"", "bytes after the end of a reply"),
-        (b"yes\n", b"more\n", "bytes that nobody asked for"),
+        (b"yes\n", b"more\n", "bytes without a request"),
     ],
 )
 def test_bytes_that_nobody_asked_for(reply: bytes, later: bytes, detail: str) -> None:
@@ -604,7 +604,7 @@ def test_a_kill_tells_that_it_was_our_doing() -> None:
     assert found == [], "a kill does not wait"
     turn(ALL)
 
-    assert str(found[0].error) == "we ended it ourselves"
+    assert str(found[0].error) == "connection ended by lonc"
     assert found[0].waiter is None
     assert not bench.said("reply_lost")
     end(bench)
