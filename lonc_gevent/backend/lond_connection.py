@@ -160,7 +160,7 @@ class LondConnection:
         try:
             lond = self._connect()
         except NotSentError as error:
-            if pool.connecting is self:  # else it was killed, and another attempt may be under way
+            if pool.connecting is self:  # else it was killed, and another attempt may have begun
                 pool.connect_failed(self, error)
             return
         except gevent.GreenletExit:

@@ -30,7 +30,7 @@ def trace(*options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("options", [(), ("--kept",)], ids=["a connection each", "kept open"])
 def test_trace_shows_the_path_of_a_request_in_order(options: tuple[str, ...]) -> None:
-    """The three functions in which a request reads are called once each; the sums are right."""
+    """Functions of each file on the path are called in their order; the sums are right."""
     done = trace(*options)
 
     *lines, summary = done.stdout.splitlines()

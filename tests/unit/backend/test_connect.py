@@ -119,7 +119,7 @@ def test_address_that_does_not_answer_costs_the_delay_once(resolver: Resolver) -
 
 
 def test_error_of_the_lond_that_accepted_is_raised(resolver: Resolver) -> None:
-    """It says more than that nothing listens at another address."""
+    """It explains more than that nothing listens at another address."""
     with lond("127.0.0.2", 0, Fault("refuse")) as bad, pytest.raises(RefusedError):
         connect_to(resolver, bad.port, "127.0.0.2", "127.0.0.3")
 

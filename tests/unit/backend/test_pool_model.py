@@ -2,8 +2,8 @@
 """A model of the pool: any order of requests, faults, time and ends, and what must always hold.
 
 Hypothesis chooses the steps. The pool, its connections and `Lond.exchange` are the real ones, the
-lond and the clock are simulated (sim_lond.py). A step may leave the loop only a few turns, so that
-the next one comes while the last one's work is half done.
+lond and the clock are simulated (sim_lond.py). A step may run only a few loop
+iterations, so that the next one begins before the work of the last one is done.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ class PoolModel(RuleBasedStateMachine):
     # -- helpers -----------------------------------------------------------------------------
 
     def run_loop(self, some: int) -> None:
-        """Let the loop have so many turns; hear what the connections say."""
+        """Run so many loop iterations, and read the requests on all connections."""
         turn(some)
         self.hear_all()
         if some == ALL:
-            # What was heard can have been the rest of a long request, or the end.
+            # The read can have ended a long request, or the connection.
             turn(ALL)
             self.hear_all()
         self.settled = some == ALL
@@ -139,7 +139,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(some=st.integers(1, 6), size=SIZES, some_turns=turns)
     def ask(self, some: int, size: int, some_turns: int) -> None:
-        """Let some clients ask something."""
+        """Let some clients send a request each."""
         for _ in range(some):
             asker = Asker(self.pool, next(self.numbers), size)
             self.askers[asker.text] = asker
@@ -168,7 +168,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(index=which, some_turns=turns, several=st.booleans())
     def answer(self, index: int, some_turns: int, several: bool) -> None:
-        """Answer, or say the rest of what was begun; on one connection or on all."""
+        """Send a reply, or the rest of one, on one connection or on all."""
         for offset in range(4 if several else 1):
             peer = self.peer(index + offset, lambda p: p.asked is not None)
             if peer is not None and peer.asked is not None:
@@ -179,7 +179,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(index=which, cut=st.integers(1, 7), some_turns=turns)
     def answer_in_part(self, index: int, cut: int, some_turns: int) -> None:
-        """Say the beginning of an answer."""
+        """Send the beginning of a reply."""
         peer = self.peer(index, lambda p: p.asked is not None and not p.unsaid)
         if peer is not None and peer.asked is not None:
             reply = b"R" + peer.asked[:6] + b"\n"
@@ -189,7 +189,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(index=which, apart=st.booleans(), some_turns=turns)
     def answer_and_more(self, index: int, apart: bool, some_turns: int) -> None:
-        """Say something behind an answer that nobody asked for."""
+        """Send bytes without a request after a reply."""
         peer = self.peer(index, lambda p: p.asked is not None and not p.unsaid)
         if peer is not None and peer.asked is not None:
             self.answered.add(peer.asked)
@@ -202,7 +202,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(index=which, some_turns=turns)
     def speak_unasked(self, index: int, some_turns: int) -> None:
-        """Say something on a connection at rest."""
+        """Send bytes on an idle connection."""
         self.hear_all()
         peer = self.peer(index, lambda p: p.made and p.reading and not p.expects_more)
         if peer is not None:
@@ -211,7 +211,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(index=which, some_turns=turns)
     def close_peer(self, index: int, some_turns: int) -> None:
-        """Close a connection, whatever is on it."""
+        """Close a connection, idle or busy."""
         peer = self.peer(index, lambda _: True)
         if peer is not None:
             peer.close()
@@ -237,7 +237,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([10.0, 6_000.0, 10_001.0, 20_001.0, 30_001.0, 100_001.0]))
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and the keeper look after what is watched or due."""
+        """Let time pass, and run the maintenance that is scheduled or due."""
         self.run_loop(ALL)
         self.pool.pass_time(seconds)
         self.janitor._due = [(due - seconds, *more) for due, *more in self.janitor._due]  # type: ignore[misc]
@@ -272,26 +272,26 @@ class PoolModel(RuleBasedStateMachine):
 
     @rule(some_turns=turns)
     def reset_retries(self, some_turns: int) -> None:
-        """Open the gate, as a person can."""
+        """Open the retry gate, as an operator can."""
         self.pool.retry_now()
         self.run_loop(some_turns)
 
     @rule(some_turns=turns)
     def close_connections(self, some_turns: int) -> None:
-        """Close the connections, as a person can."""
+        """Close the connections, as an operator can."""
         self.pool.close_connections()
         self.run_loop(some_turns)
 
     @rule(some_turns=turns)
     def pause_or_resume(self, some_turns: int) -> None:
-        """Pause the host, or let it go on, as a person can."""
+        """Pause or resume the host, as an operator can."""
         (self.pool.resume if self.pool.state is PoolState.PAUSED else self.pool.pause)()
         self.run_loop(some_turns)
 
     @precondition(lambda self: len(self.askers) > 12)
     @rule(some_turns=turns)
     def stop(self, some_turns: int) -> None:
-        """Stop the pool: what is under way goes on."""
+        """Stop the pool: transactions in progress go on."""
         self.pool.stop()
         self.run_loop(some_turns)
 
@@ -337,7 +337,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @invariant()
     def oldest_first(self) -> None:
-        """Let all wait in the order in which it came, put back or not."""
+        """Find the queue ordered by submission, requeued or not."""
         assert all(a.since < b.since for a, b in pairwise(self.pool.waiting))
 
     @invariant()
@@ -357,13 +357,13 @@ class PoolModel(RuleBasedStateMachine):
 
     @invariant()
     def sent_once(self) -> None:
-        """Send no request twice, on whatever connections."""
+        """Send no request twice, on the same or on different connections."""
         heard = [text for peer in self.pool.peers for text in peer.heard]
         assert len(heard) == len(set(heard))
 
     @invariant()
     def looked_after(self) -> None:
-        """Have the keeper watch whatever has a deadline."""
+        """Find the pool scheduled if something has a deadline."""
         pool = self.pool
         if pool.queue or pool.busy or pool.connecting:
             assert pool._is_scheduled
@@ -389,7 +389,7 @@ class PoolModel(RuleBasedStateMachine):
         assert len(open_ones) == pool.busy + len(pool.queue)
         if pool.queue:
             assert pool.connections or pool.state is PoolState.PAUSED, (
-                "what waits, waits for somebody"
+                "a queued request has a connection to come"
             )
         made = len(pool.connections) - (pool.connecting is not None)
         if pool.state in (PoolState.STOPPING, PoolState.PAUSED):
@@ -401,7 +401,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @invariant()
     def nothing_overtaken(self) -> None:
-        """Send what is older than all that waits, but for what was put back."""
+        """Send no request while an older one waits, except a requeued one."""
         if self.heard_since and self.settled:
             newest = max(t.since for t in self.heard_since)
             requeue = self.pool.returned
@@ -410,7 +410,7 @@ class PoolModel(RuleBasedStateMachine):
 
     @invariant()
     def in_time(self) -> None:
-        """Leave nothing overdue after the keeper's round; make connections if needed."""
+        """Leave nothing overdue after the maintenance; make connections if needed."""
         if not self.ticked:
             return
         now = monotonic()
@@ -429,7 +429,7 @@ class PoolModel(RuleBasedStateMachine):
     # -- the end -------------------------------------------------------------------------------
 
     def teardown(self) -> None:
-        """Give everybody an answer in the end, whatever came before, and leave nothing."""
+        """Answer each request in the end, after any steps, and leave nothing."""
         if hasattr(self, "pool"):
             try:
                 self.end()

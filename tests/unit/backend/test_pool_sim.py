@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pool in this process, one step at a time: what it does, counts and says at each."""
+"""The pool with a simulated lond, one step at a time: its state, counters and log events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """A pool, who watches it, and clients."""
+    """A pool, its clients, and the calls of `schedule` and `on_up`."""
 
     def __init__(self, *, sample: int = 0, **pool: Any) -> None:
         self.watched: list[Pool] = []
@@ -35,7 +35,7 @@ class Bench:
         self.replies: list[bytes] = []
 
     def ask(self, *requests: bytes) -> None:
-        """Let a client ask each of these."""
+        """Let a client of its own send each of these requests."""
         for request in requests:
             gevent.spawn(self._ask, request)
         turn(ALL)
@@ -51,7 +51,7 @@ class Bench:
         turn(ALL)
 
     def answer(self, number: int = -1, reply: bytes = b"yes\n") -> list[bytes]:
-        """Answer what is asked on a connection; return all that was asked on it."""
+        """Answer the request on a connection; return all requests received on it."""
         peer = self.pool.peers[number]
         peer.hear()
         peer.say(reply)
@@ -64,14 +64,14 @@ class Bench:
         self.pool.peers[number].close()
         turn(ALL)
 
-    def said(self, event: str) -> list[dict[str, Any]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the fields of each event of that name."""
         return [fields for name, fields in self.pool.events.events if name == event]
 
 
 @pytest.fixture(autouse=True)
 def slow_loop() -> Iterator[None]:
-    """Let chance play no part."""
+    """Keep the speed of this machine out of the results."""
     with no_hurry():
         yield
 
@@ -100,13 +100,13 @@ def test_a_request_from_beginning_to_end() -> None:
     assert bench.replies == [b"yes\n"]
     assert repr(pool) == "<Pool msul2 up queue=0 idle=1 busy=0 connecting=0>"
     assert [c.number for c in pool.connections] == [1]
-    assert bench.said("connection_made")[0]["connection"] == 1
-    assert not bench.said("host_up"), "it was never down"
+    assert bench.logged("connection_made")[0]["connection"] == 1
+    assert not bench.logged("host_up"), "it was never down"
     assert pool.stats.attempts == {"ok": 1}
     assert pool.stats.queue_wait.count == 1
     assert pool.next_due == pool.idle[0].idle_since + pool.host.pool.idle_timeout
     end(bench)
-    assert bench.said("connection_closed") == [{"connection": 1}]
+    assert bench.logged("connection_closed") == [{"connection": 1}]
 
 
 def test_an_idle_connection_takes_a_request_at_once() -> None:
@@ -150,8 +150,10 @@ def test_two_that_wait_are_one_connection_more() -> None:
     end(bench)
 
 
-def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is down, says so once, answers at once, and is tried again when the gate opens."""
+def test_host_that_refuses_is_down_until_an_attempt_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`host_down` is logged once; requests get con_lost at once until the gate opens."""
     monkeypatch.setattr("lonc_gevent.backend.pool_connections.random", lambda: 0.123456789)
     bench = Bench()
     pool = bench.pool
@@ -160,14 +162,14 @@ def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.refuse()
 
     assert bench.replies == [b"con_lost\n"]
-    failed = bench.said("connection_failed")[0]
+    failed = bench.logged("connection_failed")[0]
     assert (failed["connection"], failed["error"]) == (1, "unreachable")
     assert failed["detail"] == "the peer does not want us"
     assert 0.0 <= failed["retry_in_s"] < pool.host.pool.retry_backoff_min
     assert isinstance(failed["retry_in_s"], float)
     assert failed["retry_in_s"] == round(failed["retry_in_s"], 3)
-    assert len(bench.said("host_down")) == 1
-    down = bench.said("host_down")[0]
+    assert len(bench.logged("host_down")) == 1
+    down = bench.logged("host_down")[0]
     assert (down["error"], down["detail"]) == ("unreachable", "the peer does not want us")
     assert pool.last_error == "unreachable: the peer does not want us"
     assert (pool.state, pool.is_down, pool.stats.con_lost) == (PoolState.DOWN, True, 1)
@@ -181,12 +183,12 @@ def test_a_host_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.ask(b"3\n")
     assert pool.state is PoolState.DOWN, "until it is made"
     bench.refuse()
-    assert len(bench.said("host_down")) == 1, "it was down before"
+    assert len(bench.logged("host_down")) == 1, "it was down before"
 
     pool.gate.open()
     bench.ask(b"4\n")
     bench.take()
-    assert bench.said("host_up") == [{}]
+    assert bench.logged("host_up") == [{}]
     assert (pool.state, pool.is_down, pool.last_error) == (PoolState.UP, False, "")
     assert pool.gate.failures == 0
     bench.answer()
@@ -202,7 +204,7 @@ def test_a_failed_attempt_beside_a_connection_is_not_down() -> None:
     bench.refuse(1)
 
     assert bench.replies == []
-    assert not bench.said("host_down")
+    assert not bench.logged("host_down")
     assert bench.pool.state is PoolState.UP
     bench.answer(0)
     bench.answer(0)
@@ -211,15 +213,15 @@ def test_a_failed_attempt_beside_a_connection_is_not_down() -> None:
     end(bench)
 
 
-def test_a_reply_that_is_lost() -> None:
-    """It is told with the verb and the size, and the next connection is made for what waits."""
+def test_lost_reply_is_logged_without_the_request() -> None:
+    """Only its verb and size are; a new connection is made for the request that waits."""
     bench = Bench(max_connections=1)
     bench.ask(b"auth:x:y\n", b"next\n")
     bench.take()
     bench.refuse()
 
     assert bench.replies == [b"con_lost\n"]
-    (lost,) = bench.said("reply_lost")
+    (lost,) = bench.logged("reply_lost")
     assert 0.0 <= lost.pop("duration_ms") < 10_000.0
     assert lost.pop("detail") == "Connection reset by peer"
     assert lost == {
@@ -228,7 +230,7 @@ def test_a_reply_that_is_lost() -> None:
         "request_bytes": 9,
         "error": "connection_lost",
     }
-    (ended,) = bench.said("connection_lost")
+    (ended,) = bench.logged("connection_lost")
     assert (ended["connection"], ended["error"]) == (1, "connection_lost")
     assert ended["detail"]
     assert len(bench.pool.peers) == 2
@@ -237,8 +239,8 @@ def test_a_reply_that_is_lost() -> None:
     end(bench)
 
 
-def test_a_request_that_waits_too_long() -> None:
-    """At queue_timeout it gets con_lost, once; how many that were is said now and then."""
+def test_request_that_waits_too_long_gets_con_lost() -> None:
+    """At queue_timeout, once; `requests_refused` is throttled and has their number."""
     bench = Bench(max_connections=1)
     pool = bench.pool
     bench.ask(b"1\n", b"2\n", b"3\n")
@@ -252,17 +254,17 @@ def test_a_request_that_waits_too_long() -> None:
     turn(ALL)
 
     assert bench.replies == [b"con_lost\n"] * 2
-    assert bench.said("requests_refused") == [{"error": "queue_timeout", "count": 1}]
+    assert bench.logged("requests_refused") == [{"error": "queue_timeout", "count": 1}]
     pool.pass_time(11.0)
     bench.ask(b"4\n")
     pool.pass_time(pool.host.pool.queue_timeout)
     pool.run_maintenance(monotonic())
-    assert bench.said("requests_refused")[1] == {"error": "queue_timeout", "count": 2}
+    assert bench.logged("requests_refused")[1] == {"error": "queue_timeout", "count": 2}
     end(bench)
 
 
 def test_a_request_that_is_too_old_is_not_sent() -> None:
-    """A connection that becomes free leaves it out, and takes the next one that is not."""
+    """A connection that becomes free takes the next request that is not too old."""
     bench = Bench(max_connections=1)
     pool = bench.pool
     bench.ask(b"1\n", b"old\n")
@@ -273,18 +275,18 @@ def test_a_request_that_is_too_old_is_not_sent() -> None:
 
     assert bench.answer() == [b"1", b"new"]
     assert sorted(bench.replies) == [b"con_lost\n", b"yes\n", b"yes\n"]
-    assert bench.said("requests_refused") == [{"error": "queue_timeout", "count": 1}]
+    assert bench.logged("requests_refused") == [{"error": "queue_timeout", "count": 1}]
     assert pool.stats.queue_wait.count == 2, "waits of what was sent"
     end(bench)
 
 
-def test_a_full_queue() -> None:
-    """What finds no room gets con_lost at once, and that is said."""
+def test_request_over_max_queued_gets_con_lost_at_once() -> None:
+    """And `requests_refused` is logged."""
     bench = Bench(max_queued=1)
     bench.ask(b"1\n", b"2\n")
 
     assert bench.replies == [b"con_lost\n"]
-    assert bench.said("requests_refused") == [{"error": "queue_full", "count": 1}]
+    assert bench.logged("requests_refused") == [{"error": "queue_full", "count": 1}]
     end(bench)
 
 
@@ -307,12 +309,12 @@ def test_an_idle_connection_ages() -> None:
 
     assert [c.number for c in pool.idle] == [2]
     assert pool.run_maintenance(monotonic()), "all is quiet"
-    assert bench.said("connection_closed") == [{"connection": 1}]
+    assert bench.logged("connection_closed") == [{"connection": 1}]
     end(bench)
 
 
 def test_an_idle_connection_has_no_deadline() -> None:
-    """reply_timeout is for a request: it does not end who has none."""
+    """reply_timeout ends no connection that has no request."""
     bench = Bench()
     pool = bench.pool
     bench.ask(b"1\n")
@@ -340,7 +342,7 @@ def test_what_was_not_sent_goes_to_another_connection() -> None:
 
     assert bench.answer(0) == [b"1", b"3"]
     assert bench.replies == [b"yes\n"] * 3
-    (ended,) = bench.said("connection_lost")
+    (ended,) = bench.logged("connection_lost")
     assert (ended["connection"], ended["error"]) == (2, "stale")
     end(bench)
 
@@ -402,7 +404,7 @@ def test_closing_connections() -> None:
 
 
 def test_every_second_transaction_is_logged() -> None:
-    """With a sample of 2, each second right reply is told: sizes and times, no text."""
+    """With a sample of 2: sizes and times of each second whole reply, no text."""
     bench = Bench(sample=2)
     bench.ask(b"a:1\n")
     bench.take()
@@ -412,11 +414,11 @@ def test_every_second_transaction_is_logged() -> None:
     bench.ask(b"a:333\n")
     bench.answer()
 
-    (told,) = bench.said("transaction")
-    duration = told.pop("duration_ms")
+    (fields,) = bench.logged("transaction")
+    duration = fields.pop("duration_ms")
     assert 0.0 < duration < 10_000.0
     assert duration == round(duration, 3)
-    assert told == {"verb": "a", "request_bytes": 5, "reply_bytes": 6}
+    assert fields == {"verb": "a", "request_bytes": 5, "reply_bytes": 6}
     assert bench.pool.stats.duration.count == 3
     assert 0.0 < bench.pool.stats.duration.sum < 30.0
     assert bench.pool.stats.queue_wait.count == 3
@@ -436,7 +438,7 @@ def test_numbers_of_connections_go_up() -> None:
 
 
 def test_counts_add_up() -> None:
-    """Of several of a kind, all are counted; without `log.sample` none of them is told."""
+    """Each of several of a kind is counted; without `log.sample` none is logged."""
     bench = Bench(max_connections=1)
     pool = bench.pool
     for _ in range(2):
@@ -453,13 +455,13 @@ def test_counts_add_up() -> None:
     assert (pool.stats.ok, pool.stats.con_lost) == (2, 4)
     assert pool.stats.attempts == {"ok": 2, "unreachable": 2}
     assert pool.stats.duration.count == 2
-    assert not bench.said("transaction")
+    assert not bench.logged("transaction")
     assert pool.events.bound == {"host": "msul2"}
     end(bench)
 
 
-def test_times_are_told_in_milliseconds() -> None:
-    """`duration_ms` counts from the request's coming, to the microsecond."""
+def test_durations_are_logged_in_milliseconds() -> None:
+    """`duration_ms` counts from the submission of the request, to the microsecond."""
     bench = Bench(sample=1, max_connections=1)
     began = monotonic()
     for reply in (b"yes\n", b""):
@@ -474,10 +476,10 @@ def test_times_are_told_in_milliseconds() -> None:
 
     really_ms = (monotonic() - began) * 1000
     for event in ("transaction", "reply_lost"):
-        (told,) = bench.said(event)
-        assert 10_000.0 < told["duration_ms"] <= 10_000.0 + really_ms
-        assert isinstance(told["duration_ms"], float)
-        assert told["duration_ms"] == round(told["duration_ms"], 3)
+        (fields,) = bench.logged(event)
+        assert 10_000.0 < fields["duration_ms"] <= 10_000.0 + really_ms
+        assert isinstance(fields["duration_ms"], float)
+        assert fields["duration_ms"] == round(fields["duration_ms"], 3)
     end(bench)
 
 
@@ -492,7 +494,7 @@ def test_a_connection_that_ends_at_birth() -> None:
     turn(ALL)
 
     assert bench.replies == [b"con_lost\n"]
-    (failed,) = bench.said("connection_failed")
+    (failed,) = bench.logged("connection_failed")
     assert (failed["connection"], failed["error"]) == (1, "stale")
     assert failed["detail"] == "closed by lond while idle"
     assert bench.pool.last_error == "stale: closed by lond while idle"
@@ -508,14 +510,14 @@ def test_a_connection_that_served_or_rested_is_no_attempt() -> None:
     bench.take()
     bench.answer()
     bench.refuse()
-    assert bench.said("connection_lost")[0]["error"] == "stale"
+    assert bench.logged("connection_lost")[0]["error"] == "stale"
     bench.ask(b"2\n")
 
     assert len(bench.pool.peers) == 2
     bench.take()
     bench.answer()
     assert bench.replies == [b"yes\n"] * 2
-    assert not bench.said("connection_failed")
+    assert not bench.logged("connection_failed")
     end(bench)
 
 
@@ -526,8 +528,10 @@ def test_a_connection_that_served_or_rested_is_no_attempt() -> None:
         (b"yes\n", b"more\n", "bytes without a request"),
     ],
 )
-def test_bytes_that_nobody_asked_for(reply: bytes, later: bytes, detail: str) -> None:
-    """They end the connection, busy or idle, and reach nobody."""
+def test_bytes_without_a_request_end_the_connection(
+    reply: bytes, later: bytes, detail: str
+) -> None:
+    """Busy or idle; no client gets them."""
     bench = Bench(max_connections=1)
     bench.ask(b"1\n")
     bench.take()
@@ -536,14 +540,14 @@ def test_bytes_that_nobody_asked_for(reply: bytes, later: bytes, detail: str) ->
         bench.pool.peers[0].say(later)
         turn(ALL)
 
-    (lost,) = bench.said("connection_lost")
+    (lost,) = bench.logged("connection_lost")
     assert lost == {"connection": 1, "error": "unsolicited_bytes", "detail": detail}
     assert (bench.replies, bench.pool.idle) == ([b"yes\n"], [])
     assert not bench.pool.connections
     end(bench)
 
 
-def test_the_keeper_is_told_when_something_begins() -> None:
+def test_schedule_is_called_when_something_begins() -> None:
     """Once, with the pool, also for a connection that no request asked for; and it is not quiet."""
     bench = Bench(max_connections=2)
     pool = bench.pool
@@ -561,7 +565,7 @@ def test_the_keeper_is_told_when_something_begins() -> None:
 
 
 def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
-    """The keeper's round makes the attempt that no new request asks for."""
+    """`run_maintenance` begins the attempt, without a new request."""
     bench = Bench(max_connections=2)
     pool = bench.pool
     bench.ask(b"1\n", b"2\n")
@@ -579,8 +583,8 @@ def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
     end(bench)
 
 
-def test_a_stop_before_the_first_turn() -> None:
-    """A connection that is killed before it began to dial is gone at once, and says so once."""
+def test_connection_stopped_before_it_ran_is_closed() -> None:
+    """At once, and `connection_closed` is logged once."""
     bench = Bench()
     bench.pool.open_connection(monotonic())
     bench.pool.stop()
@@ -589,12 +593,12 @@ def test_a_stop_before_the_first_turn() -> None:
     turn(ALL)
 
     assert not bench.pool.peers
-    assert bench.said("connection_closed") == [{"connection": 1}]
+    assert bench.logged("connection_closed") == [{"connection": 1}]
     end(bench)
 
 
-def test_a_kill_tells_that_it_was_our_doing() -> None:
-    """Who must know what became of a request hears that it may have run."""
+def test_killed_request_has_an_error() -> None:
+    """So the caller of `carry` can see that the request may have run."""
     bench = Bench()
     found = []
     gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
@@ -606,12 +610,12 @@ def test_a_kill_tells_that_it_was_our_doing() -> None:
 
     assert str(found[0].error) == "connection ended by lonc"
     assert found[0].waiter is None
-    assert not bench.said("reply_lost")
+    assert not bench.logged("reply_lost")
     end(bench)
 
 
-def test_what_never_left_has_no_error() -> None:
-    """`carry` tells a request that may have run from one that did not."""
+def test_request_that_was_not_sent_has_no_error() -> None:
+    """So the caller of `carry` can distinguish it from one that may have run."""
     bench = Bench()
     found = []
     gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
@@ -628,26 +632,26 @@ def test_what_never_left_has_no_error() -> None:
     end(bench)
 
 
-def test_a_host_that_comes_back_is_told_of() -> None:
+def test_on_up_is_called_when_a_host_is_back() -> None:
     """`on_up` is called with the pool, and only after the host was down."""
     bench = Bench(max_connections=1)
-    told = bench.came_up
+    came_up = bench.came_up
     bench.ask(b"1\n")
     bench.take()
     bench.refuse()
-    assert told == []
+    assert came_up == []
     bench.ask(b"2\n")
     bench.refuse()
     bench.pool.gate.open()
     bench.ask(b"3\n")
     bench.take()
 
-    assert told == [bench.pool]
+    assert came_up == [bench.pool]
     end(bench)
 
 
-def test_a_pause() -> None:
-    """Requests wait, whatever the gate says, and nothing is dialled; they go on after it."""
+def test_paused_host_keeps_requests_and_is_not_dialled() -> None:
+    """With the retry gate open or shut; `resume` sends the requests."""
     bench = Bench(max_connections=1)
     pool = bench.pool
     bench.ask(b"1\n")
@@ -698,7 +702,7 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
         pool.run_maintenance(busy._started + limits.reply_timeout - early)
         turn(ALL)
     assert bench.replies == [b"con_lost\n"] * 2
-    assert bench.said("reply_lost")[0]["error"] == "reply_timeout"
+    assert bench.logged("reply_lost")[0]["error"] == "reply_timeout"
 
     bench.ask(b"3\n")
     bench.take()
@@ -714,7 +718,7 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
 
 
 def test_one_that_has_waited_to_the_tick_is_not_sent() -> None:
-    """A connection that looks for work just then leaves it out."""
+    """A connection that takes a request just then drops it."""
     bench = Bench()
     waited = bench.pool.host.pool.queue_timeout
     transaction = Transaction(b"1\n", gevent.getcurrent(), 0.0)
@@ -728,7 +732,7 @@ def test_one_that_has_waited_to_the_tick_is_not_sent() -> None:
     end(bench)
 
 
-def test_a_session_that_is_not_encrypted_is_told_of() -> None:
+def test_session_that_is_not_encrypted_is_logged() -> None:
     """Each one, with the connection and why."""
     bench = Bench(max_connections=1)
     bench.pool.fell_back = "tls_failed: no certificate"
@@ -736,8 +740,8 @@ def test_a_session_that_is_not_encrypted_is_told_of() -> None:
         bench.ask(b"1\n")
         bench.take()
         bench.refuse()
-        assert len(bench.said("session_not_encrypted")) == number
-    assert bench.said("session_not_encrypted")[1] == {
+        assert len(bench.logged("session_not_encrypted")) == number
+    assert bench.logged("session_not_encrypted")[1] == {
         "connection": 2,
         "detail": "tls_failed: no certificate",
     }
@@ -768,8 +772,8 @@ def test_a_bug_while_connecting_leaves_no_connection_behind(
     end(bench)
 
 
-def test_one_that_ends_while_it_rests_is_nobodys() -> None:
-    """Whatever ended it (a deadline, a bug): the next request must not be given to it."""
+def test_connection_that_ended_while_idle_gets_no_request() -> None:
+    """Ended by a deadline or by a bug."""
     bench = Bench()
     bench.ask(b"1\n")
     bench.take()
@@ -787,8 +791,8 @@ def test_one_that_ends_while_it_rests_is_nobodys() -> None:
     end(bench)
 
 
-def test_a_dial_that_was_aborted_has_no_say() -> None:
-    """Made or refused before its end has reached it: it takes no request and shuts no gate."""
+def test_aborted_attempt_changes_nothing() -> None:
+    """Connected or refused just before its end, it takes no request and does not shut the gate."""
     for outcome in (MADE, b"no\n"):
         bench = Bench()
         bench.ask(b"1\n")
@@ -811,8 +815,8 @@ def test_a_dial_that_was_aborted_has_no_say() -> None:
         end(bench)
 
 
-def test_what_comes_back_has_its_whole_time_again() -> None:
-    """A request that waited long before it was put back is not at its deadline at once."""
+def test_requeued_request_has_its_whole_reply_timeout() -> None:
+    """A request that waited long before it was requeued does not time out at once."""
     bench = Bench(max_connections=2)
     bench.ask(b"1\n")
     bench.take()

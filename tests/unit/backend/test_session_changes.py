@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one client says to lond holds for that client alone, however it is written."""
+"""A session change that a client requests holds for that client alone, in each spelling."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_an_estimate_over_all_bounds_is_the_last_bound() -> None:
 
 
 def test_an_estimate_is_a_place_between_bounds() -> None:
-    """Evenly spread in its bucket, counted from the bound below, whatever lies in the others."""
+    """Observations are taken as evenly distributed in their bucket."""
     buckets = [0] * (len(DURATION_BOUNDS) + 1)
     buckets[0], buckets[2], buckets[3] = 4, 2, 2
     width = DURATION_BOUNDS[2] - DURATION_BOUNDS[1]

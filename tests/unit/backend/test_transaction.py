@@ -48,7 +48,7 @@ def test_what_is_requeued_goes_before_what_came_in_the_same_moment() -> None:
 
 
 def test_a_transaction_shows_its_verb_and_nothing_else() -> None:
-    """What a request holds is nobody's business but lond's."""
+    """The text of a request must not get into a log or traceback."""
     one = transaction(1.0, b"auth:msu:smith:secret\n")
     assert repr(one) == "<Transaction auth open>"
     one.reply = b"authorized\n"
@@ -64,7 +64,7 @@ def test_an_empty_queue() -> None:
 
 
 def test_the_limit_is_a_number_of_transactions() -> None:
-    """The last one that fits is taken, the next one is not; put back, there is always room."""
+    """The next one is refused; requeue is not subject to the limit."""
     queue = TransactionQueue(QueueBudget(1000))
 
     assert [queue.put(transaction(i), limit=2) for i in (1.0, 2.0, 3.0)] == [True, True, False]

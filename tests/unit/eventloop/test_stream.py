@@ -124,7 +124,7 @@ def test_interrupt_ends_one_read_only(ends: Ends) -> None:
     assert reader.get(timeout=5) == b"more"
 
 
-def test_write_waits_for_room_and_writes_all(ends: Ends) -> None:
+def test_write_waits_until_writable_and_writes_all(ends: Ends) -> None:
     """However slowly the peer reads."""
     data = os.urandom(LARGE)
     writer = waiting(ends.stream.write, data)
@@ -138,14 +138,14 @@ def test_write_waits_for_room_and_writes_all(ends: Ends) -> None:
 
 
 def test_write_raises_deadline_error_after_its_timeout(ends: Ends) -> None:
-    """And tells how far it came."""
+    """`sent` is then the number of bytes written."""
     with pytest.raises(DeadlineError):
         ends.stream.write(b"x" * LARGE, 0.05)
     assert 0 < ends.stream.sent < LARGE
 
 
-def test_room_to_write_counts_after_expire(ends: Ends) -> None:
-    """The peer has read meanwhile: what fits is written, and only then the deadline holds."""
+def test_write_goes_on_after_expire_while_writable(ends: Ends) -> None:
+    """The peer has read meanwhile, so more is written before DeadlineError is raised."""
     writer = waiting(ends.stream.write, b"x" * LARGE)
     sent = ends.stream.sent
     assert ends.peer.recv(LARGE)
@@ -167,7 +167,7 @@ def test_interrupt_does_not_end_a_write(ends: Ends) -> None:
 
 
 def test_write_to_a_closed_peer_raises_os_error(ends: Ends) -> None:
-    """Nothing was sent, which tells that a request may be sent elsewhere."""
+    """`sent` is 0, so the request may be sent on another connection."""
     ends.peer.close()
     with pytest.raises(BrokenPipeError):
         ends.stream.write(b"x")
