@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
 
-SHORT_WAIT = 0.02
+SHORT_WAIT = 0.25
 """Seconds in the queue up to which a request is sent without a check that its client is still
 connected. Under full load most requests wait for less, and the check is a system call."""
 
