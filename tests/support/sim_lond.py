@@ -9,7 +9,7 @@ of it. So a test can have every interleaving that a network could bring, one ste
 from __future__ import annotations
 
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,12 @@ class Peer:
         self.unsaid = b""
         """The rest of a reply that was begun."""
         self._rest = b""
+        self._unread = b""
+
+    @property
+    def begun(self) -> list[bytes]:
+        """The requests that arrived, the last one perhaps in part, or unread as the peer closed."""
+        return [*self.heard, *filter(None, (self._rest + self._unread).split(b"\n"))]
 
     @property
     def expects_more(self) -> bool:
@@ -158,6 +164,8 @@ class Peer:
 
     def close(self) -> None:
         """Close this end: what was not read yet makes it a reset."""
+        with suppress(OSError):
+            self._unread = self.sock.recv(1 << 20, socket.MSG_PEEK)
         self.open = False
         self.sock.close()
 

@@ -547,6 +547,22 @@ def test_bytes_without_a_request_end_the_connection(
     end(bench)
 
 
+def test_request_is_not_written_while_input_is_pending() -> None:
+    """A line that arrives at the moment of the request is no reply to it."""
+    bench = Bench()
+    bench.ask(b"1\n")
+    bench.take()
+    bench.answer()
+    bench.pool.peers[0].say(b"unasked\n")
+    bench.ask(b"2\n")
+    bench.take()
+
+    assert bench.answer(reply=b"second\n") == [b"2"]
+    assert bench.replies == [b"yes\n", b"second\n"]
+    assert bench.logged("connection_lost")[0]["error"] == "unsolicited_bytes"
+    end(bench)
+
+
 def test_schedule_is_called_when_something_begins() -> None:
     """Once, with the pool, also for a connection that no request asked for; and it is not quiet."""
     bench = Bench(max_connections=2)
@@ -714,6 +730,24 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
         pool.run_maintenance(idle.idle_since + limits.idle_timeout - early)
         turn(ALL)
     assert not pool.connections
+    end(bench)
+
+
+def test_reply_that_drips_does_not_put_off_its_deadline() -> None:
+    """reply_timeout is for the whole reply, not for each part of it."""
+    bench = Bench()
+    bench.ask(b"1\n")
+    bench.take()
+    (connection,) = bench.pool.connections
+    deadline = connection._started + bench.pool.host.pool.reply_timeout
+    for _ in range(3):
+        bench.answer(reply=b"x")
+        assert connection.stream.deadline == deadline
+
+    bench.pool.run_maintenance(deadline)
+    turn(ALL)
+
+    assert bench.replies == [b"con_lost\n"]
     end(bench)
 
 
