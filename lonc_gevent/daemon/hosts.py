@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lonc_gevent.backend.pool import Pool
+from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.tls import Credentials, credentials_for
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX
@@ -21,6 +22,8 @@ from .janitor import tick_for
 from .requirements import accepted_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.host_changes import HostChanges
@@ -77,13 +80,22 @@ class Hosts:
         self._leaving = [pool for pool in self._leaving if pool.connections]
         return [*self.pools.values(), *self._leaving]
 
-    def make_pools(self) -> None:
-        """Make all pools. Raises ConfigError while parts are required."""
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """The ids of the hosts that an operator has paused."""
+        return tuple(host for host, pool in self.pools.items() if pool.state is PoolState.PAUSED)
+
+    def make_pools(self, paused: Iterable[str] = ()) -> None:
+        """Make all pools, some of them paused. Raises ConfigError while parts are required."""
         self.parts.get("sockets.group", self._find_group)
         self.parts.get("certificates", self._load_credentials)
         for host in self.configuration.hosts:
             self._add(host)
+        for host_id in paused:
+            if host_id in self.pools:
+                self.pools[host_id].pause()
         self.janitor.follow_names(self.configuration.settings.network.resolve_interval)
+        self.janitor.watch_sockets(self.check_sockets)
 
     def _find_group(self) -> None:
         self.gid = group_id(self.configuration.settings.sockets.group)

@@ -20,7 +20,6 @@ from lonc_gevent.admin.report import write_whole
 from lonc_gevent.admin.reporter import Reporter, Vitals
 from lonc_gevent.admin.server import Admin
 from lonc_gevent.backend.local_key import remove_left_over
-from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.configuration.permissions import openings
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.configuration.shard import part
@@ -187,12 +186,10 @@ class Daemon:
         self.parts.get("daemon.pid_file", self._write_pid_file)
         if not self._rehearsing:
             gevent.spawn(self.janitor.run)
-            self.janitor.watch_sockets(self.hosts.check_sockets)
             self.replayer.start()
         self.parts.get("watchdog", self.watchdog.start)
         self.janitor.warm_up(self.pools.values())
-        # What is there now stays for years: the collector need not look through it, for 10 ms and
-        # more, each time that it looks for what can go.
+        # These objects stay: without the freeze each collection scans them, for 10 ms and more.
         gc.collect()
         gc.freeze()
         self.reporter.phase = "ready"
@@ -214,14 +211,14 @@ class Daemon:
         inherited, settings = self._inherited, self.settings
         directory = Path(settings.sockets.directory)
         if self._rehearsing and not directory.exists():  # leave no trace
-            self.hosts.make_pools()
+            self.hosts.make_pools(self._inherited.paused)
             return
         names = None if self.shard is None else self.hosts.configuration.sockets
         self.parts.get("sockets.directory", partial(prepare_directory, directory, names))
         locks = list(inherited.locks)
         self.parts.get("lock", partial(self._take_lock, directory, locks))
         self._look_at_files()
-        self.hosts.make_pools()
+        self.hosts.make_pools(self._inherited.paused)
         if self._rehearsing:
             self.hosts.probe_directory()
             return
@@ -253,9 +250,6 @@ class Daemon:
 
     def _take_over(self) -> None:
         """Serve the clients that were connected before a restart, if their hosts are still here."""
-        for host in self._inherited.paused:
-            if host in self.pools:
-                self.pools[host].pause()
         for client in self._inherited.clients:
             pool = self.pools.get(client.host)
             if pool is not None:
@@ -316,9 +310,7 @@ class Daemon:
             version=VERSION,
             files=files,
             reloads=self.reloads.waiting,
-            paused=tuple(
-                host for host, pool in self.pools.items() if pool.state is PoolState.PAUSED
-            ),
+            paused=self.hosts.paused,
         )
 
     def outline(self) -> Handover:
