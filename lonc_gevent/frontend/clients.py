@@ -10,6 +10,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+import gevent
+
 from lonc_gevent.eventloop import DisconnectLimiter
 
 from .client_connection import ClientConnection, HeldClient
@@ -54,8 +56,7 @@ class Clients:
         self.holding = self.draining = self.closing = False
         self.held: list[HeldClient] = []
         self._spare: list[ClientConnection] = []
-        self._resume = hub.loop.timer(ACCEPT_PAUSE)
-        self._paused = False
+        self._pause: gevent.Greenlet[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Clients {self.count} on {len(self.listeners)} sockets>"
@@ -90,7 +91,7 @@ class Clients:
         self.listeners[path] = listener = Listener(
             self.hub, path, pool, sock, self.serve, self._accept_failed
         )
-        if not (self._paused or self.holding):
+        if self._pause is None and not self.holding:
             listener.acceptor.start()
 
     def serve(self, pool: Pool, fd: int, unread: bytes | None = None) -> None:
@@ -121,14 +122,13 @@ class Clients:
         """Pause accepting, as the next accept would fail, too. Clients wait in the backlog."""
         if error.errno not in _OUT_OF_RESOURCES:
             self.log.error("accept_failed", error=error.strerror)
-        if not self._paused:
-            self._paused = True
+        if self._pause is None:
+            self._pause = gevent.spawn_later(ACCEPT_PAUSE, self._resume_accepting)
             self.log.error("accept_paused", error=error.strerror, clients=self.count)
             self._stop_accepting()
-            self._resume.start(self._resume_accepting)
 
     def _resume_accepting(self) -> None:
-        self._paused = False
+        self._pause = None
         self.log.info("accept_resumed", clients=self.count)
         self._start_accepting()
 
@@ -195,8 +195,9 @@ class Clients:
         self.listeners.pop(path).close()
 
     def _end_pause(self) -> None:
-        self._paused = False
-        self._resume.stop()
+        if self._pause is not None:
+            self._pause.kill(block=False)
+            self._pause = None
 
     @property
     def unfinished(self) -> bool:
