@@ -33,7 +33,7 @@ SPARK_STEPS: Final = 3
 
 
 class HubHolds(Protocol):
-    """How long others had to wait for the hub (see watchdog.py), in milliseconds."""
+    """How long others had to wait for the hub (see daemon/loop_watchdog.py), in milliseconds."""
 
     longest_ms: float
     holds: int

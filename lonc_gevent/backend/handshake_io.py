@@ -17,6 +17,7 @@ from lonc_gevent.errors import (
 )
 from lonc_gevent.eventloop import DeadlineError
 from lonc_gevent.protocol.handshake import Handshake
+from lonc_gevent.protocol.handshake_tables import MAX_LINE
 from lonc_gevent.protocol.lines import LineBuffer, LineTooLongError
 from lonc_gevent.protocol.tls_records import NotARecordError, Tail
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from lonc_gevent.protocol.handshake import Session
 
     from .tls import Credentials
-
-MAX_HANDSHAKE_LINE = 4096
-"""Limit of a line from lond, in bytes; the longest of a real lond has some 30."""
 
 CLOSE_NOTIFY_ADVICE = "try network.tls_close_notify = false"
 
@@ -70,7 +68,7 @@ def shake_hands(
         except (OSError, PeerGoneError):
             error = handshake.lost()
         except LineTooLongError:
-            reason = f"a line over {MAX_HANDSHAKE_LINE} bytes"
+            reason = f"a line over {MAX_LINE} bytes"
             error = handshake.failed(HandshakeGarbageError, reason)
         except TlsFailedError as failure:
             error = handshake.failed(TlsFailedError, str(failure))
@@ -96,7 +94,7 @@ class HandshakeIO:
         self._stream = stream
         self._credentials = credentials
         self._name = name
-        self._buffer = LineBuffer(MAX_HANDSHAKE_LINE)
+        self._buffer = LineBuffer(MAX_LINE)
         self._tail: Tail | None = None
 
     def run(self) -> None:

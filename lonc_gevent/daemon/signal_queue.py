@@ -91,7 +91,7 @@ def release_signals() -> None:
 
 def stacks() -> bytes:
     """Return the stack of every greenlet and thread, for people."""
-    gc.unfreeze()  # gevent finds greenlets among the collector's objects (see daemon.py)
+    gc.unfreeze()  # gevent finds greenlets among the collector's objects (see life_cycle.py)
     lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
     gc.freeze()
     return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")

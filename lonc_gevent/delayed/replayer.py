@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sends delayed requests once their host can take them: the greenlets behind the spool.
+"""Replays delayed requests once their hosts are up: the greenlets behind the spool.
 
-One greenlet looks through the directory: at the start, each `scan_interval`, and when a host comes
-back. Each host that has files waiting has one greenlet (hostreplay.py), which sends them in the
-order of their names. All file work is done in two threads of their own, so that a slow disk and a
-slow name server do not wait for each other.
+The directory is scanned at the start, each `scan_interval`, and when a host is up again; the
+janitor decides when. Each host that has files has one greenlet (host_replay.py), which sends them
+in the order of their names. All file work is done in two threads, so that a slow disk does not
+block the event loop.
 """
 
 from __future__ import annotations

@@ -141,7 +141,6 @@ class FaultProxy:
         """Connections so far."""
         self.links: set[Link] = set()
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._carrying: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -193,14 +192,12 @@ class FaultProxy:
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._listener = listener
-        self._accepting = asyncio.ensure_future(self._accept(listener))
+        self._loop.add_reader(listener, self._accept, listener)
 
     async def _refuse(self) -> None:
-        if self._listener is None or self._accepting is None:
+        if self._listener is None:
             return
-        self._accepting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._accepting
+        self._loop.remove_reader(self._listener)
         self._listener.close()
         self._listener = None
 
@@ -218,21 +215,25 @@ class FaultProxy:
         for task in tuple(self._carrying):
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
+        for link in tuple(self.links):  # of tasks that were cancelled before they began
+            link.close()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            daemon, _ = await loop.sock_accept(listener)
-            self.accepted += 1
-            task = asyncio.ensure_future(self._carry(daemon))
-            self._carrying.add(task)
-            task.add_done_callback(self._carrying.discard)
-
-    async def _carry(self, daemon: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        lond = socket.socket()
-        link = Link(self, daemon, lond)
+    def _accept(self, listener: socket.socket) -> None:
+        # Not loop.sock_accept(): cancelled in the moment of a connect, it loses the new socket.
+        try:
+            daemon, _ = listener.accept()
+        except BlockingIOError:
+            return
+        self.accepted += 1
+        link = Link(self, daemon, socket.socket())
         self.links.add(link)
+        task = asyncio.ensure_future(self._carry(link))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def _carry(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        daemon, lond = link.daemon, link.lond
         try:
             for sock in (daemon, lond):
                 sock.setblocking(False)
