@@ -67,8 +67,12 @@ class ClientsInterface(Protocol):
         """Whether clients are disconnected once they have their replies."""
 
     @property
+    def closed(self) -> bool:
+        """Whether clients are disconnected before they can ask again."""
+
+    @property
     def closing(self) -> bool:
-        """Whether clients are held or disconnected."""
+        """Whether clients are held or disconnected, in one of these ways."""
 
     def hold_client(self, client: HeldClient) -> None:
         """Take over a client that is between two requests, for a restart in place."""
@@ -219,7 +223,8 @@ class ClientConnection:
             unread = self._buffer.contents
             clients.hold_client(HeldClient(self.pool, self.stream.release(), unread))
             return True
-        return (clients.draining or self.pool.is_ending) and not self.has_input
+        ends = clients.draining or self.pool.is_ending
+        return clients.closed or (ends and not self.has_input)
 
     def _write(self, reply: Line) -> None:
         """Write the reply. A client that reads slowly delays this greenlet only."""

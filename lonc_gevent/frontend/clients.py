@@ -42,7 +42,8 @@ class Clients:
     holding   a restart in place has begun: no client is accepted, and each one that has its reply
               goes to `held`, with the bytes already read of its next request
     draining  clients are disconnected once they have their replies
-    closing   holding or draining
+    closed    clients are disconnected before they can ask again
+    closing   any of the three
     """
 
     def __init__(self, hub: Hub, logger: FilteringBoundLogger, *, access: AccessControl) -> None:
@@ -53,7 +54,7 @@ class Clients:
         self.listeners: dict[Path, Listener] = {}
         self.connections: set[ClientConnection] = set()
         self.accepted = 0
-        self.holding = self.draining = self.closing = False
+        self.holding = self.draining = self.closed = self.closing = False
         self.held: list[HeldClient] = []
         self._spare: list[ClientConnection] = []
         self._pause: gevent.Greenlet[[], None] | None = None
@@ -212,7 +213,8 @@ class Clients:
         )
 
     def close(self) -> None:
-        """Disconnect all clients."""
+        """Disconnect all clients that are left, also those that never stop asking."""
+        self.closed = self.closing = True
         for connection in tuple(self.connections):
             if not connection.is_spare:
                 connection.stream.expire()

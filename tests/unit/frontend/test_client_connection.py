@@ -258,3 +258,20 @@ def test_a_client_that_half_closes_gets_its_reply(scene: Scene) -> None:
     peer.send(b"ping\n")
     peer.shutdown(socket.SHUT_WR)
     assert receive(peer, 11) == b"msul1 ping\n"
+
+
+def test_close_disconnects_a_client_that_never_stops_asking(scene: Scene) -> None:
+    """After its current reply, though more requests of it have arrived."""
+    pool = FakePool()
+    peer = scene.connect(pool)
+    ask(peer, b"a\n", b"msul1 a\n")
+
+    def reply(request: bytes) -> bytes:
+        peer.send(b"again\n")
+        return request
+
+    pool.reply = reply
+    peer.send(b"again\n")
+    scene.clients.close()
+    until(lambda: not scene.clients.count)
+    assert len(pool.requests) <= 3
