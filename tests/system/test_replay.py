@@ -566,7 +566,9 @@ def test_answer_that_it_did_not_run_is_retried_and_then_quarantined(
     net.wait_for("delayed_replayed", host="msul2")
     assert not any("secret" in line for line in lines_of(net))
     perm_log = net.directory / "perm.log"
-    wait_until(perm_log.exists, "the success is recorded")
+    wait_until(
+        lambda: perm_log.exists() and perm_log.read_text().endswith("\n"), "the success is recorded"
+    )
     assert [line.split(":", 1)[1] for line in perm_log.read_text().splitlines()] == [
         "S:msul2:echo:ok"
     ]
