@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
+from lonc_gevent.backend.pool_state import PoolState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -95,7 +97,9 @@ class Drain:
         """Give con_lost to all that is still under way; return how many that were."""
         lost = self.clients.under_way
         for pool in self._hosts.all_pools():
-            pool.stop()
+            pool.withdraw_queued()
+            if pool.state is not PoolState.PAUSED:  # which the next program is to find
+                pool.stop()
             pool.kill()
         self._wait(monotonic() + LAST_WORDS, stops=0)
         return lost

@@ -462,3 +462,18 @@ def test_queued_requests_do_not_hold_a_restart_up(net: Network) -> None:
         assert sorted(client.line() for client in clients[1:]) == [b"%d\n" % n for n in range(5)]
     assert net.find("handing_over")[0]["con_lost"] == 0
     assert sorted(lond.received[1:]) == [b"echo:%d" % number for number in range(5)]
+
+
+def test_a_paused_host_stays_paused_though_another_had_to_be_cut(net: Network) -> None:
+    """A request that lond does not answer within stop_timeout ends, and the pause does not."""
+    net.tables["admin"] = {"stop_timeout": 0.5}
+    net.add("msul2")
+    mute = net.add("nscll1")
+    net.start()
+    assert http(net, "/hosts/msul2/pause", "POST").status == 200
+    with net.client("nscll1") as busy:
+        busy.send(b"fault:mute\n")
+        wait_until(lambda: mute.received, "it is under way")
+        hup(net)
+        assert busy.line() == b"con_lost\n"
+    assert net.status("msul2")["state"] == "paused"
