@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What people ask of the running daemon, by signals or the admin socket, and how it is done.
+"""Commands of operators: signals and `POST /reload`.
 
-One greenlet, the main one, does one thing after another; what takes long is found out in a
-thread, and what follows from it comes back as one more thing to do.
+The main greenlet runs one command at a time. Reading the configuration and rehearsing a restart
+happen in threads; what follows from their results is one more entry of the signal queue.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import sys
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import gevent
@@ -22,7 +24,7 @@ from lonc_gevent.errors import LoncError
 from . import rehearsal, systemd
 from .handover import exec_again
 from .requirements import examine, log_problems
-from .signal_queue import Request, hold_signals, release_signals, stacks
+from .signal_queue import Command, hold_signals, release_signals, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,31 +39,35 @@ if TYPE_CHECKING:
     from .parts import Parts
     from .rehearsal import Rehearsal
     from .reloads import Reloads
-    from .signal_queue import Control
+    from .signal_queue import SignalQueue
 
 LAST_LINES = 1.0
-"""Seconds that a slow log reader can hold up a restart in place."""
+"""Seconds that a slow log reader can delay a restart in place."""
+
+STACKS_TIMEOUT: Final = 10.0
+STACKS_PAUSE: Final = 0.01
+"""Seconds that the reader of stderr has to take the stacks, and between two tries to write."""
 
 STDERR: Final = 2
 
 _Found = TypeVar("_Found")
 
 
-class Orders:
-    """Does what is asked for until somebody asks to stop.
+class Commands:
+    """Runs commands until one of them is to stop.
 
-    config     the TOML file, to be read again
-    parts      gets what could not be had
-    reloads    has the results of reloads
-    hand_over  returns what the next program in this process takes up, given the accepted files
+    config     the TOML file, which is read again for each reload
+    parts      tries again what failed
+    reloads    keeps the results of reloads
+    hand_over  returns what the next program in this process takes over, given the accepted files
     outline    returns the same for a rehearsal
     """
 
-    def __init__(  # noqa: PLR0913 - it joins what else stands apart
+    def __init__(  # noqa: PLR0913 - the collaborators of the commands, each used
         self,
         config: Path,
         logs: Logs,
-        control: Control,
+        signals: SignalQueue,
         hosts: Hosts,
         drain: Drain,
         *,
@@ -73,7 +79,7 @@ class Orders:
     ) -> None:
         self.config = config
         self.log = logs.logger
-        self.control = control
+        self.signals = signals
         self.hosts = hosts
         self.drain = drain
         self.shard = shard
@@ -83,55 +89,63 @@ class Orders:
         self._outline = outline
         self._flush = logs.flush
         self._threadpool = gevent.get_hub().threadpool
-        self._at_work: set[Request] = set()
+        self._at_work: set[Command] = set()
 
     def __repr__(self) -> str:
-        return f"<Orders {self.control!r}>"
+        return f"<Commands {self.signals!r}>"
 
-    def obey(self) -> None:
-        """Act on what is asked for, until somebody asks to stop."""
-        actions = {
-            Request.RESTART: self._check_for_restart,
-            Request.HOSTS: self._read_hosts,
-            Request.STATUS: self.report_status,
-            Request.STACKS: self._show_stacks,
+    def run(self) -> None:
+        """Run one command after another, until one is to stop."""
+        actions: dict[Command, Callable[[], object]] = {
+            Command.RESTART: self._check_for_restart,
+            Command.HOSTS: self._read_hosts,
+            Command.STATUS: self.report_status,
+            Command.STACKS: partial(gevent.spawn, self._write_stacks),
         }
-        while not self.control.stops:
-            request = self.control.get()
+        while not self.signals.stops:
+            command = self.signals.get()
             try:
-                if not isinstance(request, Request):
-                    request()
-                elif request is not Request.STOP:
-                    actions[request]()
-            except Exception:  # noqa: BLE001 - whatever it was, all hosts are served on
+                if not isinstance(command, Command):
+                    command()
+                elif command is not Command.STOP:
+                    actions[command]()
+            except Exception:  # noqa: BLE001 - the hosts are served on after any failure
                 gevent.get_hub().handle_error(self, *sys.exc_info())
 
     def _in_background(
-        self, request: Request, find: Callable[[], _Found], act: Callable[[_Found], None]
+        self, command: Command, find: Callable[[], _Found], act: Callable[[_Found], None]
     ) -> None:
-        """Do `find` in a thread, then `act` on what it returned here. One of a kind at a time."""
-        if request in self._at_work:
+        """Call `find` in a thread, and put `act` with its result into the queue.
+
+        Does nothing while the same command is at work. If no thread can be started the command is
+        refused.
+        """
+        if command in self._at_work:
             return
-        self._at_work.add(request)
+        self._at_work.add(command)
 
-        def find_out() -> None:
+        def run() -> None:
             try:
-                found = self._threadpool.apply(find)
+                self.signals.put(partial(act, self._threadpool.apply(find)))
+            except RuntimeError as error:
+                self.signals.put(partial(self._refuse, command, [f"not examined ({error})"]))
             finally:
-                self._at_work.discard(request)
-            self.control.put(partial(act, found))
+                self._at_work.discard(command)
 
-        gevent.spawn(find_out)
+        gevent.spawn(run)
 
-    def _refuse(self, what: str, problems: list[str]) -> None:
+    def _refuse(self, command: Command, problems: list[str]) -> None:
         problems = rehearsal.bounded(problems)
-        self.log.error("reload_refused", reload=what, error=problems[0], problems=problems)
+        self.log.error("reload_refused", reload=command.value, error=problems[0], problems=problems)
         self.reloads.refuse(problems)
+        if command is Command.RESTART:
+            self.reloads.answer(problems)
+        self._report_ready()
 
-    # -- to tell -----------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------
 
     def report_status(self) -> None:
-        """Log one `status` event a host, and open the gate of each that is down (USR1)."""
+        """Log a `status` event for each host, and open the retry gates (USR1)."""
         pools = self.hosts.pools.values()
         for pool in pools:
             self.log.info("status", **describe(pool, self.shard))
@@ -148,15 +162,26 @@ class Orders:
             self.log.warning("report_failed", path=str(path), error=error.strerror)
             self.parts.try_again("daemon.report_file", str(error), write)
 
-    def _show_stacks(self) -> None:
-        """Write the stack of every greenlet to stderr; the reader there may take its time."""
-        self._threadpool.spawn(os.write, STDERR, stacks())
+    def _write_stacks(self) -> None:
+        """Write the stack of every greenlet to stderr, as fast as its reader takes it (QUIT).
 
-    # -- other hosts -------------------------------------------------------------------------
+        Uses no thread, as one may be impossible to start, and never blocks: a descriptor that
+        poll() calls writable takes PIPE_BUF bytes.
+        """
+        left, deadline = memoryview(stacks()), monotonic() + STACKS_TIMEOUT
+        stderr = select.poll()
+        stderr.register(STDERR, select.POLLOUT)
+        while left and monotonic() < deadline:
+            if stderr.poll(0):
+                left = left[os.write(STDERR, left[: select.PIPE_BUF]) :]
+            else:
+                gevent.sleep(STACKS_PAUSE)
+
+    # -- hosts -------------------------------------------------------------------------------
 
     def _read_hosts(self) -> None:
         """Read the configuration in a thread, then serve its hosts (USR2)."""
-        self._in_background(Request.HOSTS, partial(examine, self.config), self._change_hosts)
+        self._in_background(Command.HOSTS, partial(examine, self.config), self._change_hosts)
 
     def _change_hosts(self, examined: Examined) -> None:
         try:
@@ -165,7 +190,7 @@ class Orders:
                 configuration = part(configuration, self.shard)
             changes = self.hosts.change(configuration)
         except LoncError as error:
-            self._refuse("hosts", str(error).splitlines())
+            self._refuse(Command.HOSTS, str(error).splitlines())
             return
         log_problems(self.log, examined.problems)
         self.reloads.succeed()
@@ -176,52 +201,51 @@ class Orders:
             removed=len(changes.removed),
             changed=len(changes.changed),
         )
-        self._say_ready()
+        self._report_ready()
 
-    def _say_ready(self) -> None:
+    def _report_ready(self) -> None:
         systemd.ready(f"{len(self.hosts.pools)} hosts")
 
     # -- restart in place --------------------------------------------------------------------
 
     def reload(self, client: int) -> list[str]:
-        """Do what HUP does, for a client that waits for the result; return the problems.
+        """Restart as HUP does, for a client that waits for the result; return the problems.
 
-        If all goes well it does not return: the next program answers on the client's descriptor.
+        Does not return if there are none: the next program answers on the client's descriptor.
         """
-        if self.reloads.waiting or Request.RESTART in self._at_work:
+        if self.reloads.waiting or Command.RESTART in self._at_work:
             return ["another reload is in progress; try again"]
-        self.control.put(Request.RESTART)
+        self.signals.put(Command.RESTART)
         return self.reloads.wait(client)
 
     def _check_for_restart(self) -> None:
         """Have a child process rehearse the start of the new code and configuration (HUP)."""
-        if Request.RESTART in self._at_work:
+        if Command.RESTART in self._at_work:
             return
         systemd.reloading()
         rehearse = partial(rehearsal.rehearse, self.config, self._outline())
-        self._in_background(Request.RESTART, rehearse, self._restart)
+        self._in_background(Command.RESTART, rehearse, self._restart)
 
     def _restart(self, rehearsed: Rehearsal) -> None:
-        """Start the new program in this process, unless there are problems with it."""
+        """Start the new program in this process, unless the rehearsal found problems."""
         if rehearsed.problems:
-            self._refuse("restart", rehearsed.problems)
-            self.reloads.answer(rehearsed.problems)
-        else:
-            timeout = self.hosts.configuration.settings.admin.stop_timeout
-            self.log.info(
-                "restarting",
-                clients=self.drain.clients.count,
-                stop_timeout_s=timeout,
-                rehearsed=bool(rehearsed.files),
-            )
-            lost = self.drain.hold(timeout)
-            if not self.control.stops:
-                self._exec(lost, rehearsed.files)
-            self.drain.go_on()
-        self._say_ready()
+            self._refuse(Command.RESTART, rehearsed.problems)
+            return
+        timeout = self.hosts.configuration.settings.admin.stop_timeout
+        self.log.info(
+            "restarting",
+            clients=self.drain.clients.count,
+            stop_timeout_s=timeout,
+            rehearsed=bool(rehearsed.files),
+        )
+        lost = self.drain.hold(timeout)
+        if not self.signals.stops:
+            self._exec(lost, rehearsed.files)
+        self.drain.go_on()
+        self._report_ready()
 
     def _exec(self, lost: int, files: dict[str, bytes]) -> None:
-        """Become the new program. If that fails, log why and return."""
+        """Execute the new program. Returns if that fails, after logging why."""
         handover = self._hand_over(files)
         self.log.info("handing_over", clients=len(handover.clients), con_lost=lost)
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lonc_gevent.delayed.replayer import Replayer
     from lonc_gevent.frontend.clients import Clients
 
-    from .signal_queue import Control
+    from .signal_queue import SignalQueue
 
 POLL = 0.01
 """Seconds between two looks at what is still under way."""
@@ -42,13 +42,13 @@ class Drain:
         self,
         clients: Clients,
         hosts: Owner,
-        control: Control,
+        signals: SignalQueue,
         replayer: Replayer,
     ) -> None:
         self.clients = clients
         self._replayer = replayer
         self._hosts = hosts
-        self._control = control
+        self._signals = signals
 
     def __repr__(self) -> str:
         return f"<Drain {self.clients.under_way} clients and {self._busy} connections to go>"
@@ -88,7 +88,7 @@ class Drain:
         self._replayer.stop()
         self.clients.hold()
         lost = 0
-        if not self._wait(monotonic() + timeout, stops=0) and not self._control.stops:
+        if not self._wait(monotonic() + timeout, stops=0) and not self._signals.stops:
             lost = self._cut()
         self._replayer.close()
         return lost
@@ -121,7 +121,7 @@ class Drain:
                 for pool in self._hosts.all_pools():
                     pool.withdraw_queued()
             gevent.sleep(0)
-            if self._control.stops > stops:
+            if self._signals.stops > stops:
                 return False
             if not self.clients.unfinished and not self._busy:
                 return True

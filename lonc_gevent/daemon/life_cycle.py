@@ -32,7 +32,7 @@ from lonc_gevent.protocol.lines import CON_LOST
 
 from . import systemd
 from .certificate_expiry import warn_daily
-from .commands import Orders
+from .commands import Commands
 from .directory_lock import DirectoryLock
 from .drain import Drain
 from .handover import VERSION, Handover, InheritedClient, Socket
@@ -42,7 +42,7 @@ from .loop_watchdog import Watchdog
 from .parts import Parts
 from .process_limits import forbid_core_dumps, raise_descriptor_limit
 from .reloads import Reloads, answer_inherited
-from .signal_queue import Control
+from .signal_queue import SignalQueue
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -78,7 +78,7 @@ class Daemon:
         self.parts = Parts(logger)
         self.reloads = Reloads()
         self.hub: Hub = gevent.get_hub()
-        self.control = Control(self.hub)
+        self.signals = SignalQueue(self.hub)
         self.clients = Clients(self.hub, logger, access=AccessControl(settings.sockets, logger))
         self.pools: dict[str, Pool] = {}
         lock = LOCK_NAME if shard is None else f"{LOCK_NAME}.{shard.number}"
@@ -121,11 +121,11 @@ class Daemon:
             host_id=settings.network.host_id,
             shard="" if shard is None else str(shard),
         )
-        self.drain = Drain(self.clients, self.hosts, self.control, self.replayer)
-        self.orders = Orders(
+        self.drain = Drain(self.clients, self.hosts, self.signals, self.replayer)
+        self.commands = Commands(
             config,
             logs,
-            self.control,
+            self.signals,
             self.hosts,
             self.drain,
             shard=shard,
@@ -134,7 +134,7 @@ class Daemon:
             hand_over=self.hand_over,
             outline=self.outline,
         )
-        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.orders.reload)
+        self.admin = Admin(settings.admin, self.reporter, logger, reload=self.commands.reload)
         self._rehearsing = False
         self._lock: DirectoryLock | None = None
         self._pid_file_is_ours = False
@@ -147,14 +147,14 @@ class Daemon:
 
         Raises ConfigError and AlreadyRunningError, before anything is served.
         """
-        self.control.listen()
+        self.signals.listen()
         try:
             self._start()
-            self.orders.obey()
+            self.commands.run()
             self._stop()
         finally:
             self._let_go()
-            self.control.close()
+            self.signals.close()
 
     def rehearse(self) -> None:
         """Do all that a start does, short of serving: in a child process of the running daemon.
@@ -162,7 +162,7 @@ class Daemon:
         Raises ConfigError and AlreadyRunningError if a start would fail.
         """
         self._rehearsing = True
-        self.control.listen()
+        self.signals.listen()
         try:
             self._start()
         finally:
@@ -270,7 +270,7 @@ class Daemon:
         if not self._rehearsing:  # the running daemon may be using them
             with suppress(OSError):
                 remove_left_over(Path(self.settings.network.key_directory))
-        for opening in openings(self.hosts.configuration, self.orders.config):
+        for opening in openings(self.hosts.configuration, self.commands.config):
             self.log.warning("too_open", key=opening.key, path=opening.path, who=opening.who)
 
     def _certificate_expires(self) -> float | None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Signals become requests to the one greenlet that acts on them.
+"""The signal queue: commands that wait to be run by the main greenlet, one at a time.
 
-A handler only puts a request into a queue. What the main greenlet does with it may take its time:
-further requests wait, except that a request to stop can be seen at once (`stops`).
+A signal handler only puts a command into the queue. A command to stop is also counted at once
+(`stops`), so that a command which takes long can end early.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
 
 
-class Request(Enum):
-    """What a signal can ask for (contract.md, "Signals"; QUIT is for whoever looks for a fault)."""
+class Command(Enum):
+    """The command that a signal stands for (contract.md, "Signals")."""
 
     STOP = "stop"
     RESTART = "restart"
@@ -32,66 +32,66 @@ class Request(Enum):
 
 
 SIGNALS: Final = {
-    signal.SIGTERM: Request.STOP,
-    signal.SIGINT: Request.STOP,
-    signal.SIGHUP: Request.RESTART,
-    signal.SIGUSR1: Request.STATUS,
-    signal.SIGUSR2: Request.HOSTS,
-    signal.SIGQUIT: Request.STACKS,
+    signal.SIGTERM: Command.STOP,
+    signal.SIGINT: Command.STOP,
+    signal.SIGHUP: Command.RESTART,
+    signal.SIGUSR1: Command.STATUS,
+    signal.SIGUSR2: Command.HOSTS,
+    signal.SIGQUIT: Command.STACKS,
 }
 
 
-class Control:
-    """The queue of what is asked for: requests, and actions that follow from earlier ones."""
+class SignalQueue:
+    """Commands that wait to be run, and functions to call that follow from earlier commands."""
 
     def __init__(self, hub: Hub) -> None:
         self._watchers = [hub.loop.signal(number) for number in SIGNALS]
-        self._queue: SimpleQueue[Request | Callable[[], None]] = SimpleQueue()
+        self._queue: SimpleQueue[Command | Callable[[], None]] = SimpleQueue()
         self.stops = 0
-        """How often somebody asked to stop."""
+        """The number of commands to stop so far."""
 
     def __repr__(self) -> str:
-        return f"<Control {self._queue.qsize()} waiting, stops={self.stops}>"
+        return f"<SignalQueue {self._queue.qsize()} waiting, stops={self.stops}>"
 
     def listen(self) -> None:
-        """Take signals from now on. Those held back by a restart (`hold_signals`) come now."""
-        for watcher, request in zip(self._watchers, SIGNALS.values(), strict=True):
-            watcher.start(self.put, request)
+        """Receive signals from now on, also those that `hold_signals` has held back."""
+        for watcher, command in zip(self._watchers, SIGNALS.values(), strict=True):
+            watcher.start(self.put, command)
         release_signals()
 
-    def put(self, request: Request | Callable[[], None]) -> None:
-        """Ask for something. Never waits."""
-        if request is Request.STOP:
+    def put(self, command: Command | Callable[[], None]) -> None:
+        """Put a command, or a function to call, into the queue. Never waits."""
+        if command is Command.STOP:
             self.stops += 1
-        self._queue.put(request)
+        self._queue.put(command)
 
-    def get(self) -> Request | Callable[[], None]:
-        """Wait for the next thing to do."""
+    def get(self) -> Command | Callable[[], None]:
+        """Wait for the oldest entry, remove it and return it."""
         return self._queue.get()
 
     def close(self) -> None:
-        """Ignore what comes: whoever asks once more must not spoil the exit code of a stop."""
+        """Ignore signals from now on: another one must not change the exit code of a stop."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def hold_signals() -> None:
-    """Keep our signals waiting in the kernel, over an exec too, until somebody `listen`s.
+    """Keep our signals pending in the kernel until `listen` is called, also over an exec.
 
-    The handlers end with the exec. Without this a second HUP right after the first would end
-    the process.
+    An exec resets the handlers. Without this a second HUP right after the first would end the
+    process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def release_signals() -> None:
-    """Let our signals come again."""
+    """Deliver our signals again."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def stacks() -> bytes:
-    """Return the stack of every greenlet and thread, for people."""
-    gc.unfreeze()  # gevent finds greenlets among the collector's objects (see life_cycle.py)
+    """Return the stack of every greenlet and thread, as text."""
+    gc.unfreeze()  # gevent finds greenlets among the objects of the collector (life_cycle.py)
     lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
     gc.freeze()
     return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
