@@ -16,11 +16,13 @@ import click
 import msgspec
 
 from lonc_gevent.admin.server import listen_tcp
+from lonc_gevent.configuration.files import Files
 from lonc_gevent.configuration.problems import Problem, Severity
 from lonc_gevent.daemon.requirements import examine
 from lonc_gevent.errors import ConfigError
 
 from .common import EXIT_BAD_CONFIG, config_option, echo
+from .explanation import explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +40,11 @@ TIMEOUT: Final = 2.0
 @config_option
 @click.option("--strict", is_flag=True, help="Exit with 2 for warnings, too.")
 @click.option("--user", metavar="NAME", help="Check as this user, for root; otherwise the unit's.")
+@click.option("--explain", is_flag=True, help="List each key, its value, and where it is from.")
 @click.option("--for-restart", is_flag=True, hidden=True)  # run by the daemon before a restart
-def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) -> None:
+def command(
+    config: Path, *, strict: bool, user: str | None, explain: bool, for_restart: bool
+) -> None:
     """Read everything that `run` would read, and list the problems.
 
     All problems at once, one a line on stderr: file, key or line, what was found, what was
@@ -52,7 +57,11 @@ def command(config: Path, *, strict: bool, user: str | None, for_restart: bool) 
         user = user_of(UNIT, config)
     if user is not None:
         _become(user)
-    examined = examine(config)
+    files = Files()
+    examined = examine(config, files)
+    if explain:
+        for line in explanation(str(config), examined, files):
+            echo(line)
     problems = list(examined.problems)
     if examined.configuration is not None:
         problems += _port_faults(str(config), examined.configuration.settings)

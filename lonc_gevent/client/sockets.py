@@ -83,13 +83,14 @@ class Sockets:
     def default(cls) -> Sockets:
         """Return the sockets of the TOML file that the environment's LONC_CONFIG names.
 
-        The file is read again when it or its hosts.tab has changed. Raises ConfigError.
+        The file is read again when it, its hosts.tab or dns_hosts.tab has changed. Raises
+        ConfigError.
         """
         config = os.environ.get(CONFIG_VARIABLE, "")
         if not config:
             raise ConfigError([f"set {CONFIG_VARIABLE} to lonc's TOML file, or give `sockets`"])
         stamp = _stamp(config)
-        return _read(config, stamp, _stamp(_hosts_tab(config, stamp)))
+        return _read(config, stamp, *map(_stamp, _hosts_tabs(config, stamp)))
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -131,10 +132,13 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=8)
-def _hosts_tab(config: str, _stamp: tuple[int, int, int]) -> str:
+def _hosts_tabs(config: str, _stamp: tuple[int, int, int]) -> tuple[str, str]:
+    """Return the paths of hosts.tab and of the dns_hosts.tab beside it."""
     from lonc_gevent.configuration.files import load  # noqa: PLC0415 - see Sockets.read
+    from lonc_gevent.configuration.hosts_tab import dns_path  # noqa: PLC0415
 
-    return load(Path(config)).settings.network.hosts_tab
+    path = load(Path(config)).settings.network.hosts_tab
+    return path, dns_path(path)
 
 
 @lru_cache(maxsize=8)

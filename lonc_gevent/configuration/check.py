@@ -10,32 +10,20 @@ stands in the one before.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Struct
 
-from . import cross_checks, hosts_tab, loncapa_conf, tables
-from .problems import Problem, Report, Severity, dotted, is_fatal, show
+from . import cross_checks, hosts_tab, loncapa_values, tables
+from .problems import NOT_THERE, Problem, Report, Severity, dotted, is_fatal, show
 from .settings import Configuration, HostOverrides, HostSettings, Settings
 
-Read = Callable[[str], bytes | str]
-"""Given an absolute path: the bytes of the file, or in words why it cannot be read."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
-LONCAPA_CONF_MAX = 1024 * 1024
-"""Bytes; a real one has some thousand."""
+    from .loncapa_values import Read
 
-_FILLS: tuple[tuple[str, str, str, str], ...] = (
-    # variable of loncapa.conf, what is appended to it, table and key that it fills
-    ("lonHostID", "", "network", "host_id"),
-    ("lonTabDir", "/hosts.tab", "network", "hosts_tab"),
-    ("lonSockDir", "", "sockets", "directory"),
-    ("londPort", "", "network", "lond_port"),
-    ("lonDaemons", "/logs/lonc.pid", "daemon", "pid_file"),
-    ("lonDaemons", "/logs/lonnet.perm.log", "delayed", "perm_log"),
-)
 _BELOW_SOCKETS = (
     # table, key, and the name that it has below sockets.directory when it is left out
     ("delayed", "directory", "delayed"),
@@ -50,12 +38,14 @@ class Checked(Struct, frozen=True):
 
     settings: what there is of them even if there are problems, defaults in place of what is no
     good; None if the TOML file is no TOML. `bad` names the keys and tables that are no good.
+    origins: key -> where its value comes from; a key that is not in it has its default.
     """
 
     configuration: Configuration | None
     problems: tuple[Problem, ...]
     settings: Settings | None
     bad: AbstractSet[str]
+    origins: Mapping[str, str] = {}
 
     def is_good(self, key: str) -> bool:
         """Say whether the value of a key such as `pool.max_queued` is what the user meant."""
@@ -75,14 +65,23 @@ def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
     if document is None:
         return Checked(None, report.problems(), None, frozenset())
     draft = tables.read(document, report.toml)
-    _fill_from_loncapa_conf(draft, folder, read, report)
+    given = _given(draft)
+    loncapa_values.fill(draft, folder, read, report)
     settings = _settings(draft, folder)
     _check_needed(settings, draft, report)
     own_path = posixpath.join(folder, posixpath.basename(file))
     cross_checks.check_settings(settings, draft.bad, own_path, report)
     configuration = _with_hosts(settings, draft, read, report)
     problems = report.problems()
-    return Checked(None if is_fatal(problems) else configuration, problems, settings, draft.bad)
+    origins = dict.fromkeys(given, file) | report.origins()
+    accepted = None if is_fatal(problems) else configuration
+    return Checked(accepted, problems, settings, draft.bad, origins)
+
+
+def _given(draft: tables.Draft) -> list[str]:
+    """Return the keys that the TOML file has a good value for."""
+    hosts = {dotted("hosts", host_id): values for host_id, values in draft.hosts.items()}
+    return [f"{table}.{key}" for table, own in (draft.tables | hosts).items() for key in own]
 
 
 def _with_hosts(
@@ -95,6 +94,13 @@ def _with_hosts(
         return None
     sheet = report.sheet(path, Severity.ERROR)
     tab = hosts_tab.parse(content, sheet)
+    dns_path = hosts_tab.dns_path(path)
+    if settings.network.dns_hosts_tab and (newer := read(dns_path)) != NOT_THERE:
+        other = report.sheet(dns_path, Severity.ERROR)
+        if isinstance(newer, bytes):
+            tab = tab.overridden_by(hosts_tab.parse(newer, other, may_be_empty=True))
+        else:
+            other.add("", newer, "expected a file that can be read")
     cross_checks.check_ids(settings, tab.ids, report)
     wanted = frozenset(settings.network.hosts)
     served = tuple(line for line in tab.hosts if not wanted or line.id in wanted)
@@ -119,54 +125,6 @@ def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:
 
 def _absolute(folder: str, path: str) -> str:
     return posixpath.join(folder, path) if path else ""
-
-
-def _fill_from_loncapa_conf(draft: tables.Draft, folder: str, read: Read, report: Report) -> None:
-    """Give the keys that the TOML file leaves out the values of loncapa.conf."""
-    path = _absolute(folder, draft.tables["network"].get("loncapa_conf", ""))
-    content = _content(path, "network.loncapa_conf", read, report)
-    if content is None:
-        return
-    sheet = report.sheet(path)
-    if len(content) > LONCAPA_CONF_MAX:
-        sheet.add("", f"is larger than {LONCAPA_CONF_MAX} bytes", "expected a loncapa.conf")
-        return
-    variables = loncapa_conf.parse(content)
-    told = set()
-    for name, suffix, table, key_name in _FILLS:
-        where = dotted(table, key_name)
-        values = draft.tables[table]
-        if name not in variables or {where, table} & draft.bad:
-            continue
-        variable = variables[name]
-        if key_name in values:
-            _compare(values[key_name], variable.value + suffix, where, name, folder, report)
-            continue
-        place = f"line {variable.line} ({name})"
-        key = tables.keys_of(tables.known_tables()[table])[key_name]
-        try:
-            values[key_name] = tables.convert(variable.value + suffix, key, strict=False)
-        except msgspec.ValidationError:
-            good = False
-        else:
-            good = variable.value.strip("\"'") == variable.value != ""
-        report.came_from(where, sheet, place)
-        if not good:
-            values.pop(key_name, None)
-            draft.bad.add(where)
-            if name not in told:
-                told.add(name)
-                quoted = variable.value[:1] in ("'", '"')
-                expected = f"expected {key.expected}" + quoted * ", without quotes around it"
-                sheet.add(place, f"found {show(variable.value)}", expected)
-
-
-def _compare(own: object, other: str, where: str, name: str, folder: str, report: Report) -> None:
-    """Warn of a key that overrides another value in loncapa.conf; "" is meant so."""
-    same = {str(own), _absolute(folder, str(own))}
-    if own != "" and other not in same:
-        expected = f"loncapa.conf gives {show(other)} ({name})"
-        report.toml.add(where, f"found {show(own)}", expected, Severity.WARNING)
 
 
 def _settings(draft: tables.Draft, folder: str) -> Settings:

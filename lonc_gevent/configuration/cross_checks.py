@@ -45,6 +45,7 @@ _READ = (
 )
 _WRITTEN = (
     "sockets.directory",
+    "sockets.common_parent",
     "delayed.directory",
     "admin.socket",
     "delayed.perm_log",
@@ -147,13 +148,13 @@ def check_sockets(
         if name in taken:
             found = f"{show(name)} would name a socket of host {show(host_id)}"
             expected = f"expected another name: in sockets.directory this one is for {taken[name]}"
-            sheet.add(f"line {by_id[host_id].line}", found, expected)
+            sheet.add(by_id[host_id].place, found, expected)
     for host in hosts if settings.sockets.name == "both" else ():
         other = by_id.get(host.dns_name)
         if other and other.dns_name != host.dns_name:
-            found = f"dns name {show(host.dns_name)} is the id of line {other.line}"
+            found = f"dns name {show(host.dns_name)} is the id of {other.place}"
             expected = 'expected another, or sockets.name "id" or "dns"'
-            sheet.add(f"line {host.line}", found, expected)
+            sheet.add(host.place, found, expected)
     return frozenset(taken) & names.keys()
 
 

@@ -22,10 +22,19 @@ from .certificates import check_dates, check_together
 from .check import check
 from .cross_checks import asks_for_ssl
 from .permissions import openings
-from .problems import Problem, Severity, did_you_mean, is_fatal, nearest, show
+from .problems import (
+    IS_DIRECTORY,
+    NOT_THERE,
+    Problem,
+    Severity,
+    did_you_mean,
+    is_fatal,
+    nearest,
+    show,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .settings import Configuration, Network, Settings
 
@@ -33,14 +42,14 @@ TOML_MAX = 1024 * 1024
 OTHER_MAX = 64 * 1024 * 1024
 
 _KINDS = (
-    (stat.S_ISDIR, "is a directory"),
+    (stat.S_ISDIR, IS_DIRECTORY),
     (stat.S_ISFIFO, "is a FIFO"),
     (stat.S_ISSOCK, "is a socket"),
     (stat.S_ISCHR, "is a device"),
     (stat.S_ISBLK, "is a device"),
 )
 _REASONS = {
-    errno.ENOENT: "does not exist",
+    errno.ENOENT: NOT_THERE,
     errno.EACCES: "may not be read by this user",
     errno.ELOOP: "is a loop of symbolic links",
     errno.ENOTDIR: "is below something that is no directory",
@@ -52,11 +61,13 @@ class Examined(NamedTuple):
     """A configuration with its problems; None if one of them is fatal.
 
     settings: those that are good, with defaults for the others; None if the file is no TOML
+    origins: key -> where its value comes from; a key that is not in it has its default
     """
 
     configuration: Configuration | None
     problems: tuple[Problem, ...]
     settings: Settings | None = None
+    origins: Mapping[str, str] = {}
 
     def accepted(self) -> Configuration:
         """Return the configuration. Raises ConfigError with every problem if there is none."""
@@ -112,7 +123,7 @@ def examine(path: Path, files: Files | None = None, *, to_run: bool = False) -> 
         around = _surroundings(file, checked.settings, files)
         problems += tuple(problem for problem in around if checked.is_good(problem.where))
     configuration = None if is_fatal(problems) else checked.configuration
-    return Examined(configuration, problems, checked.settings)
+    return Examined(configuration, problems, checked.settings, checked.origins)
 
 
 def _read(path: str, limit: int = OTHER_MAX) -> bytes | str:

@@ -12,8 +12,10 @@ costs its own host only. A file without any good line is fatal.
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
 from . import names
@@ -21,6 +23,9 @@ from .problems import Severity, show
 
 if TYPE_CHECKING:
     from .problems import Sheet
+
+DNS_NAME = "dns_hosts.tab"
+"""The list of hosts that loncron fetches; it overrides hosts.tab (protocol.md, section 1)."""
 
 MAX_LINES = 200_000
 """More than any network has: a file beyond this is something else."""
@@ -31,7 +36,7 @@ _SHAPE = "expected id:domain:role:dns-name[:more]"
 
 
 class HostLine(Struct, frozen=True):
-    """One host of hosts.tab; `line` counts from 1."""
+    """One host of hosts.tab; `line` counts from 1. `file` is its base name, "" for hosts.tab."""
 
     id: str
     domain: str
@@ -39,6 +44,12 @@ class HostLine(Struct, frozen=True):
     dns_name: str
     extra: tuple[str, ...]
     line: int
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """The line, for a problem that is listed under hosts.tab."""
+        return f"{self.file}{self.file and ': '}line {self.line}"
 
 
 class HostsTab(Struct, frozen=True):
@@ -51,8 +62,19 @@ class HostsTab(Struct, frozen=True):
     hosts: tuple[HostLine, ...]
     ids: frozenset[str]
 
+    def overridden_by(self, other: HostsTab) -> HostsTab:
+        """Return these hosts with the lines of `other` for their ids, and its further hosts."""
+        hosts = {host.id: host for host in self.hosts}
+        hosts |= {host.id: msgspec.structs.replace(host, file=DNS_NAME) for host in other.hosts}
+        return HostsTab(tuple(hosts.values()), self.ids | other.ids)
 
-def parse(data: bytes, sheet: Sheet) -> HostsTab:
+
+def dns_path(path: str) -> str:
+    """Return the path of the dns_hosts.tab that belongs to a hosts.tab."""
+    return posixpath.join(posixpath.dirname(path), DNS_NAME)
+
+
+def parse(data: bytes, sheet: Sheet, *, may_be_empty: bool = False) -> HostsTab:
     """Read a hosts.tab. Never raises.
 
     Bad lines go to `sheet`, and so do ids that come twice: the first line for an id holds.
@@ -77,7 +99,7 @@ def parse(data: bytes, sheet: Sheet) -> HostsTab:
             hosts.append(HostLine(name, domain, role, dns_name, tuple(extra), number))
         else:
             sheet.add(f"line {number}", *fault)
-    if not hosts:
+    if not hosts and not may_be_empty:
         sheet.add("", "no host in it", f"{_SHAPE}, one a line", Severity.FATAL)
     return HostsTab(tuple(hosts), frozenset(lines_of_ids))
 

@@ -32,6 +32,11 @@ _CANDIDATES = 5000
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
+NOT_THERE = "does not exist"
+IS_DIRECTORY = "is a directory"
+"""Two of the reasons that a file cannot be read."""
+
+
 class Severity(Enum):
     """What a problem means for a start and a reload.
 
@@ -118,6 +123,10 @@ class Report:
     def came_from(self, key: str, sheet: Sheet, where: str) -> None:
         """Note that the value of `key` is not from the TOML file."""
         self._origins[key] = sheet, where
+
+    def origins(self) -> dict[str, str]:
+        """Return the file and place of each value that is not from the TOML file, by key."""
+        return {key: f"{sheet.file}: {where}" for key, (sheet, where) in self._origins.items()}
 
     def fault(
         self, key: str, found: str, expected: str = "", severity: Severity | None = None

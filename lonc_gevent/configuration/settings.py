@@ -89,7 +89,9 @@ class Network(Struct, frozen=True, kw_only=True):
 
     host_id         our own id in hosts.tab (PerlSetVar lonHostID); has no default
     hosts_tab       the file of hosts (lonTabDir/hosts.tab); has no default
-    loncapa_conf    its PerlSetVar lines fill what the TOML file leaves out; "": none
+    dns_hosts_tab   whether dns_hosts.tab beside hosts.tab, if it is there, overrides its entries
+    loncapa_conf    LON-CAPA's loncapa.conf, or its directory: its PerlSetVar lines, and those of
+                    loncapa_apache.conf beside it, fill what the TOML file leaves out; "": none
     hosts           the ids to serve; empty: every host of hosts.tab
     lond_port       TCP port of each lond that has no `port` of its own (londPort)
     security        how connections are secured (protocol.md, section 3)
@@ -107,6 +109,7 @@ class Network(Struct, frozen=True, kw_only=True):
 
     host_id: Id = ""
     hosts_tab: Path = ""
+    dns_hosts_tab: Switch = True
     loncapa_conf: PathOrEmpty = ""
     hosts: Ids = ()
     lond_port: Port = 5663
@@ -129,6 +132,8 @@ class Sockets(Struct, frozen=True, kw_only=True):
     directory   where they are (lonSockDir)
     name        "id": one named by each host id; "dns": by each dns name; "both". Where several
                 ids share a dns name, its socket belongs to the first of them in hosts.tab
+    common_parent  the socket on which lonnet asks for the socket of a host that is new to it
+                (lonSockCreate); "": none
     mode        permission bits of each socket, octal digits as text
     group       the group that owns the sockets; "": the daemon's own
     allow_uids  user ids that may connect; empty: whoever the mode lets in
@@ -139,6 +144,7 @@ class Sockets(Struct, frozen=True, kw_only=True):
 
     directory: Path = "sockets"
     name: SocketName = "id"
+    common_parent: PathOrEmpty = ""
     mode: Mode = "0660"
     group: Group = ""
     allow_uids: Uids = ()

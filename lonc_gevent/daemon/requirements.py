@@ -46,7 +46,8 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
     """
     files = files or Files()
     file = str(config)
-    configuration, problems, settings = examine_files(config, files, to_run=to_start)
+    examined = examine_files(config, files, to_run=to_start)
+    configuration, problems = examined.configuration, examined.problems
     if configuration is not None and to_start:
         problems += (
             *_key_file_faults(file, configuration),
@@ -54,7 +55,8 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
         )
     if configuration is not None:
         problems += tuple(doubts(file, configuration, files, time()))
-    return Examined(None if is_fatal(problems) else configuration, problems, settings)
+    accepted = None if is_fatal(problems) else configuration
+    return examined._replace(configuration=accepted, problems=problems)
 
 
 def _key_file_faults(file: str, configuration: Configuration) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ PURE = [
     "configuration.host_changes",
     "configuration.hosts_tab",
     "configuration.loncapa_conf",
+    "configuration.loncapa_values",
     "configuration.names",
     "configuration.problems",
     "configuration.settings",

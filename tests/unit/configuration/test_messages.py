@@ -10,9 +10,9 @@ import pytest
 from texts import BASE, HOSTS, run
 
 from lonc_gevent.configuration import hosts_tab
-from lonc_gevent.configuration.check import LONCAPA_CONF_MAX
 from lonc_gevent.configuration.loncapa_conf import PerlVar
 from lonc_gevent.configuration.loncapa_conf import parse as parse_loncapa_conf
+from lonc_gevent.configuration.loncapa_values import LONCAPA_CONF_MAX
 from lonc_gevent.configuration.problems import Sheet, is_fatal, show
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 import pytest
 from texts import BASE, HOSTS, good, run, told
 
-from lonc_gevent.configuration.check import LONCAPA_CONF_MAX
+from lonc_gevent.configuration.loncapa_values import LONCAPA_CONF_MAX
 from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
 from lonc_gevent.configuration.settings import Pool, Settings
 
