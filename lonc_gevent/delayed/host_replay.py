@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The greenlet that sends one host's delayed requests: one at a time, in the order of the names.
 
-Read from top to bottom it is the life of a file whose turn has come: wait for a connection, wait
-while live requests wait, look at the file, send it, and once the whole reply is there, remove it.
+Its steps for each file: wait for a connection, wait while live requests are queued, inspect the
+file, send its request, and once the whole reply has arrived, remove the file.
 
-- A request that may have run is sent again: a delayed one must happen, at least once. Live clients
-  are told con_lost instead, and decide for themselves.
-- A connection lost during a request counts as an attempt, and so does an answer that says that the
+- A request that may have run is sent again: a delayed request must run at least once. Live clients
+  get con_lost instead, and decide for themselves.
+- A connection lost during a request counts as an attempt, and so does an answer by which the
   request did not run (NOT_DONE in requests.py). The next attempt waits, with the same backoff as
-  for connections: a lond that is being restarted does not use up all attempts.
+  for connections, so that a lond that restarts does not use up all attempts.
 - con_lost because nothing could be sent is no attempt.
-- A file that cannot be read now, or is written to again and again, is passed over, and tried again
-  after the next scan: a host that stands still would be worse than one request out of its order.
-- What was answered and cannot be removed (a directory gone read-only) is never sent again by this
-  process; nothing else of the host is sent either until it is gone.
+- A file that cannot be read now, or is written to again and again, is skipped until the next scan:
+  one request out of its order does less harm than a host whose requests all wait.
+- The request of a file that was answered and cannot be removed (the directory became read-only) is
+  never sent again by this process; nothing else is sent to the host until the file is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections import deque
 from math import inf
 from random import random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
 from gevent.event import Event
@@ -39,59 +39,34 @@ from .requests import Verdict, first_word, is_final, shown_name
 from .spool import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from structlog.typing import FilteringBoundLogger
+    from collections.abc import Collection
 
     from lonc_gevent.backend.pool import Pool
 
-    from .spool import Claim, Spool
+    from .replayer import Replayer
+    from .spool import Claim
 
 RATE: Final = 200.0
-"""Delayed requests a second for one host, at most: one that comes back is not flooded."""
+"""Delayed requests a second for one host, at most, so that a lond that is back is not flooded."""
 
 LIVE_POLL: Final = 0.01
-"""Seconds between two looks at whether live requests still wait."""
+"""Seconds between two checks whether live requests are queued."""
 
 LIVE_PATIENCE: Final = 0.1
-"""Seconds to wait for an idle connection once no live request waits; then stand in the queue."""
+"""Seconds to wait for an idle connection when no live request is queued; then join the queue."""
 
 DIAL_POLL: Final = 0.25
-"""Seconds between two looks at a connection that is being made."""
+"""Seconds between two checks of a connection that is being made."""
 
 MAX_WAIT: Final = 5.0
-"""Seconds after which a host that is down is looked at again: somebody may open its gate."""
+"""Seconds after which a host that is down is checked again, as an operator may open its gate."""
 
 UNSETTLED_PATIENCE: Final = 60.0
 """Seconds that a host's files wait for one that does not settle; `settle` if that is longer."""
 
-_T = TypeVar("_T")
-
-
-class Owner(Protocol):
-    """What it asks of the replayer that it belongs to."""
-
-    spool: Spool
-    log: FilteringBoundLogger
-    perm_log: str
-    max_attempts: int
-    stopping: bool
-
-    def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Do file work off the hub."""
-
-    def trouble(self, event: str, error: str, **fields: object) -> None:
-        """Log a trouble, at most once a minute."""
-
-    def scan_soon(self) -> None:
-        """Look through the directory now."""
-
-    def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
-        """Say that a file was put away."""
-
 
 class Answered(NamedTuple):
-    """A file whose request was answered, and which is still there."""
+    """A file whose request was answered, and which still exists."""
 
     name: str
     request: bytes
@@ -110,15 +85,15 @@ def carry(pool: Pool, request: bytes) -> Transaction:
 
 
 class HostReplay:
-    """What is done about one host's files.
+    """The replay of one host's files.
 
-    `give` hands it names; its greenlet ends when it has none left. The next one of the host takes
-    over what it knows: `answered`, which must not be sent again, and `unsettled`.
+    `give` passes names to it; its greenlet ends when no name is left. The next HostReplay of the
+    host takes over `answered`, which must not be sent again, and `unsettled`.
 
     unsettled  name -> when its turn came while it was not settled (monotonic)
     """
 
-    def __init__(self, owner: Owner, pool: Pool, previous: HostReplay | None = None) -> None:
+    def __init__(self, owner: Replayer, pool: Pool, previous: HostReplay | None = None) -> None:
         self.owner = owner
         self.pool = pool
         self.wake = Event()
@@ -128,7 +103,7 @@ class HostReplay:
         self._more = False
         self._gate = RetryGate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
         self._attempts = ("", 0)
-        self._ahead = ("", 0.0, 0.0)  # a file dated ahead of the clock: name, mtime, seen since
+        self._ahead = ("", 0.0, 0.0)  # a file dated later than the clock: name, mtime, first seen
         self._next_at = 0.0
         self.greenlet = gevent.spawn(self._run)
 
@@ -136,7 +111,7 @@ class HostReplay:
         return f"<HostReplay {self.pool.host.id} {len(self._names)} names>"
 
     def give(self, names: Collection[str], *, more: bool) -> None:
-        """Take the names whose turn comes next, in order. more: there are others after them."""
+        """Set the names whose turn comes next, in order. more: others come after them."""
         self._names = deque(names)
         if self.unsettled:
             self.unsettled = {n: self.unsettled[n] for n in names if n in self.unsettled}
@@ -152,7 +127,7 @@ class HostReplay:
                     break
                 elif self._may_send():
                     self._next(self._names[0])
-            except Exception:  # the top of the greenlet: a bug must not stop a host for good
+            except Exception:  # the top of the greenlet: a bug must not end the replay of a host
                 self.owner.log.exception("delayed_failed", host=self.pool.host.id)
                 self._wait(MAX_WAIT)
         if self._more and not self._is_over():
@@ -168,14 +143,14 @@ class HostReplay:
     # -- before a file is sent ---------------------------------------------------------------
 
     def _may_send(self) -> bool:
-        """Wait for what comes before a file: a connection, the backoff, live requests."""
+        """Wait for a connection, the backoff, and live requests; return whether all are done."""
         now = monotonic()
         if self.pool.state is not PoolState.UP:
-            # Nobody else may be asking for this host: the file does.
+            # The file is a reason to connect, even if no client sends a request to this host.
             self.pool.open_connection(now)
             opens_in = self.pool.gate.opens_at - now
             waits = self.pool.connecting is None and opens_in > 0
-            # An open gate and nobody dialling: the host is paused.
+            # An open gate and no connection being made: the host is paused.
             self._wait(min(opens_in, MAX_WAIT) if waits else DIAL_POLL)
             return False
         later = max(self._gate.opens_at, self._next_at) - now
@@ -185,7 +160,7 @@ class HostReplay:
         return self._live_first(now)
 
     def _live_first(self, since: float) -> bool:
-        """Wait until no live request waits, and a little for an idle connection."""
+        """Wait until no live request is queued, then a little for an idle connection."""
         pool = self.pool
         while pool.queue or (not pool.idle and monotonic() - since < LIVE_PATIENCE):
             if self._is_over() or pool.state is not PoolState.UP:
@@ -197,11 +172,11 @@ class HostReplay:
     # -- a file whose turn has come ----------------------------------------------------------
 
     def _next(self, name: str) -> None:
-        spool = self.owner.spool
+        spool, settle = self.owner.spool, self.owner.spool.inspector.settle
         limit = self.pool.host.pool.max_request_bytes
         now, (ahead, mtime, since) = time.time(), self._ahead
-        if ahead == name and monotonic() - since >= spool.settle:
-            now = max(now, mtime + spool.settle + 1.0)  # by its own clock: it was left alone
+        if ahead == name and monotonic() - since >= settle:
+            now = max(now, mtime + settle + 1.0)  # by the clock that set its time, it has settled
         try:
             claim = self.owner.in_thread(spool.claim, name, limit, now)
         except (SpoolError, OSError) as error:
@@ -211,7 +186,9 @@ class HostReplay:
         if found.verdict is Verdict.READY:
             self._send(name, claim)
         elif found.verdict is Verdict.UNREADABLE:
-            self._put_off(name, f"cannot read {shown_name(name)}: {found.reason}")
+            # It stays until the next scan; the files behind it are sent.
+            self.owner.trouble("delayed_trouble", f"cannot read {shown_name(name)}: {found.reason}")
+            self._drop(name)
         elif found.verdict is Verdict.YOUNG:
             mtime = found.status.st_mtime if found.status else 0.0
             if mtime > time.time() and self._ahead[:2] != (name, mtime):
@@ -223,8 +200,8 @@ class HostReplay:
             self._drop(name)
 
     def _wait_until_settled(self, name: str, age: float) -> None:
-        """Wait for a file before all others, even if they are older by their dates."""
-        settle = self.owner.spool.settle
+        """Wait until a file settles, and let those behind it wait, whatever their dates."""
+        settle = self.owner.spool.inspector.settle
         waited = monotonic() - self.unsettled.setdefault(name, monotonic())
         if waited < max(UNSETTLED_PATIENCE, settle):
             self._wait(max(LIVE_POLL, min(settle - age, MAX_WAIT)))
@@ -232,7 +209,7 @@ class HostReplay:
         if waited < inf:
             fields = {"host": self.pool.host.id, "file": shown_name(name)}
             self.owner.log.warning("delayed_unsettled", **fields, waited_s=round(waited))
-        self.unsettled[name] = -inf  # passed over: it delays no other file again
+        self.unsettled[name] = -inf  # skipped: it delays no other file again
         self._drop(name)
 
     def _send(self, name: str, claim: Claim) -> None:
@@ -243,7 +220,7 @@ class HostReplay:
             return
         self._next_at = monotonic() + 1 / RATE
         transaction = carry(self.pool, claim.found.request)
-        # Not ==: an equal line that lond sent is an answer.
+        # Both are compared by identity, as an equal line that lond sent is an answer.
         if transaction.reply is CON_LOST or transaction.reply is WITHDRAWN:
             if transaction.error is None:
                 self._wait(DIAL_POLL)  # not sent: down, paused, withdrawn, or the queue was full
@@ -266,7 +243,7 @@ class HostReplay:
         self._finish(self.answered)
 
     def _failed(self, name: str, attempts: int) -> dict[str, Any]:
-        """Let the next attempt wait; return what is logged of the one that failed."""
+        """Delay the next attempt; return the log fields of the one that failed."""
         delay = self._gate.failed(monotonic(), random())  # noqa: S311 - jitter, not a secret # nosec B311
         return {
             "host": self.pool.host.id,
@@ -277,7 +254,7 @@ class HostReplay:
         }
 
     def _retry(self, name: str, attempts: int, reason: str) -> None:
-        """Remember the attempts for the next one, or quarantine the file."""
+        """Write down the attempts, or quarantine the file after the last one."""
         self._attempts = (name, attempts)
         if attempts >= self.owner.max_attempts:
             self._quarantine(name, reason, attempts)
@@ -285,7 +262,7 @@ class HostReplay:
         try:
             self.owner.in_thread(self.owner.spool.note_attempt, name, attempts)
         except (SpoolError, OSError) as error:
-            self._say(error)  # a full disk: it is remembered here, until the daemon ends
+            self.owner.trouble("delayed_unavailable", error)  # `_attempts` has it until we end
 
     def _finish(self, answered: Answered) -> None:
         """Remove the file of an answered request."""
@@ -301,7 +278,7 @@ class HostReplay:
             self.owner.trouble("delayed_perm_log_failed", unrecorded)
 
     def _remove_and_record(self, answered: Answered) -> str:
-        """Do the file work of `_finish`; return why the S line could not be written."""
+        """Do the file work of `_finish`; return why the S line could not be written, or ""."""
         self.owner.spool.done(answered.name, noted=answered.noted)
         return record(self.owner.perm_log, self.pool.host.id, answered.request)
 
@@ -309,8 +286,8 @@ class HostReplay:
         try:
             moved = self.owner.in_thread(self.owner.spool.quarantine, name, reason, attempts)
         except (SpoolError, OSError) as error:
-            # It stays, and is met again after the next look; those behind it go on.
-            self._say(error)
+            # It stays until the next scan; the files behind it are sent.
+            self.owner.trouble("delayed_unavailable", error)
         else:
             stats = self.pool.stats
             stats.delayed_quarantined += moved
@@ -319,32 +296,20 @@ class HostReplay:
                 self.owner.log_quarantined(name, self.pool.host.id, reason, attempts)
         self._drop(name)
 
-    def _put_off(self, name: str, error: str) -> None:
-        """Leave a file until the next look through the directory; those behind it go on."""
-        self.owner.trouble("delayed_trouble", error)
-        self._drop(name)
-
     def _drop(self, name: str) -> None:
         if self._names and self._names[0] == name:
             self._names.popleft()
 
-    def _unavailable(self, error: Exception) -> None:
-        self._say(error)
+    def _unavailable(self, error: SpoolError | OSError) -> None:
+        self.owner.trouble("delayed_unavailable", error)
         self._wait(MAX_WAIT)
-
-    def _say(self, error: Exception) -> None:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        self.owner.trouble("delayed_unavailable", reason or type(error).__name__)
 
     def _log_done(self, name: str, transaction: Transaction) -> None:
         self.pool.stats.delayed_replayed += 1
-        reply = transaction.reply or b""
         self.owner.log.info(
             "delayed_replayed",
             host=self.pool.host.id,
             file=shown_name(name),
-            verb=verb(transaction.request),
-            request_bytes=len(transaction.request),
-            reply_bytes=len(reply),
-            duration_ms=round((monotonic() - transaction.since) * 1000, 3),
+            reply_bytes=len(transaction.reply or b""),
+            **transaction.fields(monotonic()),
         )

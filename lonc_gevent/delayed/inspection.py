@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One look at one file of the delayed directory: whether it can be trusted, and what it holds.
+"""Inspection of one file of the delayed directory: whether it can be trusted, and what it holds.
 
-The file is opened first, and all that is said of it is said of that descriptor: who can write to
-the directory may put another file in its place at any moment, but not in place of an open one.
+The file is opened first, and everything is read from that descriptor: a user who can write to the
+directory may replace the file at any moment, but cannot replace an open one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lonc_gevent.errors import SpoolError, UnsealError
 
-from .files import read_open
+from .files import READ, read_open, reason_of
 from .requests import UNFINISHED_AGE, Verdict, age_of, judge, name_before
 from .seal import is_sealed, sealed_size
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 _OF_THE_FILE = frozenset(
     {
         errno.ELOOP,  # a link
-        errno.ENXIO,  # a socket, a device that is not there
+        errno.ENXIO,  # a socket, a device that does not exist
         errno.ENODEV,
         errno.EACCES,
         errno.EPERM,
-        errno.EIO,  # its place on the disk cannot be read
-        errno.ESTALE,  # a file server has lost it
+        errno.EIO,  # a bad block of the disk
+        errno.ESTALE,  # lost by a file server
     }
 )
-"""What an error says of this one file. All else, such as having no descriptor left, says something
-of us or of the machine, and nothing against the file."""
+"""Errors that concern this one file. Any other, such as EMFILE, concerns the daemon or the machine,
+and is no reason to reject the file."""
 
 
-class Found(NamedTuple):
-    """What a look at a file found.
+class Inspected(NamedTuple):
+    """The result of an inspection.
 
-    reason   why it is BAD, in one word; why it is UNREADABLE, in the system's words
-    request  the request line in clear, for READY
+    reason   for BAD: a short name; for UNREADABLE: the system's text
+    request  for READY: the request line in clear
     sealed   whether it is sealed on disk
-    status   what the file system says, None for GONE
-    age      seconds since it was last written; below zero if its times lie ahead of the clock, and
-             it is not ours to mend them
+    status   the file's status, None for GONE
+    age      seconds since the file was last written; below zero if its times are later than the
+             clock, and the daemon may not change them
     """
 
     verdict: Verdict
@@ -57,32 +57,33 @@ class Found(NamedTuple):
     age: float = 0.0
 
 
-class Looker:
-    """Looks at files.
+class Inspector(NamedTuple):
+    """The rules of an inspection.
 
     uids    the users whose files are sent, beside our own
-    settle  seconds that a file must be left alone
-    key     opens what is sealed; None: it stays shut
+    settle  age in seconds from which a file is read
+    key     opens sealed files; without it they are BAD
     """
 
-    def __init__(self, uids: frozenset[int], settle: float, key: SealKey | None) -> None:
-        self._uids = uids
-        self._settle = settle
-        self._key = key
+    uids: frozenset[int]
+    settle: float
+    key: SealKey | None
 
-    def look(self, directory: SpoolDirectory, name: str, max_bytes: int, now: float) -> Found:
-        """Look at a file; `max_bytes` is the longest request line.
+    def inspect(
+        self, directory: SpoolDirectory, name: str, max_bytes: int, now: float
+    ) -> Inspected:
+        """Inspect a file; `max_bytes` is the longest request line.
 
-        Raises SpoolError if nothing can be said of it now, and never OSError.
+        Raises SpoolError if no file can be inspected now, and never OSError.
         """
         try:
-            fd = directory.open_file(name)
+            fd = os.open(name, READ, dir_fd=directory.fd)
         except OSError as error:
-            return self._unopened(directory, name, now, error)
+            return self._inspect_unopened(directory, name, now, error)
         try:
-            found = self._outside(os.fstat(fd), now)
+            found = self._inspect_status(os.fstat(fd), now)
             if found.age < 0:
-                return _mended(found, fd)
+                return _corrected(found, fd)
             if found.verdict is not Verdict.READY:
                 return found
             data = read_open(fd, sealed_size(max_bytes) + 1)
@@ -90,55 +91,51 @@ class Looker:
             return _unreadable(error)
         finally:
             os.close(fd)
-        return self._inside(found, name, data, max_bytes)
+        return self._inspect_content(found, name, data, max_bytes)
 
     def unseal(self, name: str, data: bytes) -> bytes:
         """Return the request line of a sealed file. Raises UnsealError."""
-        if self._key is None:
+        if self.key is None:
             raise UnsealError("no_key")
-        return self._key.open(data, os.fsencode(name_before(name)))
+        return self.key.open(data, os.fsencode(name_before(name)))
 
-    def _unopened(self, directory: SpoolDirectory, name: str, now: float, error: OSError) -> Found:
-        """Look at what does not open: a link, a socket, a file whose mode is its owner's."""
+    def _inspect_unopened(
+        self, directory: SpoolDirectory, name: str, now: float, error: OSError
+    ) -> Inspected:
+        """Inspect what cannot be opened: a link, a socket, a file that only its owner may read."""
         if isinstance(error, FileNotFoundError):
-            return Found(Verdict.GONE)
+            return Inspected(Verdict.GONE)
         unreadable = _unreadable(error)
         try:
-            found = self._outside(directory.status(name), now)
+            found = self._inspect_status(directory.status(name), now)
             if found.age < 0:
-                return _mended(found, name, directory.fd)
+                return _corrected(found, name, directory.fd)
         except FileNotFoundError:
-            return Found(Verdict.GONE)
+            return Inspected(Verdict.GONE)
         except OSError as error_of_status:
             return _unreadable(error_of_status)
-        # Who wrote it is trusted, and meant it to be sent; its mode or group can be mended.
+        # Its owner is trusted, and meant it to be sent: its mode or group can be corrected.
         return unreadable if found.verdict is Verdict.READY else found
 
-    def _outside(self, status: os.stat_result, now: float) -> Found:
-        """Judge by what the file system says: YOUNG, BAD, or READY to be read.
-
-        An age below zero: the clock was set back (see `_mended`).
-        """
+    def _inspect_status(self, status: os.stat_result, now: float) -> Inspected:
+        """Return YOUNG, BAD, or READY to be read."""
         age = age_of(now, status.st_mtime, status.st_ctime)
-        if age is None:
-            return Found(Verdict.YOUNG, status=status, age=now - status.st_mtime)
-        if age < self._settle:
-            return Found(Verdict.YOUNG, status=status, age=age)
-        reason = self._distrust(status)
-        verdict = Verdict.BAD if reason else Verdict.READY
-        return Found(verdict, reason, status=status, age=age)
-
-    def _distrust(self, status: os.stat_result) -> str:
+        if age < self.settle:
+            return Inspected(Verdict.YOUNG, status=status, age=age)
         if not stat.S_ISREG(status.st_mode):
-            return "no_regular_file"
-        if status.st_uid != os.geteuid() and status.st_uid not in self._uids:
-            return "foreign_owner"
-        if status.st_mode & stat.S_IWOTH:
-            return "writable_by_others"
-        return ""
+            reason = "no_regular_file"
+        elif status.st_uid != os.geteuid() and status.st_uid not in self.uids:
+            reason = "foreign_owner"
+        elif status.st_mode & stat.S_IWOTH:
+            reason = "writable_by_others"
+        else:
+            return Inspected(Verdict.READY, status=status, age=age)
+        return Inspected(Verdict.BAD, reason, status=status, age=age)
 
-    def _inside(self, found: Found, name: str, data: bytes, max_bytes: int) -> Found:
-        """Judge by what a trusted file holds."""
+    def _inspect_content(
+        self, found: Inspected, name: str, data: bytes, max_bytes: int
+    ) -> Inspected:
+        """Return the verdict on a trusted file with this content."""
         sealed = is_sealed(data)
         if sealed:
             try:
@@ -149,22 +146,21 @@ class Looker:
         if verdict is Verdict.UNFINISHED and found.age >= UNFINISHED_AGE:
             verdict, reason = Verdict.BAD, "unfinished"
         request = data if verdict is Verdict.READY else b""
-        return Found(verdict, reason, request, sealed, found.status, found.age)
+        return Inspected(verdict, reason, request, sealed, found.status, found.age)
 
 
-def _unreadable(error: OSError) -> Found:
-    """Tell what an error says of a file. Raises SpoolError if it says nothing."""
-    reason = error.strerror or type(error).__name__
+def _unreadable(error: OSError) -> Inspected:
+    """Return UNREADABLE for an error of the file; raise SpoolError for any other."""
     if error.errno not in _OF_THE_FILE:
-        raise SpoolError(reason) from None
-    return Found(Verdict.UNREADABLE, reason)
+        raise SpoolError(reason_of(error)) from None
+    return Inspected(Verdict.UNREADABLE, reason_of(error))
 
 
-def _mended(found: Found, file: int | str, folder: int | None = None) -> Found:
-    """Give a file whose times lie ahead the time that it is now: it settles from here on.
+def _corrected(found: Inspected, file: int | str, folder: int | None = None) -> Inspected:
+    """Set the times of a file that are later than the clock to now, so that it can settle.
 
-    A file of another user stays as it is: the replay of its host watches whether it changes. Raises
-    OSError.
+    The times of another user's file stay as they are: the replay of its host watches whether it
+    changes. Raises OSError.
     """
     try:
         os.utime(file, dir_fd=folder, follow_symlinks=folder is None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What people are shown of the delayed directory: a row a file, waiting or in quarantine."""
+"""The rows of `lonc-gevent delayed list`: one for each file, waiting or in quarantine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from .requests import QUARANTINE, Verdict, host_of, is_housekeeping
 from .seal import is_sealed, sealed_size
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 16_777_216
 """Bytes of a request whose host is not served here, at most."""
-
-
-_STATES = {Verdict.YOUNG: "settling", Verdict.UNREADABLE: "unreadable"}
 
 
 class Item(NamedTuple):
@@ -34,7 +30,7 @@ class Item(NamedTuple):
     verb     of the request; of one that is to be encrypted, the verb after `encrypt:`
     size     bytes of the request; of a file that cannot be opened, those on disk
     state    waiting, sealed (waiting), settling, unfinished, unreadable, or `quarantined: REASON`
-    request  the request line in clear, None if it cannot be had
+    request  the request line in clear, None if it cannot be read
     """
 
     name: str
@@ -50,7 +46,7 @@ class Item(NamedTuple):
 def items(
     spool: Spool, known: AbstractSet[str], limits: Mapping[str, int], now: float
 ) -> Iterator[Item]:
-    """Give all files: those that wait in the order in which they are sent, then the others.
+    """Yield all files: those that wait in the order in which they are sent, then the others.
 
     known, limits, now: as for a scan. Raises OSError, SpoolError.
     """
@@ -64,13 +60,13 @@ def items(
             try:
                 yield _item(spool, name, known, limits, now, quarantined=quarantined)
             except FileNotFoundError:
-                continue  # it was sent meanwhile
+                continue  # it has been sent in the meantime
 
 
 def look_up(
     spool: Spool, name: str, known: AbstractSet[str], limits: Mapping[str, int], now: float
 ) -> Item:
-    """Return one file's row. Raises FileNotFoundError if there is none, OSError."""
+    """Return one file's row. Raises FileNotFoundError if it does not exist, OSError."""
     return _item(spool, name, known, limits, now, quarantined=spool.find(name))
 
 
@@ -87,7 +83,9 @@ def _item(
     limit = limits.get(host, MAX_SHOWN)
     status = spool.directory.status(f"{QUARANTINE}/{name}" if quarantined else name)
     note = spool.directory.note(name)
-    request = _request(spool, name, status, limit, quarantined=quarantined)
+    request = None
+    if stat.S_ISREG(status.st_mode):
+        request = _request(spool, name, limit, quarantined=quarantined)
     if quarantined:
         state = f"quarantined: {note.reason or 'unknown'}"
     else:
@@ -104,14 +102,12 @@ def _item(
     )
 
 
-def _request(
-    spool: Spool, name: str, status: os.stat_result, limit: int, *, quarantined: bool
-) -> bytes | None:
-    if not stat.S_ISREG(status.st_mode):
-        return None
+def _request(spool: Spool, name: str, limit: int, *, quarantined: bool) -> bytes | None:
+    directory = spool.directory
     try:
-        data = spool.directory.read(name, sealed_size(limit) + 1, quarantined=quarantined)
-        return spool.unseal(name, data) if is_sealed(data) else data
+        folder = directory.folder(quarantined=quarantined)
+        data = directory.read(name, folder, sealed_size(limit) + 1)
+        return spool.inspector.unseal(name, data) if is_sealed(data) else data
     except FileNotFoundError:
         raise
     except (OSError, UnsealError):
@@ -119,11 +115,11 @@ def _request(
 
 
 def _state(spool: Spool, name: str, limit: int, now: float) -> str:
-    found = spool.look(name, limit, now)
+    found = spool.inspect(name, limit, now)
     if found.verdict is Verdict.GONE:
         raise FileNotFoundError
     if found.verdict is Verdict.READY:
         return "sealed" if found.sealed else "waiting"
     if found.verdict is Verdict.BAD:
         return found.reason
-    return _STATES.get(found.verdict, "unfinished")
+    return "settling" if found.verdict is Verdict.YOUNG else found.verdict.value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Replays delayed requests once their hosts are up: the greenlets behind the spool.
+"""The replay of delayed requests once their hosts are up: scans, and a greenlet for each host.
 
 The directory is scanned at the start, each `scan_interval`, and when a host is up again; the
 janitor decides when. Each host that has files has one greenlet (host_replay.py), which sends them
@@ -22,6 +22,7 @@ from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import ConfigError, SpoolError
 
 from .directory import prepare
+from .files import reason_of
 from .host_replay import HostReplay
 from .key_file import read_key
 from .requests import HIDDEN, shown_name
@@ -41,27 +42,28 @@ if TYPE_CHECKING:
     from .scan import Scan
 
 THREADS: Final = 2
-"""One for the look through the directory, one for the files whose turn has come."""
+"""One for the scan of the directory, one for the files whose turn has come."""
 
 MIN_SCAN_PAUSE: Final = 1.0
-"""Seconds between two looks through the directory, whatever asks for one."""
+"""Least seconds between two scans of the directory, whatever requests them."""
 
 TROUBLE_INTERVAL: Final = 60.0
-"""Seconds between two events about the same trouble."""
+"""Least seconds between two events about the same trouble."""
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds that the files of answered requests have to go, at the end."""
+"""Seconds to wait for the removal of answered files at the end."""
 
 _T = TypeVar("_T")
 
 
 class Replayer:
-    """All that is done about delayed requests in a daemon.
+    """The replay of a daemon's delayed requests.
 
-    pools  the hosts that are served; the daemon may change it at any time
-    known  the ids of all hosts there are; likewise
-    wake   called when `next_scan` (monotonic seconds) may be earlier than it was: then the janitor
-           calls `scan`
+    pools     the hosts that are served; the daemon may change it at any time
+    known     the ids of all hosts in hosts.tab; likewise
+    wake      called when `next_scan` (monotonic seconds) may be earlier than it was; the janitor
+              calls `scan` at that time
+    unusable  why the directory cannot be used now; "" if it can
     """
 
     def __init__(
@@ -91,39 +93,38 @@ class Replayer:
         self._scan_greenlet: gevent.Greenlet[[], None] | None = None
         self._troubles: dict[str, float] = {}
         self.unusable = ""
-        """Why the directory cannot be used now; "" if it can."""
         self._orphaned: AbstractSet[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Replayer {self.spool.path} {len(self._hosts)} hosts with files>"
 
-    # -- told by others ----------------------------------------------------------------------
+    # -- called by the daemon -----------------------------------------------------------------
 
     def prepare(self, gid: int) -> None:
-        """Make the directory if it is missing; `gid` is the group that may write there, or -1."""
+        """Create the directory if it is missing; `gid` is the group that may write there, or -1."""
         prepare(self.spool.path, gid)
 
     def start(self) -> None:
-        """Begin; or go on, after `stop` or `close`."""
+        """Start, or start again after `stop` or `close`."""
         self.stopping = self.spool.cancelled = False
         self._last_scan = -inf
         self.scan_soon()
 
     def scan_soon(self) -> None:
-        """Let the next look through the directory take place now, not only when it is due."""
+        """Scan the directory now, or as soon as the pause after the last scan has passed."""
         self._scan_wanted = True
         if self._scan_greenlet is None:
             self._plan_scan()
 
     def host_up(self, pool: Pool) -> None:
-        """Go on with a host that is up again."""
+        """Continue with a host that is up again."""
         replay = self._hosts.get(pool.host.id)
         if replay is not None:
             replay.wake.set()
         self.scan_soon()
 
     def stop(self) -> None:
-        """Send no more. What is under way goes on: its file is removed if it is answered."""
+        """Send no more. A file whose request was sent already is removed if it is answered."""
         self.stopping = self.spool.cancelled = True
         self.next_scan = inf
         if self._scan_greenlet is not None:
@@ -133,24 +134,24 @@ class Replayer:
             replay.wake.set()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Wait until the files of all that was answered are gone; give the lock back."""
+        """Wait until the files of answered requests are removed; release the lock."""
         greenlets = [replay.greenlet for replay in self._hosts.values()]
         gevent.joinall(greenlets, timeout=timeout)
         gevent.killall(greenlets, block=False)
-        # The threads may hang in a disk that does not answer: the kernel drops the lock, then.
+        # If the threads hang in a disk that does not answer, the kernel releases the lock.
         with suppress(gevent.Timeout), gevent.Timeout(timeout):
             self.in_thread(self.spool.close)
 
     # -- for the greenlets -------------------------------------------------------------------
 
     def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Do file work off the hub, and wait for it. Raises what it raises."""
+        """Call a function that blocks in a thread; return its result or raise its exception."""
 
-        # Caught in the thread: gevent would report as unhandled what is raised there.
+        # Caught in the thread, where gevent would report it as unhandled.
         def run() -> tuple[list[_T], Exception | None]:
             try:
                 return [function(*arguments)], None
-            except Exception as error:  # noqa: BLE001 - raised again, on the other side
+            except Exception as error:  # noqa: BLE001 - raised again by the caller
                 return [], error
 
         result, error = self._threads.apply(run)
@@ -158,26 +159,27 @@ class Replayer:
             raise error
         return result[0]
 
-    def trouble(self, event: str, error: str, **fields: object) -> None:
-        """Log a trouble with the directory, at most once a minute."""
+    def trouble(self, event: str, error: str | OSError | SpoolError) -> None:
+        """Log a trouble with the directory, each event at most once a minute."""
         now = time.monotonic()
         if now < self._troubles.get(event, 0.0):
             return
         self._troubles[event] = now + TROUBLE_INTERVAL
-        self.log.error(event, directory=str(self.spool.path), error=error, **fields)
+        reason = error if isinstance(error, str) else reason_of(error)
+        self.log.error(event, directory=str(self.spool.path), error=reason)
 
-    # -- the greenlet that looks -------------------------------------------------------------
+    # -- the greenlet that scans --------------------------------------------------------------
 
     def scan(self) -> None:
-        """Look through the directory, in a greenlet of its own. The janitor calls this."""
-        self.next_scan = inf  # until this look has ended
+        """Scan the directory, in a greenlet of its own. Called by the janitor."""
+        self.next_scan = inf  # until this scan has ended
         self._scan_wanted = False
         self._scan_greenlet = gevent.spawn(self._run_scan)
 
     def _run_scan(self) -> None:
         try:
             self._scan()
-        except Exception:  # the top of the greenlet: the next look must take place
+        except Exception:  # the top of the greenlet: the next scan must take place
             self.log.exception("delayed_failed")
         self._scan_greenlet = None
         self._last_scan = time.monotonic()
@@ -193,19 +195,15 @@ class Replayer:
         known = self.known | limits.keys()
         try:
             scan = self.in_thread(self._scanner.scan, known, limits, time.time())
-        except SpoolError as error:
-            self._unusable(str(error))
-        except OSError as error:
-            self._unusable(error.strerror or type(error).__name__)
+        except (SpoolError, OSError) as error:
+            self.unusable = reason_of(error)
+            self.trouble("delayed_unavailable", error)
         else:
             if not self.stopping:
-                self._take_up(scan)
+                self._report(scan)
+                self._send(scan)
 
-    def _unusable(self, error: str) -> None:
-        self.unusable = error
-        self.trouble("delayed_unavailable", error)
-
-    def _take_up(self, scan: Scan) -> None:
+    def _report(self, scan: Scan) -> None:
         if self.unusable:
             self.unusable = ""
             self._troubles.clear()
@@ -214,7 +212,7 @@ class Replayer:
             self.trouble("delayed_trouble", scan.trouble)
         if scan.sealed:
             self.log.info("delayed_sealed", count=scan.sealed)
-        for name, host, reason in scan.put_away:
+        for name, host, reason in scan.moved:
             self.log_quarantined(name, host, reason)
         for host, count in scan.returned.items():
             self.log.info("delayed_returned", host=host, count=count)
@@ -223,9 +221,11 @@ class Replayer:
                 "delayed_orphaned",
                 host=host or None,
                 count=scan.orphans[host],
-                orphan_after_s=self._scanner.orphan_after,
+                orphan_after_s=scan.orphan_after,
             )
         self._orphaned = scan.orphans.keys()
+
+    def _send(self, scan: Scan) -> None:
         for host_id, pool in self.pools.items():
             pool.stats.delayed_oldest = scan.oldest.get(host_id, 0.0)
             pool.stats.delayed_waiting = scan.waiting[host_id]
@@ -236,22 +236,22 @@ class Replayer:
                 del self._hosts[host_id]
 
     def _give(self, pool: Pool, names: list[str], waiting: int) -> None:
-        """Give a host's greenlet the names whose turn comes next; begin one if there is none."""
+        """Pass the names whose turn comes next to a host's greenlet; start one if needed."""
         replay = self._hosts.get(pool.host.id)
         if replay is None or replay.greenlet.dead:
-            # What was answered and could not be removed must not be sent again.
+            # Also for a file that was answered and could not be removed.
             if not (names or (replay is not None and replay.answered)):
                 return
             replay = self._hosts[pool.host.id] = HostReplay(self, pool, replay)
         elif replay.pool is not pool:
-            return  # that of a host that went and came back: once its last file is dealt with
+            return  # the host was removed and added again; its old greenlet still has a file
         replay.give(names, more=waiting > len(names))
 
     def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
-        """Say that a file was put away, and why."""
+        """Log that a file was quarantined, and why."""
         fields = {"attempts": attempts} if attempts else {}
         shown = shown_name(name)
-        # What stands where a host id should may be anything, unless the rest is as it should be.
+        # In a name of another shape, the text in the place of the host id may be of the request.
         if shown == HIDDEN and host not in self.pools:
             host = ""
         self.log.warning(
@@ -268,10 +268,10 @@ def build(
     wake: Callable[[], None],
     key_file: bytes | None = None,
 ) -> Replayer:
-    """Make the replayer of a daemon; `prepare` it before it starts.
+    """Make the replayer of a daemon. Call `prepare` before `start`.
 
-    lock      the lock file's name; daemons that share the hosts among them need one each
-    key_file  the content of the key file; None: it is read
+    lock      the lock file's name; each of several processes that share the hosts has its own
+    key_file  the content of the key file, or None to read it
 
     Raises ConfigError for a bad key file.
     """

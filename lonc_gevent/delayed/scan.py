@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A look through the whole delayed directory, which may hold a hundred thousand files.
+"""A scan of the whole delayed directory, which may hold a hundred thousand files.
 
-It runs in a thread, in slices: after each some sleep, so that the thread with the hub has the
-interpreter. Memory is bounded: of each host only the names whose turn comes next are kept. A file
-is opened once; after that, only if it has changed since (its ctime says so, which nobody can set).
+It runs in a thread, in slices with a short sleep after each, so that the thread with the hub gets
+the interpreter. Memory is bounded: of each host only the names whose turn comes next are kept. A
+file is opened once, and again only if it has changed since, as its ctime shows, which no user can
+set.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from lonc_gevent.errors import SpoolError
 
+from .files import reason_of
 from .requests import (
     HIDDEN,
     QUARANTINE,
@@ -28,40 +31,42 @@ from .requests import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from .inspection import Found
+    from .inspection import Inspected
     from .spool import Spool
 
 SLICE: Final = 0.0005
-"""Seconds of work between two rests. Not more: a thread that asks for the interpreter while this
-one is at work waits for the rest, as each system call here is too short to pass it on."""
+"""Seconds of work between two sleeps. A thread that waits for the interpreter waits until the next
+sleep, as each system call here is too short for a switch of threads."""
 
 REST: Final = 0.0005
-"""Seconds that a rest lasts."""
+"""Seconds of such a sleep."""
 
 MAX_WINDOW: Final = 1000
 MAX_NAMES: Final = 50_000
 """Names kept: of one host, and of all hosts together."""
 
-MAX_PUT_AWAY: Final = 1000
-"""Files moved to quarantine in one scan; the rest waits for the next."""
+MAX_QUARANTINED: Final = 1000
+"""Files moved to quarantine in one scan; the others wait for the next."""
 
 UNKNOWN_HOST: Final = "unknown_host"
-"""Why a file is in quarantine whose host is not known; it comes back when the host does."""
+"""Reason of the quarantine of a file whose host is unknown. It is taken back when the host is
+served again."""
 
 MAX_LEFT: Final = 10_000
-"""Files left for later, unfinished or unreadable, that the next scan knows to look at again; with
-more of them, it looks at all there are."""
+"""Unfinished or unreadable files that a scan remembers for the next one to inspect; if there are
+more, the next one inspects all files."""
 
 SEAL_SECONDS: Final = 2.0
-"""Seconds of a scan that may go into sealing, where each file is synced."""
-
-_LEFT = (Verdict.UNFINISHED, Verdict.UNREADABLE)
+"""Seconds of a scan that may be spent on sealing, where each file is synced."""
 
 
-class PutAway(NamedTuple):
+_T = TypeVar("_T")
+
+
+class Quarantined(NamedTuple):
     """A file that a scan moved to quarantine."""
 
     name: str
@@ -70,281 +75,255 @@ class PutAway(NamedTuple):
 
 
 @dataclass
-class Scan:
-    """What a look through the directory found, by host id."""
+class _Memory:
+    """What one scan leaves for the next.
 
-    opened: bool = False
-    """Whether the directory was opened for it: at the start, or after a trouble."""
-    waiting: Counter[str] = field(default_factory=Counter)
-    windows: dict[str, list[str]] = field(default_factory=dict)
-    """The names whose turn comes next, in order."""
-    quarantined: Counter[str] = field(default_factory=Counter)
-    put_away: list[PutAway] = field(default_factory=list)
-    sealed: int = 0
-    oldest: dict[str, float] = field(default_factory=dict)
-    """When the file that waits for longest was last written, in seconds since 1970."""
-    orphans: Counter[str] = field(default_factory=Counter)
-    """Files that wait for a host that is not known; "" where the name may show a request."""
-    returned: Counter[str] = field(default_factory=Counter)
-    """Files that came back from quarantine, as their host is known again."""
-    trouble: str = ""
-    """What kept a file from being read, sealed, put away or removed; "" if nothing did."""
+    missing          ids of unknown hosts that have files -> when that was first found
+    served           the hosts that were served
+    inspected_until  files with an older ctime have been inspected
+    left             names of files to inspect again even if they have not changed
+    """
 
-
-class Windows:
-    """The smallest names of each host, at most `size` when all are in."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._names: dict[str, list[str]] = {}
-        self._bounds: dict[str, str] = {}
-
-    def add(self, host: str, name: str) -> None:
-        """Keep the name if it is among the smallest ones so far."""
-        if name >= self._bounds.get(host, "\U0010ffff"):
-            return
-        names = self._names.setdefault(host, [])
-        names.append(name)
-        if len(names) >= 2 * self.size:
-            names.sort()
-            del names[self.size :]
-            self._bounds[host] = names[-1]
-
-    def sorted(self) -> dict[str, list[str]]:
-        """Return the names of each host in their order."""
-        return {host: sorted(names)[: self.size] for host, names in self._names.items()}
+    missing: dict[str, float] = field(default_factory=dict)
+    served: AbstractSet[str] = frozenset()
+    inspected_until: float = 0.0
+    left: AbstractSet[str] = frozenset()
 
 
 class Scanner:
-    """Looks through a spool's directory, again and again.
+    """Scans a spool's directory, again and again.
 
-    orphan_after  seconds that files wait for a host that is not known; then they go to quarantine
+    orphan_after  seconds that files wait for an unknown host before they go to quarantine
     """
 
     def __init__(self, spool: Spool, orphan_after: float) -> None:
         self.spool = spool
         self.orphan_after = orphan_after
-        self.missing: dict[str, float] = {}
-        """Ids of hosts that are not known and have files -> when that was first seen."""
-        self._served: AbstractSet[str] = frozenset()
-        self._looked_until = 0.0
-        self._left: set[str] = set()
+        self._memory = _Memory()
 
     def scan(self, known: AbstractSet[str], limits: Mapping[str, int], now: float) -> Scan:
-        """Look through the directory once.
+        """Scan the directory once.
 
-        known   ids of all hosts there are: files of others wait for `orphan_after`
+        known   ids of all hosts in hosts.tab: files of others wait for `orphan_after`
         limits  id -> max_request_bytes, for the hosts that this daemon serves
         now     seconds since 1970
 
-        Raises SpoolError if the directory can't be used, OSError if reading it fails.
+        Raises SpoolError if the directory cannot be used, OSError if reading it fails.
         """
-        found = Scan(opened=self.spool.open())
-        if found.opened or now < self._looked_until:
-            self._looked_until = 0.0
-            self._left.clear()
-            self._served = frozenset()
+        opened = self.spool.open()
+        if opened or now < self._memory.inspected_until:
+            self._memory = _Memory(missing=self._memory.missing)
             self.spool.directory.forget_strays()
-        round_ = _Round(self, found, known, limits, now)
-        round_.run(limits.keys() - self._served)
-        found.windows = round_.windows.sorted()
-        if not (self.spool.cancelled or round_.blind):
-            self._left = round_.left
-            self.missing = round_.missing
-            self._served = frozenset(limits)
-        if round_.complete:
-            self._looked_until = now - self.spool.settle - 1.0
-        return found
-
-    def is_new(self, name: str, status: os.stat_result) -> bool:
-        """Say whether a file must be looked into."""
-        return status.st_ctime >= self._looked_until or self.is_left(name)
-
-    def is_left(self, name: str) -> bool:
-        """Say whether the last look left the file for later."""
-        return name in self._left
+        scan = Scan(self.spool, self.orphan_after, self._memory, known, limits, now, opened)
+        scan.run()
+        return scan
 
 
-class _Round:
-    """One look through the directory."""
+@dataclass
+class Scan:
+    """One scan of the directory, and what it found, by host id."""
 
-    def __init__(
-        self,
-        scanner: Scanner,
-        found: Scan,
-        known: AbstractSet[str],
-        limits: Mapping[str, int],
-        now: float,
-    ) -> None:
-        self.scanner = scanner
-        self.spool = scanner.spool
-        self.found = found
-        self.known = known
-        self.limits = limits
-        self.now = now
-        self.windows = Windows(max(20, min(MAX_WINDOW, MAX_NAMES // max(len(limits), 1))))
-        self.complete = True
-        """Whether all that is new was looked into."""
-        self.left: set[str] = set()
-        """The files to be looked at again next time, even if they have not changed."""
-        self.blind = False
-        """Whether files cannot be looked into now: the rest is counted, and nothing is moved."""
-        self.missing: dict[str, float] = {}
-        self._sealing = 0.0
-        self._work_until = 0.0
+    spool: Spool
+    orphan_after: float
+    memory: _Memory
+    known: AbstractSet[str]
+    limits: Mapping[str, int]
+    now: float
+    opened: bool
+    """Whether the directory was opened for it: at the start, or after an error."""
+    waiting: Counter[str] = field(default_factory=Counter)
+    windows: dict[str, list[str]] = field(default_factory=dict)
+    """The names whose turn comes next, in order."""
+    quarantined: Counter[str] = field(default_factory=Counter)
+    moved: list[Quarantined] = field(default_factory=list)
+    """The files that this scan moved to quarantine."""
+    sealed: int = 0
+    oldest: dict[str, float] = field(default_factory=dict)
+    """When the file that has waited longest was last written, in seconds since 1970."""
+    orphans: Counter[str] = field(default_factory=Counter)
+    """Files that wait for an unknown host; "" where the name may show a request."""
+    returned: Counter[str] = field(default_factory=Counter)
+    """Files taken back from quarantine, as their host is known again."""
+    trouble: str = ""
+    """Why a file could not be read, sealed, quarantined or removed; "" if none failed."""
+    complete: bool = True
+    """Whether every new file was inspected."""
+    blind: bool = False
+    """Whether files cannot be inspected now: the others are counted, and none is moved."""
+    left: set[str] = field(default_factory=set)
+    missing: dict[str, float] = field(default_factory=dict)
+    _sealing: float = 0.0
+    _work_until: float = 0.0
 
-    def run(self, new: AbstractSet[str]) -> None:
-        """Look through quarantine and directory. new: hosts that are served since the last scan."""
-        directory = self.spool.directory
-        # First: what comes back takes part in its host's order, and a failure to open the folder
-        # must not come once something was moved and not logged.
-        for entry in directory.entries(QUARANTINE):
+    def run(self) -> None:
+        """Scan quarantine and directory, and update the memory for the next scan."""
+        self._window = max(20, min(MAX_WINDOW, MAX_NAMES // max(len(self.limits), 1)))
+        ended = self._scan_quarantine() and self._scan_directory()
+        memory = self.memory
+        if ended and not self.blind:
+            memory.left, memory.missing = self.left, self.missing
+            memory.served = frozenset(self.limits)
+        if ended and self.complete:
+            memory.inspected_until = self.now - self.spool.inspector.settle - 1.0
+
+    def _scan_quarantine(self) -> bool:
+        """Count the files in quarantine, and take back those of hosts that are new.
+
+        Comes first: files that are taken back take part in their host's order, and a failure to
+        open the folder must not occur after other files were moved and not logged. Returns False
+        if the scan is cancelled.
+        """
+        new = self.limits.keys() - self.memory.served
+        for entry in self.spool.directory.entries(QUARANTINE):
             host = host_of(entry.name) or ""
-            if not (host in new and self._return(entry.name, host)):
-                self.found.quarantined[host] += 1
+            if not (host in new and self._take_back(entry.name, host)):
+                self.quarantined[host] += 1
             self._rest()
             if self.spool.cancelled:
-                self.complete = False
-                return
-        for entry in directory.entries():
+                return False
+        return True
+
+    def _scan_directory(self) -> bool:
+        for entry in self.spool.directory.entries():
             try:
-                self._entry(entry)
+                self._scan_entry(entry)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 self.complete = False
-                self.found.trouble = f"cannot look at an entry: {error.strerror}"
+                self.trouble = f"cannot look at an entry: {reason_of(error)}"
             finally:
                 self._rest()
             if self.spool.cancelled:
-                self.complete = False
-                return
+                return False
+        return True
 
     def _rest(self) -> None:
         if time.monotonic() >= self._work_until:
             time.sleep(REST)
             self._work_until = time.monotonic() + SLICE
 
-    def _entry(self, entry: os.DirEntry[str]) -> None:
+    def _attempt(
+        self, failure: str, step: Callable[..., _T], *arguments: object, again: bool = False
+    ) -> _T | None:
+        """Call `step` and return its result; note its error as trouble and return None.
+
+        again: whether the next scan must inspect all files after an error.
+        """
+        try:
+            return step(*arguments)
+        except (OSError, SpoolError) as error:
+            self.complete = self.complete and not again
+            self.trouble = f"{failure}: {reason_of(error)}"
+            return None
+
+    def _scan_entry(self, entry: os.DirEntry[str]) -> None:
         name = entry.name
         if is_housekeeping(name):
             if name.startswith(UNFINISHED_PREFIX) and not self.blind:
-                self._tidy(entry)
+                self._remove_if_old(entry)
             return
         host = host_of(name)
         if host is None or host not in self.known:
             if not self.blind:
-                self._stranger(entry, host)
+                self._scan_orphan(entry, host)
         elif host in self.limits:
-            self._ours(entry, host)
+            self._scan_served(entry, host)
 
-    def _tidy(self, entry: os.DirEntry[str]) -> None:
-        """Remove what a writer, or we ourselves, began long ago and never named."""
+    def _remove_if_old(self, entry: os.DirEntry[str]) -> None:
+        """Remove a file that a writer, or this daemon, began long ago and never renamed."""
         status = entry.stat(follow_symlinks=False)
         if self.now - max(status.st_mtime, status.st_ctime) >= UNFINISHED_AGE:
-            try:
-                self.spool.directory.remove(entry.name)
-            except OSError as error:  # a folder, or a file that is made to stay
-                self.found.trouble = (
-                    f"cannot remove an old {UNFINISHED_PREFIX}* file: {error.strerror}"
-                )
+            # Fails for a folder, or an immutable file.
+            failure = f"cannot remove an old {UNFINISHED_PREFIX}* file"
+            self._attempt(failure, self.spool.directory.remove, entry.name)
 
-    def _return(self, name: str, host: str) -> bool:
+    def _take_back(self, name: str, host: str) -> bool:
         """Take a file out of quarantine if only its host was missing; return whether it was."""
         if self.spool.directory.note(name).reason != UNKNOWN_HOST:
             return False
-        try:
-            self.spool.retry(name)
-        except OSError as error:
-            self.found.trouble = f"cannot move out of quarantine: {error.strerror or error!r}"
+        if self._attempt("cannot move out of quarantine", self.spool.retry, name) is None:
             return False
-        self.found.returned[host] += 1
+        self.returned[host] += 1
         return True
 
-    def _stranger(self, entry: os.DirEntry[str], host: str | None) -> None:
+    def _scan_orphan(self, entry: os.DirEntry[str], host: str | None) -> None:
         status = entry.stat(follow_symlinks=False)
-        if self.now - status.st_mtime < self.spool.settle:
+        if self.now - status.st_mtime < self.spool.inspector.settle:
             return
         if host is None:
-            self._put_away(entry.name, "", "no_such_name")
+            self._quarantine(entry.name, "", "no_such_name")
             return
-        since = self.missing.setdefault(host, self.scanner.missing.get(host, self.now))
-        if self.now - since >= self.scanner.orphan_after:
-            self._put_away(entry.name, host, UNKNOWN_HOST)
+        since = self.missing.setdefault(host, self.memory.missing.get(host, self.now))
+        if self.now - since >= self.orphan_after:
+            self._quarantine(entry.name, host, UNKNOWN_HOST)
         else:
-            self.found.orphans[host if shown_name(entry.name) != HIDDEN else ""] += 1
+            self.orphans[host if shown_name(entry.name) != HIDDEN else ""] += 1
 
-    def _ours(self, entry: os.DirEntry[str], host: str) -> None:
+    def _scan_served(self, entry: os.DirEntry[str], host: str) -> None:
         name = entry.name
-        found = None
         status = entry.stat(follow_symlinks=False)
-        if not self.blind and self.scanner.is_new(name, status):
-            found = self._look(name, host)
-        if found is None:
-            left = self.scanner.is_left(name)
-        elif self._is_gone(name, host, found):
-            return
-        else:
-            left = self._is_left(name, found)
-        self.found.waiting[host] += 1
-        oldest = self.found.oldest
-        oldest[host] = min(status.st_mtime, oldest.get(host, status.st_mtime))
-        if not left:
-            self.windows.add(host, name)
+        is_left = name in self.memory.left
+        is_new = is_left or status.st_ctime >= self.memory.inspected_until
+        found = self._inspect(name, host) if is_new and not self.blind else None
+        if found is not None:
+            if self._is_gone(name, host, found):
+                return
+            is_left = self._is_left(name, found)
+        self.waiting[host] += 1
+        self.oldest[host] = min(status.st_mtime, self.oldest.get(host, status.st_mtime))
+        if not is_left:
+            window = self.windows.setdefault(host, [])
+            if len(window) < self._window or name < window[-1]:
+                insort(window, name)
+                del window[self._window :]
 
-    def _look(self, name: str, host: str) -> Found | None:
-        """Look into a file. None if that cannot be done now: then no other needs trying."""
+    def _inspect(self, name: str, host: str) -> Inspected | None:
+        """Inspect a file; return None if no file can be inspected now."""
         try:
-            return self.spool.look(name, self.limits[host], self.now)
+            return self.spool.inspect(name, self.limits[host], self.now)
         except SpoolError as error:
-            self.found.trouble = f"cannot look into files: {error}"
+            self.trouble = f"cannot look into files: {error}"
             self.blind = True
             self.complete = False
             return None
 
-    def _is_gone(self, name: str, host: str, found: Found) -> bool:
-        """Do what a look asks for; say whether the file is no longer there."""
+    def _is_gone(self, name: str, host: str, found: Inspected) -> bool:
+        """Quarantine or seal an inspected file as needed; return whether it is no longer there."""
         if found.verdict is Verdict.BAD:
-            return self._put_away(name, host, found.reason)
+            return self._quarantine(name, host, found.reason)
         if self.spool.needs_seal(found):
             self._seal(name, found)
         return found.verdict is Verdict.GONE
 
-    def _is_left(self, name: str, found: Found) -> bool:
-        """Say whether the file's turn does not come; then it is looked at again next time."""
-        if found.verdict not in _LEFT:
+    def _is_left(self, name: str, found: Inspected) -> bool:
+        """Return whether the file is not to be sent yet, but inspected again by the next scan."""
+        if found.verdict not in (Verdict.UNFINISHED, Verdict.UNREADABLE):
             return False
         if len(self.left) < MAX_LEFT:
             self.left.add(name)
         else:
             self.complete = False
         if found.verdict is Verdict.UNREADABLE:
-            self.found.trouble = f"cannot read {shown_name(name)}: {found.reason}"
+            self.trouble = f"cannot read {shown_name(name)}: {found.reason}"
         return True
 
-    def _seal(self, name: str, found: Found) -> None:
+    def _seal(self, name: str, found: Inspected) -> None:
         if self._sealing >= SEAL_SECONDS:
             self.complete = False
             return
         began = time.monotonic()
-        try:
-            self.found.sealed += self.spool.seal(name, found)
-        except OSError as error:
-            self.complete = False
-            self.found.trouble = f"cannot seal: {error.strerror}"
+        self.sealed += bool(self._attempt("cannot seal", self.spool.seal, name, found, again=True))
         self._sealing += time.monotonic() - began
 
-    def _put_away(self, name: str, host: str, reason: str) -> bool:
-        if len(self.found.put_away) >= MAX_PUT_AWAY:
+    def _quarantine(self, name: str, host: str, reason: str) -> bool:
+        """Move a file to quarantine; return False if it is still there."""
+        if len(self.moved) >= MAX_QUARANTINED:
             self.complete = False
             return False
-        try:
-            if self.spool.quarantine(name, reason):
-                self.found.put_away.append(PutAway(name, host, reason))
-                self.found.quarantined[host] += 1
-        except (OSError, SpoolError) as error:
-            self.complete = False
-            words = error.strerror if isinstance(error, OSError) else str(error)
-            self.found.trouble = f"cannot move to quarantine: {words}"
-            return False
-        return True
+        failure, step = "cannot move to quarantine", self.spool.quarantine
+        moved = self._attempt(failure, step, name, reason, again=True)
+        if moved:
+            self.moved.append(Quarantined(name, host, reason))
+            self.quarantined[host] += 1
+        return moved is not None

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Delayed requests sealed at rest: AES-256-GCM, one line, with a version in front.
+"""Encryption of delayed requests at rest: AES-256-GCM, one line that begins with a version.
 
     lonc-sealed:1:<key id>:<base64 of nonce, ciphertext and tag>
 
-The file's name is bound in, so that a sealed request cannot be passed off as that of another file
-or host. The key id is the beginning of a hash of the key: it tells a wrong key from a changed byte.
+The file's name is authenticated with it, so that a sealed request cannot be moved to the file of
+another request or host. The key id is the beginning of a hash of the key: it distinguishes a wrong
+key from a changed byte.
 
 A key file is one line, `lonc-key:1:<64 hex digits>`.
 """
@@ -28,12 +29,12 @@ _TAG_BYTES = 16
 _HEAD = b"lonc-sealed:1:"
 _KEY_ID_DIGITS = 8
 _KEY_LINE = re.compile(rb"lonc-key:1:([0-9a-f]{64})\n?")
-_WRONG_BYTES = 3
+_WRONG_BYTES = 3  # of the head, at most
 _PIECE = 48 * 1024  # clear bytes; whole groups of three, so that the pieces join
 
 
 class SealKey:
-    """A key that seals and opens. Raises ValueError unless it has 32 bytes."""
+    """A key that seals and opens requests. Raises ValueError unless it has 32 bytes."""
 
     __slots__ = ("_key", "id")
 
@@ -49,7 +50,7 @@ class SealKey:
     def seal(self, request: bytes, name: bytes, nonce: bytes) -> bytes:
         """Return the sealed form of a request line, as a line.
 
-        name   the file's name, which the form is bound to
+        name   the file's name, which is authenticated
         nonce  12 random bytes, never used twice with this key
         """
         if len(nonce) != NONCE_BYTES:
@@ -62,8 +63,8 @@ class SealKey:
     def open(self, line: bytes, name: bytes) -> bytes:
         """Return the request line of a sealed form.
 
-        Raises UnsealError; its `kind` is `wrong_key`, `unknown_seal` (a version that is not ours)
-        or `broken_seal`: a byte was changed, or it is another file's.
+        Raises UnsealError; its `kind` is `wrong_key`, `unknown_seal` (of another version) or
+        `broken_seal` (a byte was changed, or it was sealed for another file).
         """
         if not line.startswith(_HEAD):
             raise UnsealError("unknown_seal")
@@ -92,9 +93,9 @@ class SealKey:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Say whether a file's content is, or once was, a sealed form, of whatever version.
+    """Return whether a file's content is, or was, a sealed form, of any version.
 
-    A byte or two that changed in the mark itself must not make it a request to be sent.
+    A sealed form with a few changed bytes in its head must not be sent as a request.
     """
     wrong = sum(a != b for a, b in zip(data, _HEAD, strict=False))
     return len(data) >= len(_HEAD) and wrong <= _WRONG_BYTES
@@ -107,14 +108,14 @@ def sealed_size(size: int) -> int:
 
 
 def _coded(body: bytes) -> bytes:
-    """Encode in pieces: one call for all would keep other threads waiting."""
+    """Encode in pieces, as one long call would keep other threads waiting."""
     return b"".join(
         b2a_base64(body[i : i + _PIECE], newline=False) for i in range(0, len(body), _PIECE)
     )
 
 
 def key_from_file(content: bytes) -> SealKey:
-    """Read a key file's content. Raises ValueError if it is none, with no word of what it is."""
+    """Parse the content of a key file. Raises ValueError, without the content in its text."""
     match = _KEY_LINE.fullmatch(content)
     if match is None:
         raise ValueError("expected one line, lonc-key:1: and 64 hex digits")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Delayed requests on disk: claim one, seal it, remove it once answered, put it away.
+"""The steps of a delayed request on disk: claim, done, note an attempt, quarantine, seal.
 
-The order of steps is what keeps a request from being lost, or sent without need:
+The order within each step keeps a request from being lost, or sent without need:
 
-- deliver: lond's whole reply, then unlink, then the directory synced, then the S line;
-- seal: a new file written and synced, then renamed over the clear one, then synced;
-- quarantine: the note why, then the rename, then both directories synced;
-- attempt: the note is written after a connection was lost, so a daemon that dies counts nothing.
+- done: after lond's whole reply the file is unlinked, the directory synced, the S line written;
+- seal: a new file is written and synced, then renamed over the clear one, then synced;
+- quarantine: the note is written, then the file renamed, then both directories synced;
+- note an attempt: after the connection was lost, so a daemon that dies counts no attempt.
 
-Everything here blocks and may run in two threads: one looks through the directory (scan.py),
-one serves the replay. Where both could meet on one name, `_names` is held.
+Every function here blocks. Two threads use a spool: one scans the directory (scan.py), one serves
+the replay. `_names` is held where both could change the same name.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from lonc_gevent.protocol.lines import encrypted_part
 
 from .directory import SpoolDirectory
 from .files import exists
-from .inspection import Looker
+from .inspection import Inspector
 from .requests import QUARANTINE, Note, Verdict, completed_line, is_housekeeping, name_before
 from .seal import NONCE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .inspection import Found
+    from .inspection import Inspected
     from .seal import SealKey
 
 
 class Claim(NamedTuple):
-    """A file whose turn has come: what was found, and the connections that it has cost."""
+    """A file whose turn has come: its inspection, and the attempts that have failed."""
 
-    found: Found
+    found: Inspected
     attempts: int
 
 
@@ -49,9 +49,9 @@ class Spool:
 
     path    the directory
     uids    the users whose files are sent, beside our own (sockets.allow_uids)
-    settle  seconds that a file must be left alone
-    key     seals and opens requests that are to be encrypted; None: they stay in clear
-    lock    name of the lock file in the directory; None: none is taken
+    settle  age in seconds from which a file is read
+    key     seals and opens requests that are to be encrypted; without it they stay in clear
+    lock    name of the lock file in the directory, or None to take no lock
     """
 
     def __init__(
@@ -64,12 +64,9 @@ class Spool:
         lock: str | None = LOCK_NAME,
     ) -> None:
         self.path = path
-        self.settle = settle
-        self.key = key
+        self.inspector = Inspector(uids, settle, key)
         self.cancelled = False
-        """Set by the daemon that stops: long work ends soon."""
-        self._uids = uids
-        self._looker = Looker(uids, settle, key)
+        """Set by a daemon that stops: a scan ends soon."""
         self._lock = lock
         self._directory: SpoolDirectory | None = None
         self._retired: SpoolDirectory | None = None
@@ -85,13 +82,13 @@ class Spool:
     def directory(self) -> SpoolDirectory:
         """The open directory. Raises SpoolError if it is not open."""
         if self._directory is None:
-            raise SpoolError("it is not open")
+            raise SpoolError("not open")
         return self._directory
 
     def open(self) -> bool:
-        """Open the directory, or see that it is still good; say whether it is newly opened.
+        """Open the directory, or check that it can still be used; return whether it was opened.
 
-        Raises SpoolError if it can't be used now. Then it is closed.
+        Raises SpoolError if it cannot be used now. Then it is closed.
         """
         with self._opening:
             if self._directory is not None:
@@ -101,53 +98,47 @@ class Spool:
                     self._shut()
                 else:
                     return False
-            self._directory = SpoolDirectory(self.path, self._uids, lock=self._lock)
+            self._directory = SpoolDirectory(self.path, self.inspector.uids, lock=self._lock)
             return True
 
     def close(self) -> None:
-        """Give up the directory and its lock."""
+        """Stop using the directory, and release its lock."""
         with self._opening:
             self._shut()
 
     def _shut(self) -> None:
-        # The other thread may be using it: its descriptors are closed the next time.
+        # The other thread may be using its descriptors: they are closed the next time.
         if self._retired is not None:
             self._retired.close()
         self._retired, self._directory = self._directory, None
         if self._retired is not None:
             self._retired.unlock()
 
-    # -- looking -----------------------------------------------------------------------------
+    # -- the steps ---------------------------------------------------------------------------
 
-    def look(self, name: str, max_bytes: int, now: float) -> Found:
-        """Look at a file; `max_bytes` is the longest request line. Never raises OSError.
+    def inspect(self, name: str, max_bytes: int, now: float) -> Inspected:
+        """Inspect a file; `max_bytes` is the longest request line. Never raises OSError.
 
-        Raises SpoolError if the directory is not open, or nothing can be said of the file now.
+        Raises SpoolError if the directory is not open, or no file can be inspected now.
         """
-        return self._looker.look(self.directory, name, max_bytes, now)
-
-    def unseal(self, name: str, data: bytes) -> bytes:
-        """Return the request line of a sealed file. Raises UnsealError."""
-        return self._looker.unseal(name, data)
+        return self.inspector.inspect(self.directory, name, max_bytes, now)
 
     def claim(self, name: str, max_bytes: int, now: float) -> Claim:
-        """Look at the file whose turn has come.
+        """Inspect the file whose turn has come.
 
-        Raises SpoolError if it could not be removed, or nothing can be said of it now.
+        Raises SpoolError if it could not be removed later, or no file can be inspected now.
         """
         self.directory.check()
-        found = self.look(name, max_bytes, now)
-        attempts = self.directory.note(name).attempts if found.verdict is Verdict.READY else 0
-        if found.verdict is Verdict.READY:
-            self.directory.check_removal(found.status)
-        return Claim(found, attempts)
-
-    # -- acting ------------------------------------------------------------------------------
+        found = self.inspect(name, max_bytes, now)
+        if found.verdict is not Verdict.READY:
+            return Claim(found, 0)
+        self.directory.check_removal(found.status)
+        return Claim(found, self.directory.note(name).attempts)
 
     def done(self, name: str, *, noted: bool) -> None:
         """Remove a file whose request was answered. Raises OSError, SpoolError.
 
-        noted: whether there are attempts to forget.
+        noted: whether it has a note to remove.
         """
         directory = self.directory
         with self._names:
@@ -156,33 +147,33 @@ class Spool:
             directory.forget(name)
 
     def note_attempt(self, name: str, attempts: int) -> None:
-        """Remember the connections that a file has cost. Raises OSError, SpoolError."""
+        """Write down the number of failed attempts. Raises OSError, SpoolError."""
         self.directory.write_note(name, Note(attempts))
 
     def quarantine(self, name: str, reason: str, attempts: int = 0) -> bool:
-        """Put a file away; False if it is gone. Raises OSError, SpoolError."""
+        """Quarantine a file; return False if it is gone. Raises OSError, SpoolError."""
         directory = self.directory
         with self._names:
             try:
-                directory.put_away(name, Note(attempts, reason))
+                directory.quarantine(name, Note(attempts, reason))
             except FileNotFoundError:
                 if exists(name, directory.fd):
                     raise SpoolError(f"its {QUARANTINE} was removed") from None
                 return False
         return True
 
-    def needs_seal(self, found: Found) -> bool:
-        """Say whether the file is to be sealed."""
+    def needs_seal(self, found: Inspected) -> bool:
+        """Return whether the file is to be sealed."""
         return (
-            self.key is not None
+            self.inspector.key is not None
             and found.verdict is Verdict.READY
             and not found.sealed
             and encrypted_part(found.request) > 0
         )
 
-    def seal(self, name: str, found: Found) -> bool:
-        """Seal a file in place; False if it changed meanwhile. Raises OSError, SpoolError."""
-        directory, key, status = self.directory, self.key, found.status
+    def seal(self, name: str, found: Inspected) -> bool:
+        """Seal a file in place; return False if it has changed. Raises OSError, SpoolError."""
+        directory, key, status = self.directory, self.inspector.key, found.status
         if key is None or status is None:
             return False
         line = key.seal(found.request, os.fsencode(name), os.urandom(NONCE_BYTES))
@@ -196,42 +187,41 @@ class Spool:
         os.fsync(directory.fd)
         return True
 
-    # -- what a person asks for --------------------------------------------------------------
+    # -- steps that an operator requests -----------------------------------------------------
 
     def find(self, name: str) -> bool:
-        """Say whether the file is in quarantine. Raises FileNotFoundError if there is none."""
+        """Return whether the file is in quarantine. Raises FileNotFoundError if it is nowhere."""
         if is_housekeeping(name) or "/" in name:
             raise FileNotFoundError
         if exists(name, self.directory.quarantine_fd):
             return True
-        if not exists(name, self.directory.fd):
-            raise FileNotFoundError
+        self.directory.status(name)
         return False
 
     def retry(self, name: str) -> str:
         """Take a file out of quarantine, or forget the attempts of a waiting one.
 
-        Returns the name under which it waits: a number put before it in quarantine is gone.
+        Returns the name under which it waits, without the number that it got in quarantine.
         Raises OSError; FileExistsError if another file of that name waits.
         """
         if self.find(name):
             target = name_before(name)
-            self.directory.put_back(name, target)
+            self.directory.take_back(name, target)
             return target
         self.directory.forget(name)
         return name
 
     def discard(self, name: str) -> None:
         """Remove a file for good. Raises OSError."""
-        quarantined = self.find(name)
+        folder = self.directory.folder(quarantined=self.find(name))
         self.directory.forget(name)
-        self.directory.discard(name, quarantined=quarantined)
+        self.directory.discard(name, folder)
 
 
 def record(perm_log: str, host: str, request: bytes) -> str:
-    """Append the line of a completed request to lonnet.perm.log, which others write to as well.
+    """Append the line of a completed request to lonnet.perm.log, which other programs write, too.
 
-    Returns why that failed, "" if it did not, or if `perm_log` is "".
+    Returns the reason of a failure, "" if it was written, or if `perm_log` is "".
     """
     if not perm_log:
         return ""
@@ -245,4 +235,4 @@ def record(perm_log: str, host: str, request: bytes) -> str:
             os.close(fd)
     except OSError as error:
         return error.strerror or type(error).__name__
-    return "" if written == len(line) else "only part of a line could be written"
+    return "" if written == len(line) else "only a part of the line was written"

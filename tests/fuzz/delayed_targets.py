@@ -42,7 +42,7 @@ def names(data: bytes) -> None:
 
 def texts(data: bytes) -> None:
     """Pass only what is one whole request line, and make one line of any answer."""
-    if judge(data, 64).verdict is Verdict.READY:
+    if judge(data, 64)[0] is Verdict.READY:
         assert data.endswith(b"\n")
         assert data.count(b"\n") == 1
         assert 1 < len(data) <= 64

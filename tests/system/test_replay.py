@@ -21,7 +21,7 @@ from users import DAEMON, SHARED, WEB, as_user, only_root, shared_directory, unp
 from lonc_gevent.client.delayed import delay
 from lonc_gevent.delayed import host_replay
 from lonc_gevent.delayed.host_replay import HostReplay
-from lonc_gevent.delayed.inspection import Found
+from lonc_gevent.delayed.inspection import Inspected
 from lonc_gevent.delayed.requests import Verdict, shown_name
 from lonc_gevent.delayed.spool import Claim, Spool
 
@@ -364,17 +364,21 @@ def test_a_file_that_becomes_unreadable_when_its_turn_comes(
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (Found(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
-        (Found(Verdict.YOUNG, age=-3600.0), ""),
-        (Found(Verdict.YOUNG, age=-0.5), ""),
+        (Inspected(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
+        (Inspected(Verdict.YOUNG, age=-3600.0), ""),
+        (Inspected(Verdict.YOUNG, age=-0.5), ""),
     ],
 )
-def test_what_a_host_waits_for(monkeypatch: pytest.MonkeyPatch, found: Found, told: str) -> None:
+def test_what_a_host_waits_for(
+    monkeypatch: pytest.MonkeyPatch, found: Inspected, told: str
+) -> None:
     """For a file that will soon have settled, and not for one that nobody knows the time of."""
     troubles: list[str] = []
     waits: list[float] = []
     owner: Any = SimpleNamespace(
-        spool=SimpleNamespace(claim=lambda *_: Claim(found, 0), settle=5.0),
+        spool=SimpleNamespace(
+            claim=lambda *_: Claim(found, 0), inspector=SimpleNamespace(settle=5.0)
+        ),
         in_thread=lambda function, *arguments: function(*arguments),
         trouble=lambda _, error: troubles.append(error),
         stopping=True,
@@ -443,7 +447,10 @@ def test_file_that_does_not_settle_stops_its_host_for_a_minute_at_most(
     name, now = "1.1.1.echo.msul2", 1000.0
     log = mock.Mock()
     owner: Any = SimpleNamespace(
-        spool=SimpleNamespace(claim=lambda *_: Claim(Found(Verdict.YOUNG, age=1.0), 0), settle=5.0),
+        spool=SimpleNamespace(
+            claim=lambda *_: Claim(Inspected(Verdict.YOUNG, age=1.0), 0),
+            inspector=SimpleNamespace(settle=5.0),
+        ),
         in_thread=lambda function, *arguments: function(*arguments),
         log=log,
         stopping=True,
@@ -657,7 +664,7 @@ def test_age_of_oldest_file_and_usability_are_known_to_status_and_metrics(
     assert document["hosts"][0]["delayed_oldest_s"] == document["totals"]["delayed_oldest_s"]
     assert re.search(r'^lonc_delayed_oldest_seconds\{host="msul2"\} 5\d\d\.', metrics, re.MULTILINE)
     assert "\nlonc_delayed_directory_usable 1.0\n" in metrics
-    assert unusable["delayed_error"] == "others may write to it"
+    assert unusable["delayed_error"] == "writable by all users"
     assert "\nlonc_delayed_directory_usable 0.0\n" in unusable_metrics
 
 
@@ -678,7 +685,7 @@ def test_a_directory_that_others_may_write_to(net: Network, directory: Path) -> 
     put(directory, "1.1.1.echo.msul2", b"echo:x\n")
     directory.chmod(0o777)
     net.start()
-    assert trouble(net) == "others may write to it"
+    assert trouble(net) == "writable by all users"
     assert net.ask("msul2", b"ping") == b"msul2"
     assert lond.received == [b"ping"]
 

@@ -78,7 +78,7 @@ def test_a_file_that_is_exchanged_while_it_is_looked_at(
     other.chmod(0o666)
     before_opening(monkeypatch, NAME, lambda: other.rename(directory / NAME))
 
-    found = spool.look(NAME, LIMIT, time.time())
+    found = spool.inspect(NAME, LIMIT, time.time())
 
     assert (found.verdict, found.reason) == (Verdict.BAD, "writable_by_others")
     assert found.request == b""
@@ -159,7 +159,7 @@ def test_folder_that_another_user_made_is_not_used(short_path: Path, folder: str
     directory = shared_directory(short_path, DAEMON, SHARED)
     with as_user(WEB, SHARED):
         (directory / folder).mkdir(mode=0o777)
-    with as_user(DAEMON, SHARED), pytest.raises(SpoolError, match=f"{folder}: it belongs to uid"):
+    with as_user(DAEMON, SHARED), pytest.raises(SpoolError, match=f"{folder}: owned by uid"):
         Spool(directory, uids=frozenset({WEB}), settle=1.0).open()
 
 
@@ -168,7 +168,7 @@ def test_folder_that_others_may_write_to_is_not_used(directory: Path, folder: st
     """The reason names the folder and its mode."""
     (directory / folder).mkdir()
     (directory / folder).chmod(0o770)
-    with pytest.raises(SpoolError, match=rf"{folder}: others may write to it \(mode 0770\)"):
+    with pytest.raises(SpoolError, match=rf"{folder}: writable by others \(mode 0770\)"):
         Spool(directory, settle=1.0).open()
 
 
@@ -194,7 +194,7 @@ def test_a_file_of_a_trusted_user(shared: Spool, mode: int, verdict: Verdict, re
     put_as_web(shared.path, mode=mode)
 
     with as_user(DAEMON, SHARED):
-        found = shared.look(NAME, LIMIT, time.time() + 10)
+        found = shared.inspect(NAME, LIMIT, time.time() + 10)
 
     assert (found.verdict, found.reason) == (verdict, reason)
 
@@ -205,7 +205,7 @@ def test_a_file_of_somebody_else_that_cannot_be_read(shared: Spool) -> None:
     os.chown(put(shared.path), WEB + 7, SHARED)
 
     with as_user(DAEMON, SHARED):
-        found = shared.look(NAME, LIMIT, time.time() + 10)
+        found = shared.inspect(NAME, LIMIT, time.time() + 10)
 
     assert (found.verdict, found.reason) == (Verdict.BAD, "foreign_owner")
 
@@ -217,7 +217,7 @@ def test_the_clock_was_set_back_and_the_file_is_not_ours(shared: Spool, mode: in
     put_as_web(shared.path, mode=mode)
 
     with as_user(DAEMON, SHARED):
-        found = shared.look(NAME, LIMIT, time.time() - 3600)
+        found = shared.inspect(NAME, LIMIT, time.time() - 3600)
 
     assert found.verdict is Verdict.YOUNG
     assert found.age < -3500
@@ -227,7 +227,7 @@ def test_the_clock_was_set_back(spool: Spool, directory: Path) -> None:
     """A file of our own settles from now on, as if it had just been written."""
     path = put(directory, age=-3600)
 
-    found = spool.look(NAME, LIMIT, time.time() - 3600)
+    found = spool.inspect(NAME, LIMIT, time.time() - 3600)
 
     assert (found.verdict, found.age) == (Verdict.YOUNG, 0.0)
     assert abs(path.stat().st_mtime - time.time()) < 60
@@ -246,7 +246,7 @@ def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
             found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + later)
             assert found.windows == {"msul2": ["1.1.2.echo.msul2"]}
             assert found.waiting["msul2"] == 2
-            assert found.put_away == []
+            assert found.moved == []
             assert found.trouble == "cannot read 1.1.1.*.msul2: Permission denied"
     path.chmod(0o640)
     with as_user(DAEMON, SHARED):
@@ -318,7 +318,7 @@ def test_what_says_nothing_of_the_file(
     put(directory)
     failing_to_open(monkeypatch, NAME, number)
 
-    for look in (spool.look, spool.claim):
+    for look in (spool.inspect, spool.claim):
         with pytest.raises(SpoolError, match=re.escape(os.strerror(number))):
             look(NAME, LIMIT, time.time())
 
@@ -339,7 +339,7 @@ def test_what_keeps_one_file_from_being_read(
 
         monkeypatch.setattr(os, "read", fail)
 
-    found = spool.look(NAME, LIMIT, time.time())
+    found = spool.inspect(NAME, LIMIT, time.time())
 
     assert (found.verdict, found.reason) == (Verdict.UNREADABLE, os.strerror(number))
 
@@ -376,11 +376,11 @@ def test_a_scan_without_descriptors_moves_nothing(
     assert found.windows == {"msul2": names}
     assert found.waiting["msul2"] == len(names) + 1
     assert found.trouble == "cannot look into files: Too many open files"
-    assert found.put_away == []
+    assert found.moved == []
 
     found = scanner.scan({"msul2"}, {"msul2": LIMIT}, now + 10)
 
-    assert len(found.put_away) == len(names) + 2
+    assert len(found.moved) == len(names) + 2
     assert found.quarantined["msul2"] == len(names) + 1
     assert (found.trouble, found.windows) == ("", {})
     assert not (directory / ".new.1").exists()
@@ -459,13 +459,13 @@ def test_what_is_open_in_it_goes_away(spool: Spool, directory: Path, name: str, 
     if how == "exchanged":
         path.touch() if name == ".lonc.lock" else path.mkdir()
     put(directory, data=b"several\nlines\n")
-    with pytest.raises(SpoolError, match=f"^its {re.escape(name)} was removed, or"):
+    with pytest.raises(SpoolError, match=f"^its {re.escape(name)} was removed or replaced$"):
         spool.claim(NAME, LIMIT, time.time())
 
     found = Scanner(spool, 0.0).scan({"msul2"}, {"msul2": LIMIT}, time.time())
 
     assert found.opened
-    assert [each.reason for each in found.put_away] == ["several_lines"]
+    assert [each.reason for each in found.moved] == ["several_lines"]
     assert (directory / "quarantine" / NAME).exists()
     assert path.exists()
     assert not spool.open()
@@ -495,21 +495,23 @@ def test_the_quarantine_goes_while_a_scan_is_at_work(
     assert found.waiting["msul2"] == 1
     assert found.trouble == "cannot move to quarantine: its quarantine was removed"
     monkeypatch.undo()
-    assert len(scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time()).put_away) == 1
+    assert len(scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time()).moved) == 1
 
 
 def test_a_file_in_place_of_the_quarantine(directory: Path) -> None:
     """It is named: `no directory` alone would be taken for the delayed directory itself."""
     (directory / "quarantine").touch()
 
-    with pytest.raises(SpoolError, match=r"^its folder quarantine: it is no directory, or a"):
+    with pytest.raises(
+        SpoolError, match=r"^its folder quarantine: not a directory, or a symbolic link"
+    ):
         Spool(directory, settle=1.0).open()
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (os.mkfifo, "it is no regular file"),
+        (os.mkfifo, "not a regular file"),
         (Path.mkdir, "Is a directory"),
         (lambda path: path.symlink_to("elsewhere"), "Too many levels of symbolic links"),
     ],
