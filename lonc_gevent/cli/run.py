@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 import gevent
+from msgspec.structs import replace
 
 from lonc_gevent.configuration import shard
 from lonc_gevent.configuration.files import Files
@@ -105,6 +106,8 @@ def _running(
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     log_problems(logs.logger, examined.problems)
     try:
+        # What was examined is what the daemon runs on, whatever becomes of the files.
+        inherited = replace(inherited, files=files.contents)
         yield Daemon(configuration, logs, config, shard=part, inherited=inherited)
     except ConfigError as error:
         exit_bad_config(error)

@@ -104,6 +104,7 @@ class Network(Struct, frozen=True, kw_only=True):
     tls_minimum     least version of TLS that is spoken
     tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
     resolve_interval  seconds for which the addresses of a DNS name are used without a new look-up
+    watch_files     whether a change of hosts_tab or loncapa_conf is loaded without a command
     key_directory   where the key files of security local are made; left out: sockets.directory
     """
 
@@ -124,6 +125,7 @@ class Network(Struct, frozen=True, kw_only=True):
     tls_close_notify: Switch = False
     key_directory: Path = "sockets"
     resolve_interval: Seconds = 60.0
+    watch_files: Switch = True
 
 
 class Sockets(Struct, frozen=True, kw_only=True):

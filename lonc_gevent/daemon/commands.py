@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import gevent
 
 from lonc_gevent.admin.report import describe, text_report, write_whole
+from lonc_gevent.configuration.files import Files
 from lonc_gevent.configuration.shard import part
 from lonc_gevent.errors import LoncError
 
 from . import rehearsal, systemd
+from .file_watch import FileWatch
 from .handover import exec_again
 from .requirements import examine, log_problems
 from .signal_queue import Command, hold_signals, release_signals, stacks
@@ -83,6 +85,7 @@ class Commands:
         self.hosts = hosts
         self.drain = drain
         self.shard = shard
+        self.watch = FileWatch(hosts.configuration, hosts.files)
         self.parts = parts
         self.reloads = reloads
         self._hand_over = hand_over
@@ -102,6 +105,7 @@ class Commands:
             Command.STATUS: self.report_status,
             Command.STACKS: partial(gevent.spawn, self._write_stacks),
         }
+        gevent.spawn(self.watch.run, self._file_changed)
         while not self.signals.stops:
             command = self.signals.get()
             try:
@@ -179,11 +183,21 @@ class Commands:
 
     # -- hosts -------------------------------------------------------------------------------
 
+    def _file_changed(self, path: str) -> None:
+        self.log.info("file_changed", path=path)
+        self.signals.put(Command.HOSTS)
+
     def _read_hosts(self) -> None:
         """Read the configuration in a thread, then serve its hosts (USR2)."""
-        self._in_background(Command.HOSTS, partial(examine, self.config), self._change_hosts)
+        files = Files()
+        self._in_background(
+            Command.HOSTS,
+            partial(examine, self.config, files),
+            partial(self._change_hosts, files.contents),
+        )
 
-    def _change_hosts(self, examined: Examined) -> None:
+    def _change_hosts(self, files: dict[str, bytes], examined: Examined) -> None:
+        self.watch.reloaded(examined.configuration or self.hosts.configuration, files)
         try:
             configuration = examined.accepted()
             if self.shard is not None:

@@ -56,7 +56,7 @@ class Hosts:
         files: dict[str, bytes],
     ) -> None:
         self.parts = parts
-        self._files = files
+        self.files = files
         self.configuration = configuration
         self.replayer = replayer
         self.credentials = Credentials()
@@ -101,7 +101,7 @@ class Hosts:
         self.gid = group_id(self.configuration.settings.sockets.group)
 
     def _load_credentials(self) -> None:
-        files, self._files = self._files, {}  # for the first attempt
+        files, self.files = self.files, {}  # for the first attempt
         with accepted_files(self.configuration, files) as configuration:
             self.credentials = credentials_for(configuration)
         for pool in self.pools.values():
