@@ -46,6 +46,12 @@ _INSECURE: Final = "loncAllowInsecure"
 _NAMES: Final = ("loncapa_apache.conf", "loncapa.conf")
 
 
+def possible_paths(path: str) -> tuple[str, ...]:
+    """Return the paths that `network.loncapa_conf` may cause to be read."""
+    folder = posixpath.dirname(path)
+    return (path, *(posixpath.join(where, name) for where in (folder, path) for name in _NAMES))
+
+
 def fill(draft: tables.Draft, folder: str, read: Read, report: Report) -> None:
     """Give the keys that the TOML file leaves out the values of LON-CAPA's configuration.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Watch of the files that LON-CAPA itself changes, hosts.tab and loncapa.conf."""
+"""Watch of the files that LON-CAPA changes: hosts.tab, loncapa.conf and those beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import gevent
 
+from lonc_gevent.configuration import hosts_tab, loncapa_values
 from lonc_gevent.configuration.files import Files
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class FileWatch:
 
     def __init__(self, configuration: Configuration, examined: Mapping[str, bytes]) -> None:
         self._configuration = configuration
-        self._examined: dict[str, bytes] = {}
+        self._examined: dict[str, bytes | None] = {}
         self._versions: list[tuple[int, ...]] = []
         self._changed_at = 0.0
         self._is_settled = False
@@ -43,13 +44,19 @@ class FileWatch:
     @property
     def _paths(self) -> list[str]:
         network = self._configuration.settings.network
-        paths = (network.hosts_tab, network.loncapa_conf)
-        return [path for path in paths if path and network.watch_files]
+        if not network.watch_files:
+            return []
+        paths = [network.hosts_tab]
+        if network.dns_hosts_tab:
+            paths.append(hosts_tab.dns_path(network.hosts_tab))
+        if network.loncapa_conf:
+            paths += loncapa_values.possible_paths(network.loncapa_conf)
+        return paths
 
     def reloaded(self, configuration: Configuration, examined: Mapping[str, bytes]) -> None:
         """Note the files of a reload, whether they were accepted or not."""
         self._configuration = configuration
-        self._examined = {path: examined.get(path, b"") for path in self._paths}
+        self._examined = {path: examined.get(path) for path in self._paths}
 
     def run(self, reload: Callable[[str], None]) -> None:
         """Call `reload` with the path of a file that has changed, for ever.
@@ -77,8 +84,11 @@ class FileWatch:
             self._versions, self._changed_at, self._is_settled = versions, now, False
         elif not self._is_settled and now - self._changed_at >= SETTLED:
             self._is_settled = True
-            read = Files().read
-            return next((path for path in paths if read(path) != self._examined.get(path)), "")
+            files = Files()
+            for path in paths:
+                files.read(path)
+                if files.contents.get(path) != self._examined.get(path):
+                    return path
         return ""
 
 

@@ -24,9 +24,11 @@ def tab(tmp_path: Path) -> Path:
     return path
 
 
-def configuration(tab: Path, *, watch_files: bool = True) -> Configuration:
-    """Return a configuration with this hosts.tab and no loncapa.conf."""
-    network = Network(host_id="msul1", hosts_tab=str(tab), watch_files=watch_files)
+def configuration(tab: Path, conf: str = "", *, watch_files: bool = True) -> Configuration:
+    """Return a configuration with this hosts.tab and loncapa.conf."""
+    network = Network(
+        host_id="msul1", hosts_tab=str(tab), loncapa_conf=conf, watch_files=watch_files
+    )
     return Configuration(
         settings=Settings(network=network), hosts=(), sockets={}, known=frozenset()
     )
@@ -79,3 +81,26 @@ def test_change_is_not_found_with_watch_files_off(tab: Path) -> None:
     watch = FileWatch(configuration(tab, watch_files=False), {})
 
     assert [watch.find_change(now) for now in (0.0, LONG)] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("conf", "name"),
+    [
+        ("", "dns_hosts.tab"),
+        ("conf/loncapa.conf", "conf/loncapa.conf"),
+        ("conf/loncapa.conf", "conf/loncapa_apache.conf"),
+        ("conf", "conf/loncapa.conf"),
+    ],
+)
+def test_new_file_that_belongs_to_the_configuration_is_a_change(
+    tab: Path, conf: str, name: str
+) -> None:
+    (tab.parent / "conf").mkdir()
+    full = str(tab.parent / conf) if conf else ""
+    watch = FileWatch(configuration(tab, full), {str(tab): b"old"})
+    assert [watch.find_change(now) for now in (0.0, LONG)] == ["", ""]
+
+    (tab.parent / name).write_bytes(b"new")
+
+    found = [watch.find_change(LONG + now) for now in (0.0, LONG)]
+    assert found == ["", str(tab.parent / name)]
