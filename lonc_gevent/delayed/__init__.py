@@ -8,6 +8,7 @@ files.py         a single file or folder: open or create it without following li
 directory.py     the open directory: write whole files, quarantine files, keep notes
 inspection.py    one file: whether it can be trusted, and what it holds
 spool.py         the steps of one request: claim, done, note an attempt, quarantine, seal
+context.py       what scans and replay share: the spool, threads, log events
 scan.py          a scan of the whole directory, in slices
 listing.py       the rows of `lonc-gevent delayed list`
 host_replay.py   the greenlet that sends one host's files, in order

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from lonc_gevent.backend.pool import Pool
 
-    from .replayer import Replayer
+    from .context import ReplayContext
     from .spool import Claim
 
 RATE: Final = 200.0
@@ -93,8 +93,10 @@ class HostReplay:
     unsettled  name -> when its turn came while it was not settled (monotonic)
     """
 
-    def __init__(self, owner: Replayer, pool: Pool, previous: HostReplay | None = None) -> None:
-        self.owner = owner
+    def __init__(
+        self, context: ReplayContext, pool: Pool, previous: HostReplay | None = None
+    ) -> None:
+        self.context = context
         self.pool = pool
         self.wake = Event()
         self.answered: Answered | None = previous.answered if previous else None
@@ -128,13 +130,13 @@ class HostReplay:
                 elif self._may_send():
                     self._next(self._names[0])
             except Exception:  # the top of the greenlet: a bug must not end the replay of a host
-                self.owner.log.exception("delayed_failed", host=self.pool.host.id)
+                self.context.log.exception("delayed_failed", host=self.pool.host.id)
                 self._wait(MAX_WAIT)
         if self._more and not self._is_over():
-            self.owner.scan_soon()
+            self.context.scan_soon()
 
     def _is_over(self) -> bool:
-        return self.owner.stopping or self.pool.is_ending
+        return self.context.spool.cancelled or self.pool.is_ending
 
     def _wait(self, seconds: float) -> None:
         self.wake.clear()
@@ -172,13 +174,13 @@ class HostReplay:
     # -- a file whose turn has come ----------------------------------------------------------
 
     def _next(self, name: str) -> None:
-        spool, settle = self.owner.spool, self.owner.spool.inspector.settle
+        spool, settle = self.context.spool, self.context.spool.inspector.settle
         limit = self.pool.host.pool.max_request_bytes
         now, (ahead, mtime, since) = time.time(), self._ahead
         if ahead == name and monotonic() - since >= settle:
             now = max(now, mtime + settle + 1.0)  # by the clock that set its time, it has settled
         try:
-            claim = self.owner.in_thread(spool.claim, name, limit, now)
+            claim = self.context.in_thread(spool.claim, name, limit, now)
         except (SpoolError, OSError) as error:
             self._unavailable(error)
             return
@@ -187,7 +189,9 @@ class HostReplay:
             self._send(name, claim)
         elif found.verdict is Verdict.UNREADABLE:
             # It stays until the next scan; the files behind it are sent.
-            self.owner.trouble("delayed_trouble", f"cannot read {shown_name(name)}: {found.reason}")
+            self.context.trouble(
+                "delayed_trouble", f"cannot read {shown_name(name)}: {found.reason}"
+            )
             self._drop(name)
         elif found.verdict is Verdict.YOUNG:
             mtime = found.status.st_mtime if found.status else 0.0
@@ -201,21 +205,21 @@ class HostReplay:
 
     def _wait_until_settled(self, name: str, age: float) -> None:
         """Wait until a file settles, and let those behind it wait, whatever their dates."""
-        settle = self.owner.spool.inspector.settle
+        settle = self.context.spool.inspector.settle
         waited = monotonic() - self.unsettled.setdefault(name, monotonic())
         if waited < max(UNSETTLED_PATIENCE, settle):
             self._wait(max(LIVE_POLL, min(settle - age, MAX_WAIT)))
             return
         if waited < inf:
             fields = {"host": self.pool.host.id, "file": shown_name(name)}
-            self.owner.log.warning("delayed_unsettled", **fields, waited_s=round(waited))
+            self.context.log.warning("delayed_unsettled", **fields, waited_s=round(waited))
         self.unsettled[name] = -inf  # skipped: it delays no other file again
         self._drop(name)
 
     def _send(self, name: str, claim: Claim) -> None:
         self.unsettled.pop(name, None)
         attempts = max(claim.attempts, self._attempts[1] if self._attempts[0] == name else 0)
-        if attempts >= self.owner.max_attempts:
+        if attempts >= self.context.max_attempts:
             self._quarantine(name, "max_attempts", attempts)
             return
         self._next_at = monotonic() + 1 / RATE
@@ -227,14 +231,14 @@ class HostReplay:
             elif not self._is_over():
                 failed = self._failed(name, attempts + 1)
                 kind = transaction.error.kind
-                self.owner.log.warning("delayed_attempt_lost", **failed, error=kind)
+                self.context.log.warning("delayed_attempt_lost", **failed, error=kind)
                 self._retry(name, attempts + 1, "max_attempts")
             return
         reply = transaction.reply or b""
         if not is_final(reply):
             failed = self._failed(name, attempts + 1)
             word, of = first_word(reply), verb(transaction.request)
-            self.owner.log.warning("delayed_refused", **failed, verb=of, answer=word)
+            self.context.log.warning("delayed_refused", **failed, verb=of, answer=word)
             self._retry(name, attempts + 1, word)
             return
         self._gate.open()
@@ -249,25 +253,25 @@ class HostReplay:
             "host": self.pool.host.id,
             "file": shown_name(name),
             "attempts": attempts,
-            "max_attempts": self.owner.max_attempts,
+            "max_attempts": self.context.max_attempts,
             "retry_in_s": round(delay, 3),
         }
 
     def _retry(self, name: str, attempts: int, reason: str) -> None:
         """Write down the attempts, or quarantine the file after the last one."""
         self._attempts = (name, attempts)
-        if attempts >= self.owner.max_attempts:
+        if attempts >= self.context.max_attempts:
             self._quarantine(name, reason, attempts)
             return
         try:
-            self.owner.in_thread(self.owner.spool.note_attempt, name, attempts)
+            self.context.in_thread(self.context.spool.note_attempt, name, attempts)
         except (SpoolError, OSError) as error:
-            self.owner.trouble("delayed_unavailable", error)  # `_attempts` has it until we end
+            self.context.trouble("delayed_unavailable", error)  # `_attempts` has it until we end
 
     def _finish(self, answered: Answered) -> None:
         """Remove the file of an answered request."""
         try:
-            unrecorded = self.owner.in_thread(self._remove_and_record, answered)
+            unrecorded = self.context.in_thread(self._remove_and_record, answered)
         except (SpoolError, OSError) as error:
             self._unavailable(error)
             return
@@ -275,25 +279,25 @@ class HostReplay:
         self.pool.stats.delayed_waiting = max(self.pool.stats.delayed_waiting - 1, 0)
         self._drop(answered.name)
         if unrecorded:
-            self.owner.trouble("delayed_perm_log_failed", unrecorded)
+            self.context.trouble("delayed_perm_log_failed", unrecorded)
 
     def _remove_and_record(self, answered: Answered) -> str:
         """Do the file work of `_finish`; return why the S line could not be written, or ""."""
-        self.owner.spool.done(answered.name, noted=answered.noted)
-        return record(self.owner.perm_log, self.pool.host.id, answered.request)
+        self.context.spool.done(answered.name, noted=answered.noted)
+        return record(self.context.perm_log, self.pool.host.id, answered.request)
 
     def _quarantine(self, name: str, reason: str, attempts: int) -> None:
         try:
-            moved = self.owner.in_thread(self.owner.spool.quarantine, name, reason, attempts)
+            moved = self.context.in_thread(self.context.spool.quarantine, name, reason, attempts)
         except (SpoolError, OSError) as error:
             # It stays until the next scan; the files behind it are sent.
-            self.owner.trouble("delayed_unavailable", error)
+            self.context.trouble("delayed_unavailable", error)
         else:
             stats = self.pool.stats
             stats.delayed_quarantined += moved
             stats.delayed_waiting = max(stats.delayed_waiting - moved, 0)
             if moved:
-                self.owner.log_quarantined(name, self.pool.host.id, reason, attempts)
+                self.context.log_quarantined(name, self.pool.host.id, reason, attempts)
         self._drop(name)
 
     def _drop(self, name: str) -> None:
@@ -301,12 +305,12 @@ class HostReplay:
             self._names.popleft()
 
     def _unavailable(self, error: SpoolError | OSError) -> None:
-        self.owner.trouble("delayed_unavailable", error)
+        self.context.trouble("delayed_unavailable", error)
         self._wait(MAX_WAIT)
 
     def _log_done(self, name: str, transaction: Transaction) -> None:
         self.pool.stats.delayed_replayed += 1
-        self.owner.log.info(
+        self.context.log.info(
             "delayed_replayed",
             host=self.pool.host.id,
             file=shown_name(name),

@@ -13,19 +13,18 @@ import time
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import gevent
-from gevent.threadpool import ThreadPool
 
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import ConfigError, SpoolError
 
+from .context import ReplayContext
 from .directory import prepare
 from .files import reason_of
 from .host_replay import HostReplay
 from .key_file import read_key
-from .requests import HIDDEN, shown_name
 from .scan import Scanner
 from .seal import key_from_file
 from .spool import Spool
@@ -41,19 +40,11 @@ if TYPE_CHECKING:
 
     from .scan import Scan
 
-THREADS: Final = 2
-"""One for the scan of the directory, one for the files whose turn has come."""
-
 MIN_SCAN_PAUSE: Final = 1.0
 """Least seconds between two scans of the directory, whatever requests them."""
 
-TROUBLE_INTERVAL: Final = 60.0
-"""Least seconds between two events about the same trouble."""
-
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds to wait for the removal of answered files at the end."""
-
-_T = TypeVar("_T")
 
 
 class Replayer:
@@ -79,19 +70,15 @@ class Replayer:
         self.pools = pools
         self.known: AbstractSet[str] = frozenset()
         self.log = logger
-        self.perm_log = settings.delayed.perm_log
-        self.max_attempts = settings.delayed.max_attempts
-        self.stopping = False
+        self._context = ReplayContext(spool, logger, settings.delayed, self.scan_soon)
         self._interval = settings.delayed.scan_interval
         self._scanner = Scanner(spool, settings.delayed.orphan_after)
-        self._threads = ThreadPool(THREADS)
         self._hosts: dict[str, HostReplay] = {}
         self.next_scan = inf
         self._wake = wake
         self._last_scan = -inf
         self._scan_wanted = False
         self._scan_greenlet: gevent.Greenlet[[], None] | None = None
-        self._troubles: dict[str, float] = {}
         self.unusable = ""
         self._orphaned: AbstractSet[str] = frozenset()
 
@@ -106,7 +93,7 @@ class Replayer:
 
     def start(self) -> None:
         """Start, or start again after `stop` or `close`."""
-        self.stopping = self.spool.cancelled = False
+        self.spool.cancelled = False
         self._last_scan = -inf
         self.scan_soon()
 
@@ -125,7 +112,7 @@ class Replayer:
 
     def stop(self) -> None:
         """Send no more. A file whose request was sent already is removed if it is answered."""
-        self.stopping = self.spool.cancelled = True
+        self.spool.cancelled = True
         self.next_scan = inf
         if self._scan_greenlet is not None:
             self._scan_greenlet.kill(block=False)
@@ -140,33 +127,7 @@ class Replayer:
         gevent.killall(greenlets, block=False)
         # If the threads hang in a disk that does not answer, the kernel releases the lock.
         with suppress(gevent.Timeout), gevent.Timeout(timeout):
-            self.in_thread(self.spool.close)
-
-    # -- for the greenlets -------------------------------------------------------------------
-
-    def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Call a function that blocks in a thread; return its result or raise its exception."""
-
-        # Caught in the thread, where gevent would report it as unhandled.
-        def run() -> tuple[list[_T], Exception | None]:
-            try:
-                return [function(*arguments)], None
-            except Exception as error:  # noqa: BLE001 - raised again by the caller
-                return [], error
-
-        result, error = self._threads.apply(run)
-        if error is not None:
-            raise error
-        return result[0]
-
-    def trouble(self, event: str, error: str | OSError | SpoolError) -> None:
-        """Log a trouble with the directory, each event at most once a minute."""
-        now = time.monotonic()
-        if now < self._troubles.get(event, 0.0):
-            return
-        self._troubles[event] = now + TROUBLE_INTERVAL
-        reason = error if isinstance(error, str) else reason_of(error)
-        self.log.error(event, directory=str(self.spool.path), error=reason)
+            self._context.in_thread(self.spool.close)
 
     # -- the greenlet that scans --------------------------------------------------------------
 
@@ -194,26 +155,26 @@ class Replayer:
         limits = {host_id: pool.host.pool.max_request_bytes for host_id, pool in self.pools.items()}
         known = self.known | limits.keys()
         try:
-            scan = self.in_thread(self._scanner.scan, known, limits, time.time())
+            scan = self._context.in_thread(self._scanner.scan, known, limits, time.time())
         except (SpoolError, OSError) as error:
             self.unusable = reason_of(error)
-            self.trouble("delayed_unavailable", error)
+            self._context.trouble("delayed_unavailable", error)
         else:
-            if not self.stopping:
+            if not self.spool.cancelled:
                 self._report(scan)
                 self._send(scan)
 
     def _report(self, scan: Scan) -> None:
         if self.unusable:
             self.unusable = ""
-            self._troubles.clear()
+            self._context.forget_troubles()
             self.log.info("delayed_available", directory=str(self.spool.path))
         if scan.trouble:
-            self.trouble("delayed_trouble", scan.trouble)
+            self._context.trouble("delayed_trouble", scan.trouble)
         if scan.sealed:
             self.log.info("delayed_sealed", count=scan.sealed)
         for name, host, reason in scan.moved:
-            self.log_quarantined(name, host, reason)
+            self._context.log_quarantined(name, host, reason, served=host in self.pools)
         for host, count in scan.returned.items():
             self.log.info("delayed_returned", host=host, count=count)
         for host in scan.orphans.keys() - self._orphaned:
@@ -242,21 +203,10 @@ class Replayer:
             # Also for a file that was answered and could not be removed.
             if not (names or (replay is not None and replay.answered)):
                 return
-            replay = self._hosts[pool.host.id] = HostReplay(self, pool, replay)
+            replay = self._hosts[pool.host.id] = HostReplay(self._context, pool, replay)
         elif replay.pool is not pool:
             return  # the host was removed and added again; its old greenlet still has a file
         replay.give(names, more=waiting > len(names))
-
-    def log_quarantined(self, name: str, host: str, reason: str, attempts: int = 0) -> None:
-        """Log that a file was quarantined, and why."""
-        fields = {"attempts": attempts} if attempts else {}
-        shown = shown_name(name)
-        # In a name of another shape, the text in the place of the host id may be of the request.
-        if shown == HIDDEN and host not in self.pools:
-            host = ""
-        self.log.warning(
-            "delayed_quarantined", host=host or None, file=shown, reason=reason, **fields
-        )
 
 
 def build(

@@ -377,11 +377,10 @@ def test_what_a_host_waits_for(
     waits: list[float] = []
     owner: Any = SimpleNamespace(
         spool=SimpleNamespace(
-            claim=lambda *_: Claim(found, 0), inspector=SimpleNamespace(settle=5.0)
+            claim=lambda *_: Claim(found, 0), inspector=SimpleNamespace(settle=5.0), cancelled=True
         ),
         in_thread=lambda function, *arguments: function(*arguments),
         trouble=lambda _, error: troubles.append(error),
-        stopping=True,
     )
     pool: Any = SimpleNamespace(
         host=SimpleNamespace(
@@ -414,7 +413,7 @@ def test_files_of_another_user_keep_their_order_when_the_clock_is_set_back(
     path.chmod(0o640)
     spool = Spool(directory, uids=frozenset({WEB}), settle=5.0)
     owner: Any = SimpleNamespace(
-        spool=spool, in_thread=lambda function, *arguments: function(*arguments), stopping=True
+        spool=spool, in_thread=lambda function, *arguments: function(*arguments)
     )
     limits = SimpleNamespace(max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0)
     pool: Any = SimpleNamespace(host=SimpleNamespace(id="msul2", pool=limits))
@@ -450,10 +449,10 @@ def test_file_that_does_not_settle_stops_its_host_for_a_minute_at_most(
         spool=SimpleNamespace(
             claim=lambda *_: Claim(Inspected(Verdict.YOUNG, age=1.0), 0),
             inspector=SimpleNamespace(settle=5.0),
+            cancelled=True,
         ),
         in_thread=lambda function, *arguments: function(*arguments),
         log=log,
-        stopping=True,
     )
     limits = SimpleNamespace(max_request_bytes=100, retry_backoff_min=1.0, retry_backoff_max=1.0)
     pool: Any = SimpleNamespace(host=SimpleNamespace(id="msul2", pool=limits))
