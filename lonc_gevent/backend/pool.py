@@ -251,6 +251,7 @@ class Pool(PoolConnections):
     def run_maintenance(self, now: float) -> bool:
         """Enforce deadlines, prune idle connections, open one that is needed.
 
+        A host that is down is tried once in `retry_backoff_max`, even without a request.
         Returns True if nothing has a deadline before `next_due`.
         """
         longest = self.host.pool.queue_timeout
@@ -261,7 +262,7 @@ class Pool(PoolConnections):
                 connection.stream.expire()
         while self.idle and self.idle[0].idle_since + self.host.pool.idle_timeout <= now:
             self.idle.pop(0).close_when_idle()
-        if self.queue:
+        if self.queue or self._probe_due <= now:
             self.open_connection(now)
         is_quiet = len(self.idle) == len(self.connections) and not self.queue
         self._is_scheduled = not is_quiet
@@ -270,7 +271,13 @@ class Pool(PoolConnections):
     @property
     def next_due(self) -> float | None:
         """When a quiet pool needs maintenance again (monotonic seconds), None if never."""
-        return self.idle[0].idle_since + self.host.pool.idle_timeout if self.idle else None
+        if self.idle:
+            return self.idle[0].idle_since + self.host.pool.idle_timeout
+        return None if self._probe_due == inf else self._probe_due
+
+    @property
+    def _probe_due(self) -> float:
+        return self._probe_at if self.state is PoolState.DOWN else inf
 
     # -- commands ----------------------------------------------------------------------------
 
@@ -285,7 +292,7 @@ class Pool(PoolConnections):
         self.gate.open()
         if self.state is PoolState.PAUSED:
             self._enter(self._by_connections())
-            if self.queue:
+            if self.queue or self._is_down:
                 self.open_connection(monotonic())
 
     def reconnect(self) -> None:
@@ -322,3 +329,5 @@ class Pool(PoolConnections):
         """Take requests again, after `stop`."""
         if self.state is PoolState.STOPPING:
             self._enter(self._by_connections())
+            self._is_scheduled = True
+            self._schedule()

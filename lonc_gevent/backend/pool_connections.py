@@ -78,6 +78,7 @@ class PoolConnections:
         self._is_down = False
         self._is_probing = False
         self._retry_now_at = -inf
+        self._probe_at = inf
         self._next_number = 0
 
     # -- state -------------------------------------------------------------------------------
@@ -213,7 +214,10 @@ class PoolConnections:
 
     def _attempt_failed(self, connection: LondConnection, error: NotSentError) -> None:
         self._is_probing = False
-        delay = self.gate.failed(monotonic(), random())  # noqa: S311 - jitter # nosec B311
+        now, share = monotonic(), random()  # noqa: S311 - jitter # nosec B311
+        delay = self.gate.failed(now, share)
+        # Not before the gate opens. Spread, so that hosts lost at one time are not tried at one.
+        self._probe_at = now + self.gate.maximum * (0.5 + share / 2)
         self.last_error = f"{error.kind}: {error}"
         self.log.warning(
             "connection_failed",

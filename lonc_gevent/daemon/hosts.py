@@ -95,7 +95,7 @@ class Hosts:
             if host_id in self.pools:
                 self.pools[host_id].pause()
         self.janitor.follow_names(self.configuration.settings.network.resolve_interval)
-        self.janitor.watch_sockets(self.check_sockets)
+        self.janitor.checks.append(self.check_sockets)
 
     def _find_group(self) -> None:
         self.gid = group_id(self.configuration.settings.sockets.group)

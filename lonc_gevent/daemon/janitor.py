@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The periodic greenlet: all that is done on a timer, in one place, as in PgBouncer's janitor.
+"""The periodic greenlet, as PgBouncer's janitor: everything that is driven by time.
 
-Deadlines are written down where a wait begins, and the janitor enforces them every tick: it prunes
-idle connections, reconnects, fails what has waited too long, and decides when the delayed
-directory is looked through. A pool in which nothing has a deadline is not visited every tick; it
-only stands in a heap with the time at which its oldest idle connection is to be pruned. So an idle
-host costs nothing, and an idle daemon sleeps.
+A wait notes its deadline where it begins, and the janitor enforces the deadlines every tick: it
+prunes idle connections, reconnects, ends what has waited too long, and starts the scans of the
+delayed directory. A pool without a deadline is not visited every tick. It is in a heap with the
+time of its next pruning or probe. So an idle host costs nothing, and an idle daemon sleeps.
 """
 
 from __future__ import annotations
@@ -40,18 +39,19 @@ TITLE_INTERVAL = 1.0
 WARM_UP_BURST = 20
 """Hosts whose first connection is begun in one tick, after the start."""
 
-SOCKET_CHECK_INTERVAL = 2.0
-"""Seconds between two looks whether the socket files are still there."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two checks of the socket files."""
 
 FOLLOW_BURST = 20
-"""Hosts whose name is looked up again in one tick."""
+"""Hosts whose names are looked up again in one tick."""
 
 
 class Janitor:
     """Runs the maintenance of pools and of the delayed directory. `run` is its greenlet.
 
-    wake  set by `schedule`, and by the replayer when the delayed directory is to be looked through
-          earlier than planned
+    wake    set by `schedule`, and by the replayer when a scan of the delayed directory becomes due
+            earlier
+    checks  called every CHECK_INTERVAL
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Janitor:
         self._wake = wake
         self._active: set[Pool] = set()
         self._due: list[tuple[float, int, Pool]] = []
-        self._in_heap: set[Pool] = set()
+        self._in_heap: dict[Pool, float] = {}
         self._ties = count()
         self._cold: list[Pool] = []
         self._to_follow: list[Pool] = []
         self._follow_due = self._resolve_interval = inf
-        self._check_sockets: Callable[[], None] | None = None
-        self._socket_check_due = inf
+        self.checks: list[Callable[[], None]] = []
+        self._checks_due = 0.0
         self._title = ""
         self._title_due = 0.0
 
@@ -89,64 +89,55 @@ class Janitor:
         self._wake.set()
 
     def warm_up(self, pools: Iterable[Pool]) -> None:
-        """Make one connection for each of these hosts, a few every tick."""
+        """Open one connection to each of these hosts, WARM_UP_BURST every tick."""
         self._cold.extend(pools)
         self._cold.reverse()
         self._wake.set()
 
     def follow_names(self, interval: float) -> None:
-        """Look the names of all hosts up, a few every tick, and again after so many seconds.
+        """Look up the names of all hosts, FOLLOW_BURST every tick, now and every `interval`.
 
-        Connections to addresses that a name does not have any more are closed.
+        Connections to addresses that a name no longer has are closed.
         """
         self._to_follow = list(self._pools.values())
         self._resolve_interval = interval
         self._follow_due = monotonic() + interval
         self._wake.set()
 
-    def watch_sockets(self, check: Callable[[], None]) -> None:
-        """Call `check` every SOCKET_CHECK_INTERVAL from now on."""
-        self._check_sockets = check
-        self._socket_check_due = monotonic() + SOCKET_CHECK_INTERVAL
-        self._wake.set()
-
     @property
     def is_active(self) -> bool:
-        """Whether anything is done every tick now."""
+        """Whether there is work for every tick now."""
         return bool(self._active or self._cold or self._to_follow)
 
     def run(self) -> None:
-        """Run maintenance for ever."""
+        """Run maintenance until the process ends."""
         while True:
             if not self.is_active:
                 self._wake.wait(self._seconds_until_due())
             self._wake.clear()
-            # A whole tick, whatever was scheduled meanwhile: maintenance is not run per request.
+            # A whole tick, whatever is scheduled meanwhile: maintenance is not run per request.
             gevent.sleep(self.tick)
             try:
                 self._run_once(monotonic())
-            except Exception:  # the top of the greenlet: it must go on
+            except Exception:  # the top of the greenlet, which must not end
                 self.log.exception("keeper_failed")
 
-    def _seconds_until_due(self) -> float | None:
-        """Return the seconds until something is due, None if nothing ever is."""
+    def _seconds_until_due(self) -> float:
         due = min(
             self._due[0][0] if self._due else inf,
             self._replayer.next_scan,
             self._follow_due,
-            self._socket_check_due,
+            self._checks_due,
         )
-        return None if due == inf else max(due - monotonic(), 0.0)
+        return max(due - monotonic(), 0.0)
 
     def _run_once(self, now: float) -> None:
-        for pool in self._cold[: -WARM_UP_BURST - 1 : -1]:
-            if not pool.connections:
-                pool.open_connection(now)
-        del self._cold[-WARM_UP_BURST:]
+        self._warm_some(now)
         while self._due and self._due[0][0] <= now:
-            pool = heappop(self._due)[2]
-            self._in_heap.discard(pool)
-            self._active.add(pool)
+            due, _, pool = heappop(self._due)
+            if self._in_heap.get(pool) == due:
+                del self._in_heap[pool]
+                self._active.add(pool)
         for pool in tuple(self._active):
             if pool.run_maintenance(now):
                 self._active.discard(pool)
@@ -154,14 +145,21 @@ class Janitor:
         if self._follow_due <= now:
             self.follow_names(self._resolve_interval)
         self._follow_some()
-        if self._check_sockets is not None and self._socket_check_due <= now:
-            self._socket_check_due = now + SOCKET_CHECK_INTERVAL
-            self._check_sockets()
+        if self._checks_due <= now:
+            self._checks_due = now + CHECK_INTERVAL
+            for check in self.checks:
+                check()
         if self._replayer.next_scan <= now:
             self._replayer.scan()
         if now >= self._title_due or not self._active:
             self._title_due = now + TITLE_INTERVAL
             self._show_title()
+
+    def _warm_some(self, now: float) -> None:
+        for pool in self._cold[: -WARM_UP_BURST - 1 : -1]:
+            if not pool.connections:
+                pool.open_connection(now)
+        del self._cold[-WARM_UP_BURST:]
 
     def _follow_some(self) -> None:
         for pool in self._to_follow[:FOLLOW_BURST]:
@@ -170,10 +168,13 @@ class Janitor:
         del self._to_follow[:FOLLOW_BURST]
 
     def _push(self, pool: Pool) -> None:
-        """Put a quiet pool into the heap, once: when it is popped, a later time is found then."""
+        """Put a quiet pool into the heap, unless it is there for an earlier time.
+
+        When it is popped, a later time is found then. Its entry for a later time is ignored.
+        """
         due = pool.next_due
-        if due is not None and pool not in self._in_heap:
-            self._in_heap.add(pool)
+        if due is not None and due < self._in_heap.get(pool, inf):
+            self._in_heap[pool] = due
             heappush(self._due, (due, next(self._ties), pool))
 
     def _show_title(self) -> None:
@@ -185,7 +186,7 @@ class Janitor:
 
 
 def tick_for(limits: Iterable[float]) -> float:
-    """Return the tick, in seconds, that keeps the shortest of these limits well enough."""
+    """Return the tick, in seconds, for these limits: a tenth of the shortest."""
     return max(MIN_TICK, min(MAX_TICK, min(limits, default=inf) / 10))
 
 

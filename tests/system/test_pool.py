@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import PATIENCE, wait_until
+from unixhttp import http
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -439,3 +440,30 @@ def test_a_stopped_lond_goes_on_where_it_was(net: Network) -> None:
         lond.process.send_signal(signal.SIGCONT)
 
         assert client.line() == b"patient\n"
+
+
+def test_host_that_is_down_is_tried_without_a_request(net: Network) -> None:
+    net.pool |= {"retry_backoff_min": 0.1, "retry_backoff_max": 1.0}
+    lond = net.add("msul2", start=False)
+    net.start()
+    net.wait_for("host_down", host="msul2")
+    net.wait_for("connection_failed", 3, host="msul2")
+
+    lond.start()
+
+    net.wait_for("host_up", host="msul2")
+    assert not net.find("requests_refused")
+
+
+def test_paused_host_that_is_down_is_tried_once_it_is_resumed(net: Network) -> None:
+    net.pool |= {"retry_backoff_min": 0.1, "retry_backoff_max": 1.0}
+    lond = net.add("msul2", start=False)
+    net.start()
+    net.wait_for("host_down", host="msul2")
+    assert http(net, "/hosts/msul2/pause", "POST").status == 200
+    failed = len(net.find("connection_failed"))
+    lond.start()
+    assert http(net, "/hosts/msul2/resume", "POST").status == 200
+
+    net.wait_for("host_up", host="msul2")
+    assert len(net.find("connection_failed")) <= failed + 1  # one may have been under way
