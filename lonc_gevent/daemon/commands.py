@@ -105,6 +105,7 @@ class Commands:
             Command.STATUS: self.report_status,
             Command.STACKS: partial(gevent.spawn, self._write_stacks),
         }
+        self.parts.required = False
         gevent.spawn(self.watch.run, self._file_changed)
         while not self.signals.stops:
             command = self.signals.get()

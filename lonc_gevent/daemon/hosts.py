@@ -108,15 +108,15 @@ class Hosts:
             pool.reconfigure(pool.host, self.credentials, reconnect=False)
 
     def open(self, inherited: dict[Path, tuple[int, int]]) -> None:
-        """Open all sockets; those that are `inherited` are taken up.
+        """Open all sockets that are not open; the `inherited` ones are taken over.
 
         inherited: path -> descriptor and inode, from before a restart in place; those that are
-        used are taken out. After one, a socket that cannot be had costs its host only, and is
-        tried again; all the others are served.
-
-        Raises ConfigError and AlreadyRunningError.
+        used are removed from it. A socket that cannot be opened disables its own host only, and is
+        tried again; at a first start it raises ConfigError or AlreadyRunningError.
         """
         for name, host_id in self.configuration.sockets.items():
+            if self._path(name) in self._listeners:
+                continue
             try:
                 self._listen(name, host_id, inherited)
             except (OSError, LoncError) as error:
@@ -167,25 +167,21 @@ class Hosts:
         path.unlink(missing_ok=True)
 
     def change(self, configuration: Configuration) -> HostChanges:
-        """Serve the hosts of another configuration: all or nothing.
+        """Serve the hosts of another configuration.
 
-        New ones get pools and sockets. Gone ones take no more: what waits gets con_lost, what
-        is under way finishes. Those with other settings get new connections and keep their
-        queues; so do those of ssl if the certificates are others now. The rest is left alone.
+        New hosts get pools and sockets. Removed ones take no more requests: queued ones get
+        con_lost, those in progress finish. Hosts with other settings get new connections and keep
+        their queues; so do hosts with ssl after a change of the certificates.
 
-        Raises ConfigError and AlreadyRunningError if a new socket, or a certificate, can't be had.
+        Raises ConfigError, before anything is changed, if the certificates cannot be used.
         """
         changes = compare((pool.host for pool in self.pools.values()), configuration.hosts)
         credentials = credentials_for(configuration)
         for host in changes.added:
             self._add(host)
-        try:
-            self._open_new(configuration)
-        except LoncError:
-            for host in changes.added:
-                self.pools.pop(host.id).stop()
-            raise
         self._close_old(configuration)
+        self.configuration = configuration
+        self.open({})
         for host_id in changes.removed:
             pool = self.pools.pop(host_id)
             self._leaving.append(pool)
@@ -197,29 +193,14 @@ class Hosts:
             pool = self.pools[host.id]
             reconnect = host.id in changed or (renewed and host.security.startswith("ssl"))
             pool.reconfigure(host, credentials, reconnect=reconnect)
-        self.configuration = configuration
         self.replayer.known = configuration.known
         self.janitor.tick = tick_for(limits(configuration))
         self.janitor.follow_names(configuration.settings.network.resolve_interval)
         self.janitor.warm_up(self.pools[host.id] for host in (*changes.added, *changes.changed))
         return changes
 
-    def _open_new(self, configuration: Configuration) -> None:
-        """Open the sockets that are not there yet: all, or none and an exception."""
-        opened: list[Path] = []
-        try:
-            for name, host_id in configuration.sockets.items():
-                path = self._path(name)
-                if path not in self._listeners:
-                    self._listen(name, host_id, {})
-                    opened.append(path)
-        except LoncError:
-            for path in opened:
-                self.clients.close_listener(path)
-            raise
-
     def _close_old(self, configuration: Configuration) -> None:
-        """Close the sockets that are not wanted any more, and see whose the others are now."""
+        """Close the sockets that are not configured any more; the others may change their host."""
         hosts = {self._path(name): host_id for name, host_id in configuration.sockets.items()}
         for path, listener in tuple(self._listeners.items()):
             if path in hosts:

@@ -119,8 +119,7 @@ def test_a_gone_host_and_a_stop(net: Network) -> None:
     assert net.find("stopped")[0]["con_lost"] == 1
 
 
-def test_no_descriptor_left_for_new_hosts(net: Network) -> None:
-    """Then nothing changes, and everybody is served on."""
+def test_new_sockets_without_descriptors_are_opened_later(net: Network) -> None:
     net.add("msul2")
     daemon = net.start()
     with net.client("msul2") as client:
@@ -128,16 +127,19 @@ def test_no_descriptor_left_for_new_hosts(net: Network) -> None:
         now = len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (now + 3, limits[1]))
-        for number in range(6):
-            net.add(f"new{number}", start=False)
-        net.write()
-        daemon.send_signal(signal.SIGUSR2)
+        names = [f"new{number}" for number in range(6)]
+        for name in names:
+            net.add(name, start=False)
 
-        assert net.wait_for("reload_refused")["reload"] == "hosts"
-        assert client.ask(b"ping") == b"msul2"
-        assert sockets_in(net.sockets) == ["lonc-admin", "msul2"]
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
         assert counts(usr2(net)) == (6, 0, 0)
+
+        failed = {event["host"] for event in net.find("socket_failed")}
+        assert failed
+        assert client.ask(b"ping") == b"msul2"
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        for name in failed:
+            net.wait_for("part_available", part=f"socket {name}")
+        assert sockets_in(net.sockets) == ["lonc-admin", "msul2", *names]
 
 
 def test_a_host_that_comes_back(net: Network) -> None:
@@ -194,12 +196,10 @@ def test_another_address_in_place_of_a_dead_one(net: Network) -> None:
     wait_until(lambda: net.ask("nscll1", b"ping") == b"nscll1", "the other one, too")
 
 
-def test_what_does_not_pass_changes_nothing(net: Network) -> None:
-    """A TOML file with a fault, or a socket that can't be had: all stays, and the log says why."""
+def test_configuration_that_is_refused_changes_nothing(net: Network) -> None:
     net.add("msul2")
     net.start()
     net.hosts["new"] = {"address": "127.0.0.1", "port": free_port()}
-    net.hosts["other"] = {"address": "127.0.0.1", "port": free_port()}
     assert net.daemon
     net.write()
     good = net.config.read_text()
@@ -209,18 +209,32 @@ def test_what_does_not_pass_changes_nothing(net: Network) -> None:
     assert refused["reload"] == "hosts"
     assert "[pool]" in refused["error"]
 
-    net.config.write_text(good)
-    (net.sockets / "other").write_text("mine")
-    net.daemon.send_signal(signal.SIGUSR2)
-    refused = net.wait_for("reload_refused", 2)
-    assert "other" in refused["error"]
-
     assert not (net.sockets / "new").exists()
-    assert (net.sockets / "other").read_text() == "mine"
     assert net.ask("msul2", b"ping") == b"msul2"
     net.status("msul2")
     assert {e["host"] for e in net.find("status")} == {"msul2"}
     assert not net.find("hosts_reloaded")
+
+
+def test_new_socket_that_cannot_be_opened_disables_its_own_host_only(net: Network) -> None:
+    net.add("msul2")
+    net.start()
+    net.add("new")
+    net.add("other")
+    path = net.sockets / "other"
+    path.write_text("mine")
+
+    assert counts(usr2(net)) == (2, 0, 0)
+
+    event = net.wait_for("socket_failed")
+    assert (event["host"], str(path) in event["error"]) == ("other", True)
+    assert path.read_text() == "mine"
+    assert net.ask("new", b"ping") == b"new"
+    assert net.ask("msul2", b"ping") == b"msul2"
+    path.unlink()
+    net.wait_for("part_available", part="socket other")
+    assert net.ask("other", b"ping") == b"other"
+    assert not net.find("reload_refused")
 
 
 def test_a_dns_name_that_moves_to_another_host(net: Network) -> None:
