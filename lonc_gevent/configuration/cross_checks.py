@@ -179,9 +179,10 @@ def check_path_lengths(
     if len(long) > _SHOWN_LONG_PATHS:
         found = f"the same for {len(long) - _SHOWN_LONG_PATHS} more sockets"
         report.fault("sockets.directory", found, severity=severity)
-    path = settings.admin.socket
-    if _length(path) > UNIX_PATH_MAX:
-        report.fault("admin.socket", f"{show(path)} has {_length(path)} bytes", expected)
+    for key in ("admin.socket", "sockets.common_parent"):
+        path = _value(settings, key)
+        if _length(path) > UNIX_PATH_MAX:
+            report.fault(key, f"{show(path)} has {_length(path)} bytes", expected)
     return frozenset(name for _length, _path, name in long)
 
 
@@ -249,6 +250,16 @@ def _check_paths(settings: Settings, bad: AbstractSet[str], file: str, report: R
         other = taken.setdefault(posixpath.normpath(path), key)
         if other != key and key in _WRITTEN:
             report.fault(key, f"found {show(path)}", f"expected another path than {other}")
+    parent = settings.sockets.common_parent
+    if parent and not common_parent_name(settings):
+        expected = "is not made: expected a path in sockets.directory"
+        report.fault("sockets.common_parent", f"{show(parent)}", expected, Severity.WARNING)
+
+
+def common_parent_name(settings: Settings) -> str:
+    """Return the name of sockets.common_parent in sockets.directory, "" if it is not made."""
+    directory, name = posixpath.split(posixpath.normpath(settings.sockets.common_parent))
+    return name if directory == posixpath.normpath(settings.sockets.directory) else ""
 
 
 def _taken_names(settings: Settings) -> dict[str, str]:

@@ -67,6 +67,10 @@ def part(configuration: Configuration, shard: Shard) -> Configuration:
         configuration,
         settings=msgspec.structs.replace(
             settings,
+            sockets=msgspec.structs.replace(
+                settings.sockets,
+                common_parent="" if shard.number else settings.sockets.common_parent,
+            ),
             admin=msgspec.structs.replace(
                 settings.admin,
                 socket=_numbered(settings.admin.socket, shard),

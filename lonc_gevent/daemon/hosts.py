@@ -7,22 +7,23 @@ import grp
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lonc_gevent.backend.pool import Pool
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.tls import Credentials, credentials_for
 from lonc_gevent.backend.transaction import QueueBudget
-from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX
+from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX, common_parent_name
 from lonc_gevent.configuration.host_changes import compare
 from lonc_gevent.errors import ConfigError, LoncError
 from lonc_gevent.frontend.listeners import listen
 
+from .common_parent import CommonParent
 from .janitor import tick_for
 from .requirements import accepted_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from structlog.typing import FilteringBoundLogger
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from .janitor import Janitor
     from .parts import Parts
+
+COMMON_PARENT: Final = ""
+"""In place of a host id: the socket of common_parent.py."""
 
 
 class Hosts:
@@ -71,6 +75,7 @@ class Hosts:
         self._mode = int(settings.mode, 8)
         self.gid = -1
         self._leaving: list[Pool] = []
+        self._common_parent = CommonParent(lambda: self.configuration, clients.access)
 
     def __repr__(self) -> str:
         return f"<Hosts {len(self.pools)} on {len(self.clients.listeners)} sockets>"
@@ -114,7 +119,7 @@ class Hosts:
         used are removed from it. A socket that cannot be opened disables its own host only, and is
         tried again; at a first start it raises ConfigError or AlreadyRunningError.
         """
-        for name, host_id in self.configuration.sockets.items():
+        for name, host_id in names_of(self.configuration).items():
             if self._path(name) in self._listeners:
                 continue
             try:
@@ -131,7 +136,7 @@ class Hosts:
     def _listen_again(self, name: str) -> None:
         """Open a socket that could not be had, unless it is there or not wanted any more."""
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        host_id = self.configuration.sockets.get(name)
+        host_id = names_of(self.configuration).get(name)
         if host_id is not None and self._path(name) not in self._listeners:
             self._listen(name, host_id, {})
 
@@ -150,7 +155,7 @@ class Hosts:
             return
         for path, listener in tuple(self._listeners.items()):
             if found.get(path.name) != listener.inode:
-                host_id = self.configuration.sockets[path.name]
+                host_id = names_of(self.configuration)[path.name]
                 self.log.error("socket_lost", host=host_id, path=str(path))
                 self.clients.close_listener(path)
                 try:
@@ -201,10 +206,10 @@ class Hosts:
 
     def _close_old(self, configuration: Configuration) -> None:
         """Close the sockets that are not configured any more; the others may change their host."""
-        hosts = {self._path(name): host_id for name, host_id in configuration.sockets.items()}
+        hosts = {self._path(name): host_id for name, host_id in names_of(configuration).items()}
         for path, listener in tuple(self._listeners.items()):
             if path in hosts:
-                listener.retarget(self.pools[hosts[path]])
+                listener.acceptor.on_accept = self._on_accept(hosts[path])
             else:
                 self.clients.close_listener(path)
 
@@ -231,11 +236,22 @@ class Hosts:
         path = self._path(name)
         self.clients.listen(
             path,
-            self.pools[host_id],
+            self._on_accept(host_id),
             mode=self._mode,
             gid=self.gid,
             inherited=inherited.pop(path, None),
         )
+
+    def _on_accept(self, host_id: str) -> Callable[[int], None]:
+        if host_id == COMMON_PARENT:
+            return self._common_parent.accept
+        return partial(self.clients.serve, self.pools[host_id])
+
+
+def names_of(configuration: Configuration) -> dict[str, str]:
+    """Return the names of all sockets, each with its host id, or COMMON_PARENT."""
+    name = common_parent_name(configuration.settings)
+    return configuration.sockets | ({name: COMMON_PARENT} if name else {})
 
 
 def group_id(name: str) -> int:

@@ -18,6 +18,7 @@ from .client_connection import ClientConnection, HeldClient
 from .listeners import Listener, listen, remove, take_up
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from gevent.hub import Hub
@@ -79,20 +80,21 @@ class Clients:
     def listen(
         self,
         path: Path,
-        pool: Pool,
+        on_accept: Callable[[int], None],
         *,
         mode: int,
         gid: int = -1,
         inherited: tuple[int, int] | None = None,
     ) -> None:
-        """Open a host's socket and accept clients from now on. Raises as `listeners.listen`.
+        """Open a socket and accept clients from now on. Raises as `listeners.listen`.
 
+        on_accept: called with the descriptor of each client, in the hub
         inherited: descriptor and inode of this socket from before a restart in place.
         """
         sock = take_up(path, *inherited, mode, gid) if inherited else None
         sock = sock or listen(path, mode, gid)
         self.listeners[path] = listener = Listener(
-            self.hub, path, pool, sock, self.serve, self._accept_failed
+            self.hub, path, sock, on_accept, self._accept_failed
         )
         if self._pause is None and not self.holding:
             listener.acceptor.start()

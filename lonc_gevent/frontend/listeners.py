@@ -14,7 +14,6 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from functools import partial
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from gevent.hub import Hub
 
-    from lonc_gevent.backend.pool import Pool
-
 BACKLOG = 4096
 """Clients that may wait to be accepted; the kernel limits it to net.core.somaxconn."""
 
@@ -38,35 +35,29 @@ PROBE_TIMEOUT = 1.0
 
 
 class Listener:
-    """A listening Unix socket, whose clients are served with one pool.
+    """A listening Unix socket.
 
-    on_accept  called with the pool and the descriptor of each new client
+    on_accept  called with the descriptor of each new client
     on_error   called with the OSError of an accept that failed
     """
 
-    __slots__ = ("_on_accept", "acceptor", "inode", "path", "sock")
+    __slots__ = ("acceptor", "inode", "path", "sock")
 
     def __init__(
         self,
         hub: Hub,
         path: Path,
-        pool: Pool,
         sock: socket,
-        on_accept: Callable[[Pool, int], None],
+        on_accept: Callable[[int], None],
         on_error: Callable[[OSError], None],
     ) -> None:
         self.path = path
         self.sock = sock
         self.inode = path.lstat().st_ino
-        self._on_accept = on_accept
-        self.acceptor = Acceptor(hub, sock, partial(on_accept, pool), on_error)
+        self.acceptor = Acceptor(hub, sock, on_accept, on_error)
 
     def __repr__(self) -> str:
         return f"<Listener {self.path.name}>"
-
-    def retarget(self, pool: Pool) -> None:
-        """Serve the clients that connect from now on with another pool."""
-        self.acceptor.on_accept = partial(self._on_accept, pool)
 
     def close(self) -> None:
         """Remove the socket file, accept the clients that wait in the backlog, and close."""
