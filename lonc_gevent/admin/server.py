@@ -107,6 +107,7 @@ class Admin:
         self.page = Page.load()
         self.servers: list[HttpServer] = []
         self._inode = 0
+        self._unix: HttpServer | None = None
         self._encode = msgspec.json.Encoder().encode
         self._status = Document(lambda: (self._encode(reporter.status()),))
         self._metrics = Document(Metrics(reporter).render)
@@ -127,23 +128,37 @@ class Admin:
         self._serve_on(listen_tcp(self.settings.listen))
 
     def open_unix(self) -> None:
-        """Listen and serve on the Unix socket.
+        """Listen and serve on the Unix socket, in place of an earlier one that `is_lost`.
 
         Raises ConfigError, and AlreadyRunningError if another process listens there.
         """
+        if self._unix is not None:
+            self._unix.close()  # its clients are served on
+            self.servers.remove(self._unix)
+            self._unix = None
         path = Path(self.settings.socket)
         sock = listen(path, MODE, backlog=BACKLOG)
         self._inode = path.lstat().st_ino
-        self._serve_on(sock)
+        self._unix = self._serve_on(sock)
+
+    def is_lost(self) -> bool:
+        """Return whether the file of the Unix socket was removed or replaced."""
+        try:
+            return self._unix is not None and self._inode != os.lstat(self.settings.socket).st_ino
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     def start(self) -> None:
         """Begin to record the history."""
         self._history = gevent.spawn(self.reporter.history.run)
 
-    def _serve_on(self, sock: socket) -> None:
+    def _serve_on(self, sock: socket) -> HttpServer:
         server = HttpServer(sock, self.serve, name=self.settings.listen or "lonc-gevent")
         server.start()
         self.servers.append(server)
+        return server
 
     def close(self) -> None:
         """Stop to listen, and remove the socket. A second time it does nothing."""

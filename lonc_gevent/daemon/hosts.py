@@ -100,7 +100,7 @@ class Hosts:
             if host_id in self.pools:
                 self.pools[host_id].pause()
         self.janitor.follow_names(self.configuration.settings.network.resolve_interval)
-        self.janitor.checks.append(self.check_sockets)
+        self.janitor.checks += [self.check_sockets, self.parts.check]
 
     def _find_group(self) -> None:
         self.gid = group_id(self.configuration.settings.sockets.group)

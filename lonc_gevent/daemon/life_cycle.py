@@ -245,7 +245,7 @@ class Daemon:
         # The rehearsal does not make the socket directory, which the admin socket may be in.
         is_missing = not Path(mine.socket).parent.exists()
         if not (self._rehearsing and (is_missing or mine.socket == theirs.admin)):
-            self.parts.get("admin.socket", self.admin.open_unix)
+            self.parts.get("admin.socket", self.admin.open_unix, self.admin.is_lost)
         self.admin.start()
 
     def _take_over(self) -> None:

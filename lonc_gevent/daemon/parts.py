@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Parts that the daemon can do without for a while: reported, and tried again until they are had.
+"""Parts that the daemon can serve without: if one fails it is reported, and tried again.
 
-At a first start each of them is required: an error then is one for the administrator, who is
-there. After a restart in place nothing but the configuration is a reason to end.
+At a first start each part is required, as an administrator is there to read the error. Later
+nothing but the configuration is a reason to end.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ RETRY_INTERVAL: Final = 5.0
 
 
 class Parts:
-    """Gets parts, by name, and knows which are missing.
+    """The parts by name, and the errors of those that are missing.
 
     missing   name -> error
-    required  whether the first attempt must succeed
+    required  whether a part that fails is an error of the caller
     """
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
@@ -37,16 +37,26 @@ class Parts:
         self.required = True
         self.missing: dict[str, str] = {}
         self._actions: dict[str, Callable[[], object]] = {}
+        self._watched: dict[str, tuple[Callable[[], bool], Callable[[], object]]] = {}
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Parts missing: {', '.join(self.missing) or 'none'}>"
 
-    def get(self, name: str, action: Callable[[], object]) -> None:
-        """Call `action`. If it fails, log that, and try again later.
+    def get(
+        self,
+        name: str,
+        action: Callable[[], object],
+        is_lost: Callable[[], bool] | None = None,
+    ) -> None:
+        """Call `action`. If it fails, log that, and call it again later.
+
+        is_lost: if `check` finds that it returns True, `action` is called anew
 
         While parts are `required` it raises what `action` raises.
         """
+        if is_lost is not None:
+            self._watched[name] = is_lost, action
         try:
             action()
         except _FAILURES as error:
@@ -59,11 +69,18 @@ class Parts:
             self._found(name)
 
     def try_again(self, name: str, error: str, action: Callable[[], object]) -> None:
-        """Call `action` every RETRY_INTERVAL until it succeeds; `error` says why it has not yet."""
+        """Call `action` every RETRY_INTERVAL until it succeeds; `error` is why it failed so far."""
         self.missing[name] = error
         self._actions[name] = action
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._run)
+
+    def check(self) -> None:
+        """Get the parts anew that were lost."""
+        for name, (is_lost, action) in self._watched.items():
+            if name not in self.missing and is_lost():
+                self.log.error("part_lost", part=name)
+                self.get(name, action)
 
     def _run(self) -> None:
         while self._actions:
@@ -73,7 +90,7 @@ class Parts:
                     action()
                 except _FAILURES as error:
                     self.missing[name] = _reason(error)
-                except Exception:  # the top of the greenlet: the others are to be tried
+                except Exception:  # the top of the greenlet, which must try the others
                     self.log.exception("part_failed", part=name)
                 else:
                     self._found(name)

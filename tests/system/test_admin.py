@@ -11,6 +11,7 @@ import socket
 import stat
 import threading
 import time
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -420,3 +421,42 @@ def test_connections_are_bounded(net: Network) -> None:
         client.sock.close()
 
     assert http(net, "/healthz").status == 200
+
+
+def test_admin_socket_whose_file_is_removed_is_opened_anew(net: Network) -> None:
+    net.add("msul2")
+    net.start()
+    path = net.sockets / "lonc-admin"
+    connection = UnixConnection(path)
+    assert exchange(connection, "GET", "/healthz").status == 200
+
+    path.unlink()
+
+    net.wait_for("part_lost", part="admin.socket")
+    wait_until(path.is_socket, "it is there again")
+    assert http(net, "/healthz").status == 200
+    assert exchange(connection, "GET", "/healthz").status == 200
+    connection.close()
+
+
+def test_admin_socket_that_another_program_has_taken_is_opened_once_it_is_free(
+    net: Network,
+) -> None:
+    net.add("msul2")
+    net.tables["admin"] = {"listen": f"127.0.0.1:{free_port()}"}
+    daemon = net.start()
+    path = net.sockets / "lonc-admin"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert "in use" in net.wait_for("part_unavailable", part="admin.socket")["error"]
+        with closing(HTTPConnection(net.tables["admin"]["listen"], timeout=PATIENCE)) as tcp:
+            assert list(exchange(tcp, "GET", "/status").json["missing"]) == ["admin.socket"]
+    path.unlink()
+
+    net.wait_for("part_available", part="admin.socket")
+
+    assert http(net, "/status").json["missing"] == {}
+    assert daemon.end() == 0
+    assert not path.exists()

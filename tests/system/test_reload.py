@@ -43,6 +43,35 @@ def test_reload_command_waits_until_the_new_program_is_ready(net: Network) -> No
     assert abs(metric(net, TIMESTAMP) - time.time()) < 60
 
 
+NO_TOML = ["this is no TOML =", '[delayed]\nperm_log = "half', "[network]\nhost_id = 1\n"]
+
+
+@pytest.mark.parametrize("fault", NO_TOML)
+def test_reload_with_a_file_that_is_no_toml_is_refused_by_the_daemon(
+    net: Network, fault: str
+) -> None:
+    net.add("msul2")
+    net.start()
+    net.config.write_text(net.config.read_text() + fault)
+
+    result = net.command("reload")
+
+    assert (result.returncode, result.stderr.count(b"not TOML")) == (2, 1)
+    assert len(net.find("reload_refused")) == 1
+    assert metric(net, SUCCESSFUL) == 0
+    assert len(net.find("ready")) == 1
+
+
+def test_reload_without_a_daemon_names_the_line_that_is_no_toml(net: Network) -> None:
+    net.add("msul2", start=False)
+    net.write()
+    net.config.write_text(net.config.read_text() + NO_TOML[0])
+
+    result = net.command("reload")
+
+    assert (result.returncode, b"not TOML" in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("fault", ["[pol]\n", "this is no TOML ="])
 def test_refused_reload_is_known_everywhere(net: Network, fault: str) -> None:
     net.add("msul2")
