@@ -6,7 +6,7 @@ All is given as the bytes of PEM files. No text says anything of a key but that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import MD5, SHA1
@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509 import Certificate, load_pem_x509_certificates
+
+from .problems import Fault, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,14 +33,6 @@ _CHAIN: Final = 8
 CERTIFICATE: Final = "network.certificate"
 PRIVATE_KEY: Final = "network.private_key"
 CA: Final = "network.ca_certificate"
-
-
-class Fault(NamedTuple):
-    """What is wrong with the file of a key: what was found, what was expected."""
-
-    key: str
-    found: str
-    expected: str
 
 
 def check_together(certificate: bytes, private_key: bytes, ca: bytes) -> Iterator[Fault]:
@@ -59,17 +53,19 @@ def check_together(certificate: bytes, private_key: bytes, ca: bytes) -> Iterato
 
 
 def check_dates(certificate: bytes, ca: bytes, now: float) -> Iterator[Fault]:
-    """Find what is not valid at `now` (seconds since 1970), or soon no more. Never raises."""
+    """Find certificates that are not valid at `now` (seconds since 1970), or expire soon."""
     for key, content in ((CERTIFICATE, certificate), (CA, ca)):
         for one in _certificates(content)[:1]:
             begins, ends = one.not_valid_before_utc, one.not_valid_after_utc
             if now < begins.timestamp():
-                yield Fault(key, f"is not valid before {begins.date()}", "expected one that is")
+                found = f"is not valid before {begins.date()}"
+                yield Fault(key, found, "expected one that is valid now", Severity.ERROR)
             elif now >= ends.timestamp():
-                yield Fault(key, f"expired on {ends.date()}", "expected one that is valid")
+                found = f"expired on {ends.date()}"
+                yield Fault(key, found, "expected one that is valid now", Severity.ERROR)
             elif now >= ends.timestamp() - SOON:
                 expected = f"expected more than {SOON / 86400:.0f} days"
-                yield Fault(key, f"expires on {ends.date()}", expected)
+                yield Fault(key, f"expires on {ends.date()}", expected, Severity.WARNING)
 
 
 def expires(certificate: bytes) -> float | None:

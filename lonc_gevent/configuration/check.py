@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from . import cross_checks, hosts_tab, loncapa_values, tables
-from .problems import NOT_THERE, Problem, Report, Severity, dotted, is_fatal, show
+from .problems import NOT_THERE, READABLE, Problem, Report, Severity, dotted, is_fatal, show
 from .settings import Configuration, HostOverrides, HostSettings, Settings
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _with_hosts(
         if isinstance(newer, bytes):
             tab = tab.overridden_by(hosts_tab.parse(newer, other, may_be_empty=True))
         else:
-            other.add("", newer, "expected a file that can be read")
+            other.add("", newer, READABLE)
     cross_checks.check_ids(settings, tab.ids, report)
     wanted = frozenset(settings.network.hosts)
     served = tuple(line for line in tab.hosts if not wanted or line.id in wanted)
@@ -118,7 +118,7 @@ def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:
     """Read the file that `key` names, if it names one; that it cannot be read is a problem."""
     content = read(path) if path else None
     if isinstance(content, str):
-        report.fault(key, f"{show(path)} {content}", "expected a file that can be read")
+        report.fault(key, f"{show(path)} {content}", READABLE)
         return None
     return content
 

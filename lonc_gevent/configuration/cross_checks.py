@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 UNIX_PATH_MAX = 107
 """Bytes of the path of a Unix socket that Linux takes (sun_path is 108 with its NUL)."""
 
+TLS_FILES = ("certificate", "private_key", "ca_certificate")
+"""Keys of `[network]` that ssl needs."""
+
 _ALWAYS_TAKEN = ("delayed", "lonc-admin", LOCK_NAME)
 _SHOWN_LONG_PATHS = 5
 _POOL_KEYS = frozenset(Pool.__struct_fields__)
@@ -234,7 +237,7 @@ def _check_certificates(settings: Settings, bad: AbstractSet[str], report: Repor
     first = asks_for_ssl(settings)
     if first is None:
         return
-    for name in ("certificate", "private_key", "ca_certificate"):
+    for name in TLS_FILES:
         key = dotted("network", name)
         if not getattr(settings.network, name) and not {"network", key} & bad:
             report.fault(key, "missing", f"expected a file, since {first[0]} is {show(first[1])}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from . import loncapa_conf, tables
-from .problems import IS_DIRECTORY, NOT_THERE, Severity, show
+from .problems import IS_DIRECTORY, NOT_THERE, READABLE, Severity, show
 
 if TYPE_CHECKING:
     from .loncapa_conf import PerlVar
@@ -83,8 +83,7 @@ class _Filling:
             else:
                 fault = f"{IS_DIRECTORY} without loncapa.conf"
         if isinstance(fault, str):
-            expected = "expected a file that can be read"
-            self.report.fault("network.loncapa_conf", f"{show(path)} {fault}", expected)
+            self.report.fault("network.loncapa_conf", f"{show(path)} {fault}", READABLE)
             return
         for each in paths:
             self._take(each, self.read(each))
@@ -102,7 +101,7 @@ class _Filling:
             return
         sheet = self.report.sheet(path)
         if isinstance(content, str):
-            sheet.add("", content, "expected a file that can be read")
+            sheet.add("", content, READABLE)
         elif len(content) > LONCAPA_CONF_MAX:
             sheet.add("", f"is larger than {LONCAPA_CONF_MAX} bytes", "expected a loncapa.conf")
         else:

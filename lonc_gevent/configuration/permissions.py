@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who else can write to what the daemon trusts, or read what it keeps secret.
+"""Files that other users can write to although the daemon trusts them, and secrets they can read.
 
-Whoever can write to the configuration or to hosts.tab sends our requests where he likes; whoever
-can write to the socket directory can put a socket of his own in place of ours and read what web
-processes say. `run` warns of it at its start, `check` does not let it pass for secrets.
+A user who can write to the configuration or to hosts.tab chooses where requests are sent; one who
+can write to the socket directory can replace our sockets and read what web processes send.
 """
 
 from __future__ import annotations
@@ -20,18 +19,20 @@ if TYPE_CHECKING:
 
 ROOT: Final = 0
 
+MODE_OF_SECRETS: Final = "expected mode 0600, or 0640 with a group of the daemon alone"
+
 
 class Opening(NamedTuple):
-    """A path that is more open than it should be: the key that names it, and how open."""
+    """A path that is more open than it should be: its key, who can do what, and what to do."""
 
     key: str
     path: str
     who: str
-    is_secret: bool = False
+    expected: str
 
 
 def openings(configuration: Configuration, config: Path) -> Iterator[Opening]:
-    """Find what others can write to, and secrets that others can read. Never raises.
+    """Find paths that others can write to, and secrets that others can read. Never raises.
 
     config: the TOML file of the configuration
     """
@@ -47,29 +48,28 @@ def openings(configuration: Configuration, config: Path) -> Iterator[Opening]:
         ("network.ca_certificate", network.ca_certificate),
         ("network.key_directory", network.key_directory),
     ):
-        who = writers(Path(path)) if path else ""
-        if who:
-            yield Opening(key, path, f"{who} can write to it")
-    yield from secrets(configuration)
+        yield from _openings(key, path)
+    yield from _openings("network.private_key", network.private_key, is_secret=True)
+    yield from _openings("delayed.key_file", settings.delayed.key_file, is_secret=True)
 
 
-def secrets(configuration: Configuration) -> Iterator[Opening]:
-    """Find keys that others can read or write. Never raises."""
-    settings = configuration.settings
-    for key, path in (
-        ("network.private_key", settings.network.private_key),
-        ("delayed.key_file", settings.delayed.key_file),
-    ):
-        who = readers(Path(path)) if path else ""
-        if who:
-            yield Opening(key, path, f"{who} can read it", is_secret=True)
-        who = writers(Path(path)) if path else ""
-        if who:
-            yield Opening(key, path, f"{who} can write to it", is_secret=True)
+def _openings(key: str, path: str, *, is_secret: bool = False) -> Iterator[Opening]:
+    readable_by = readers(Path(path)) if path and is_secret else ""
+    if readable_by:
+        yield Opening(key, path, f"{readable_by} can read it", MODE_OF_SECRETS)
+    writable_by = writers(Path(path)) if path else ""
+    if writable_by:
+        if writable_by.startswith("uid"):
+            expected = f"expected uid {os.geteuid()} or root as its owner"
+        else:
+            expected = (
+                MODE_OF_SECRETS if is_secret else "expected a mode that lets only its owner write"
+            )
+        yield Opening(key, path, f"{writable_by} can write to it", expected)
 
 
 def writers(path: Path) -> str:
-    """Say who besides root and us can write to a path; "" if nobody can, or it is not there.
+    """Return who besides root and us can write to a path; "" for no user, or if it is missing.
 
     A directory with the sticky bit is as safe as its owner: others can add, not replace.
     """
@@ -77,16 +77,16 @@ def writers(path: Path) -> str:
         found = path.stat()
     except OSError:
         return ""
-    who = _others(found, stat.S_IWGRP, stat.S_IWOTH)
+    who = []
     if found.st_uid not in (ROOT, os.geteuid()):
-        who.insert(0, f"uid {found.st_uid}")
-    if found.st_mode & stat.S_ISVTX and stat.S_ISDIR(found.st_mode):
-        who = [one for one in who if one.startswith("uid")]
+        who.append(f"uid {found.st_uid}")
+    if not (found.st_mode & stat.S_ISVTX and stat.S_ISDIR(found.st_mode)):
+        who += _others(found, stat.S_IWGRP, stat.S_IWOTH)
     return " and ".join(who)
 
 
 def readers(path: Path) -> str:
-    """Say who besides root and us can read a file; "" if nobody can, or it is not there."""
+    """Return who besides root and us can read a file; "" for no user, or if it is missing."""
     try:
         found = path.stat()
     except OSError:
@@ -95,9 +95,8 @@ def readers(path: Path) -> str:
 
 
 def _others(found: os.stat_result, group: int, everybody: int) -> list[str]:
-    who = []
     if found.st_mode & everybody:
-        who.append("everybody")
-    elif found.st_mode & group and found.st_gid != ROOT:
-        who.append(f"group {found.st_gid}")
-    return who
+        return ["everybody"]
+    if found.st_mode & group and found.st_gid != ROOT:
+        return [f"group {found.st_gid}"]
+    return []

@@ -8,10 +8,11 @@ control characters escaped: the file may hold any bytes.
 
 from __future__ import annotations
 
+import errno
 import re
 from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -35,6 +36,16 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 NOT_THERE = "does not exist"
 IS_DIRECTORY = "is a directory"
 """Two of the reasons that a file cannot be read."""
+
+READABLE = "expected a file that can be read"
+
+_REASONS = {
+    errno.ENOENT: NOT_THERE,
+    errno.EACCES: "may not be read by this user",
+    errno.ELOOP: "is a loop of symbolic links",
+    errno.ENOTDIR: "is below something that is not a directory",
+    errno.ENAMETOOLONG: "is too long a path",
+}
 
 
 class Severity(Enum):
@@ -69,6 +80,15 @@ class Problem(Struct, frozen=True):
         place = [escape(part) for part in (self.file, self.where) if part]
         fault = "; ".join(part for part in (self.found, self.expected) if part)
         return ": ".join([*place, fault])
+
+
+class Fault(NamedTuple):
+    """A problem of the value of a key, whichever file the key is in."""
+
+    key: str
+    found: str
+    expected: str = ""
+    severity: Severity = Severity.FATAL
 
 
 class Sheet:
@@ -138,6 +158,11 @@ class Report:
     def problems(self) -> tuple[Problem, ...]:
         """Collect those of all sheets."""
         return tuple(problem for sheet in self._sheets for problem in sheet.problems())
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file cannot be read, as the end of a sentence."""
+    return _REASONS.get(error.errno or 0, f"cannot be read ({error.strerror})")
 
 
 def is_fatal(problems: Iterable[Problem]) -> bool:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from lonc_gevent.backend.tls import client_context
-from lonc_gevent.configuration.files import Examined, Files, doubts
+from lonc_gevent.configuration.files import Examined, Files
 from lonc_gevent.configuration.files import examine as examine_files
+from lonc_gevent.configuration.machine import check_advice
 from lonc_gevent.configuration.problems import Problem, Severity, is_fatal, show
 from lonc_gevent.delayed.key_file import read_key
 from lonc_gevent.errors import ConfigError
@@ -54,7 +55,10 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
             *_tls_faults(file, configuration, files),
         )
     if configuration is not None:
-        problems += tuple(doubts(file, configuration, files, time()))
+        # A value that must change anyway needs no advice.
+        fatal = {problem.where for problem in problems if problem.severity is Severity.FATAL}
+        advice = check_advice(configuration, config, files.read, time())
+        problems += tuple(Problem(file, *fault) for fault in advice if fault.key not in fatal)
     accepted = None if is_fatal(problems) else configuration
     return examined._replace(configuration=accepted, problems=problems)
 

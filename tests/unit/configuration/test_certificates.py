@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lonc_gevent.configuration.certificates import SOON, Fault, check_dates, check_together, expires
+from lonc_gevent.configuration.certificates import SOON, check_dates, check_together, expires
+from lonc_gevent.configuration.problems import Fault, Severity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,24 +215,30 @@ def test_what_is_expected_instead() -> None:
     ]
 
 
+VALID_NOW, MORE_DAYS = "expected one that is valid now", "expected more than 30 days"
+
+
 @pytest.mark.parametrize(
-    ("when", "found", "expected"),
+    ("when", "found", "expected", "severity"),
     [
-        ((2030, 4, 30, 23, 59, 59), "is not valid before 2030-05-01", "expected one that is"),
-        ((2030, 5, 1), "", ""),
-        ((2030, 6, 30, 23, 59, 59), "", ""),
-        ((2030, 7, 1), "expires on 2030-07-31", "expected more than 30 days"),
-        ((2030, 7, 30, 23, 59, 59), "expires on 2030-07-31", "expected more than 30 days"),
-        ((2030, 7, 31), "expired on 2030-07-31", "expected one that is valid"),
+        ((2030, 4, 30, 23, 59, 59), "is not valid before 2030-05-01", VALID_NOW, Severity.ERROR),
+        ((2030, 5, 1), "", "", None),
+        ((2030, 6, 30, 23, 59, 59), "", "", None),
+        ((2030, 7, 1), "expires on 2030-07-31", MORE_DAYS, Severity.WARNING),
+        ((2030, 7, 30, 23, 59, 59), "expires on 2030-07-31", MORE_DAYS, Severity.WARNING),
+        ((2030, 7, 31), "expired on 2030-07-31", VALID_NOW, Severity.ERROR),
     ],
 )
-def test_each_date(when: tuple[int, int, int], found: str, expected: str) -> None:
-    """To the second, for our certificate and the CA's, in this order; chains are not looked at."""
+def test_dates_are_checked_to_the_second(
+    when: tuple[int, int, int], found: str, expected: str, severity: Severity
+) -> None:
+    """Those of our certificate and the CA's, in this order, without the others of a chain."""
     people = People()
     now = dt.datetime(*when, tzinfo=dt.UTC).timestamp()
     one = people.certificate("one", "ca")
     faults = [
-        Fault(key, found, expected) for key in ("network.certificate", "network.ca_certificate")
+        Fault(key, found, expected, severity)
+        for key in ("network.certificate", "network.ca_certificate")
     ]
 
     assert list(check_dates(one + one, one, now)) == (faults if found else [])

@@ -118,6 +118,22 @@ def test_key_file_that_is_none_is_fatal(folder: Path, snapshot: Snapshot, conten
     snapshot("\n".join(found(folder, BASE + '[delayed]\nkey_file = "key"\n')))
 
 
+def test_key_file_that_others_can_read_is_one_problem(folder: Path, snapshot: Snapshot) -> None:
+    (folder / "key").write_text(f"lonc-key:1:{'0' * 64}\n")
+    (folder / "key").chmod(0o644)
+
+    snapshot("\n".join(found(folder, BASE + '[delayed]\nkey_file = "key"\n')))
+
+
+@only_root
+def test_file_of_another_owner_is_a_warning_that_names_the_owner_to_give_it(
+    folder: Path, snapshot: Snapshot
+) -> None:
+    os.chown(folder / "hosts.tab", WEB, 0)
+
+    snapshot("\n".join(found(folder, BASE)))
+
+
 def test_key_that_overrides_another_value_of_loncapa_conf_is_a_warning(
     folder: Path, snapshot: Snapshot
 ) -> None:
