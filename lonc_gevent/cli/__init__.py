@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "status": "lonc_gevent.cli.status:command",
     "reload": "lonc_gevent.cli.reload:command",
     "doctor": "lonc_gevent.cli.doctor:command",
+    "example": "lonc_gevent.cli.example:command",
     "lond": "lonc_gevent.fake_lond.command:lond_command",
 }
 """Command -> where it is, written as in an entry point."""

@@ -42,7 +42,8 @@ while (my $line = <STDIN>) {
     my $padded = $payload . " " x 8;
     my $sealed = "";
     for (my $at = 0; $at <= $length; $at += 8) {
-        $sealed .= unpack "H16", $idea->encrypt(substr $padded, $at, 8);
+        # CryptX 0.091 takes a string, but no bare substr, which is an lvalue.
+        $sealed .= unpack "H16", $idea->encrypt("" . substr $padded, $at, 8);
     }
     print unpack("H32", $key), " enc:$length:$sealed\n";
 }

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 NOTICE = "SPDX-License-Identifier: GPL-2.0-or-later"
+WITHOUT_NOTICE = {".json", ".md", ".snapshots", ".txt", ".typed"}
+"""Files of these names are text for people, or data whose form has no comments: see LICENSE."""
 FOLDERS = (".ci", "config", "docs", "lonc_gevent", "scripts", "tests")
 FILES = [path for path in ROOT.iterdir() if path.is_file()]
 FILES += [
@@ -44,19 +46,18 @@ def scripts() -> list[Path]:
     ]
 
 
-def test_python_files_state_the_licence() -> None:
-    """Every Python file has the SPDX line at its top."""
-    python = [path for path in FILES if path.suffix == ".py"]
+def test_files_state_the_licence() -> None:
+    """Every file that can have a comment has the SPDX line at its top."""
+    files = [path for path in FILES if path.suffix not in WITHOUT_NOTICE and path.name != "COPYING"]
 
-    assert [path for path in python if not states_the_licence(path)] == []
-    assert python
+    assert [path for path in files if not states_the_licence(path)] == []
+    assert len(files) > len(scripts())
 
 
-def test_scripts_state_the_licence() -> None:
-    """Every script and shell file has the SPDX line at its top."""
-    shell = scripts() + [path for path in FILES if path.suffix == ".sh"]
+def test_licence_names_the_copyright_holder() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
 
-    assert [path for path in shell if not states_the_licence(path)] == []
+    assert re.search(r"^Copyright 20\d\d the lonc-gevent authors$", text, re.MULTILINE)
 
 
 def test_scripts_can_be_run() -> None:

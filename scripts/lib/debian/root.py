@@ -69,21 +69,21 @@ def make(suite: str, options: Options) -> Path:
     folder = ROOTS / suite
     if folder.exists():
         return folder
-    part = ROOTS / f"{suite}.part"
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(part)]
-    done = subprocess.run([*command, options.mirror], capture_output=True, check=False, text=True)
-    if done.returncode:
-        raise RootError(f"{shlex.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr}")
-    for file in (Path("/etc/resolv.conf"), *options.files):
-        target = part / file.relative_to("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        shutil.copy(file, target)
-    shutil.rmtree(part / "var/cache/apt/archives", ignore_errors=True)
-    part.rename(folder)
+    ROOTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{suite}-", dir=ROOTS) as name:
+        part = Path(name) / "root"
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(part)]
+        command.append(options.mirror)
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        if done.returncode:
+            raise RootError(f"{shlex.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr}")
+        for file in (Path("/etc/resolv.conf"), *options.files):
+            target = part / file.relative_to("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copy(file, target)
+        shutil.rmtree(part / "var/cache/apt/archives", ignore_errors=True)
+        part.rename(folder)
     return folder
 
 
