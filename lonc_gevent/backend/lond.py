@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import traceback
 from dataclasses import replace
+from itertools import chain
 from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -28,18 +29,18 @@ from lonc_gevent.errors import (
     UnresolvableError,
     UnsolicitedBytesError,
 )
-from lonc_gevent.eventloop import DeadlineError, yield_to_others
+from lonc_gevent.eventloop import LONG, UNLIMITED, DeadlineError, yield_to_others
 from lonc_gevent.protocol.cipher import KEY_BYTES, Cipher
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST
 from lonc_gevent.protocol.lines import (
     ENCRYPT,
     LINE_END,
     OK,
-    SESSION_CHANGE,
     SETHOST,
     SPECIAL_FIRST,
     LineBuffer,
     LineTooLongError,
+    changes_session,
     clear_prefix,
     split_sethost,
     text_part,
@@ -50,12 +51,12 @@ from .handshake_io import FallBackError, shake_hands
 from .resolver import resolver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from gevent.hub import Hub
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop import Stream
+    from lonc_gevent.eventloop import MemoryBudget, Stream
     from lonc_gevent.protocol.handshake import Session
     from lonc_gevent.protocol.lines import Line
 
@@ -81,6 +82,7 @@ class Lond:
         "_cipher",
         "_host",
         "_max_reply",
+        "_memory",
         "_own_host",
         "address",
         "buffer",
@@ -97,8 +99,10 @@ class Lond:
         server_id: str,
         max_reply_bytes: int,
         address: Address | None = None,
+        memory: MemoryBudget = UNLIMITED,
     ) -> None:
         self.stream = stream
+        self._memory = memory
         self.session = session
         self.address = address
         self._cipher = Cipher(session.key)
@@ -115,23 +119,31 @@ class Lond:
         Raises NotSentError if no byte of the request was sent, ReplyLostError if one was.
         """
         if request[0] in SPECIAL_FIRST or self._host is not self._own_host:
-            request, refusal = self._prepared(request)
-            if refusal:
-                return refusal
+            return self._exchange_special(request)
         return self._ask(request)
 
-    def _ask(self, wire: Line) -> Line:
-        """Write a line as it is; return lond's reply, decrypted. Raises as `exchange` does."""
+    def _ask(self, begin: Line, rest: Iterable[bytes] = ()) -> Line:
+        """Write a line as it is; return lond's reply, decrypted. Raises as `exchange` does.
+
+        rest: pieces of the line after its beginning; other greenlets run before each.
+        """
         stream = self.stream
         if stream.has_input():  # it came before the request, so it is no reply to it
             raise self.unexpected()
-        line = None
+        wire = begin
         try:
             stream.write(wire)
+            for wire in rest:
+                yield_to_others(stream.hub)
+                stream.write(wire)
+            line = self.buffer.add(stream.read() or self._ended())
             while line is None:
+                if len(self.buffer.data) > LONG:
+                    self.buffer.data = self._memory.admit(self.buffer.data, stream)
                 line = self.buffer.add(stream.read() or self._ended())
         except OSError as error:
-            raise (ConnectionLostError if stream.sent else StaleConnectionError)(
+            is_sent = stream.sent or wire is not begin
+            raise (ConnectionLostError if is_sent else StaleConnectionError)(
                 _reason(error)
             ) from None
         except DeadlineError:
@@ -146,11 +158,21 @@ class Lond:
             stream.deadline = inf  # the reply is here, and opening it does not wait for lond
             if len(line) <= LARGE:
                 return self._cipher.open(line[:-1]) + LINE_END
-            return _joined(self._cipher.open_pieces(line[:-1]), stream.hub) + LINE_END
+            return self._open_long(line)
         return line
 
-    def _prepared(self, request: Line) -> tuple[Line, Line]:
-        """Return the line to send for a request, and lond's reply if it refused the host id."""
+    def _open_long(self, line: Line) -> Line:
+        """Decrypt a long reply in pieces; other greenlets run after each."""
+        reply = self._memory.line()
+        for piece in self._cipher.open_pieces(memoryview(line)[:-1]):
+            reply += piece
+            self._memory.count(reply)
+            yield_to_others(self.stream.hub)
+        reply += LINE_END
+        return reply
+
+    def _exchange_special(self, request: Line) -> Line:
+        """Exchange a request that concerns the host id or the session, or is to be encrypted."""
         head = request[:8]
         if head == ENCRYPT and self._host is self._own_host:
             start, sealed = len(head), True  # as `text_part` returns; the usual case
@@ -158,11 +180,17 @@ class Lond:
             if head == SETHOST or self._host is not self._own_host:
                 request, refusal = self._set_host(request)
                 if refusal:
-                    return request, refusal
+                    return refusal
             start, sealed = text_part(request)
-        if SESSION_CHANGE.match(request, start):
+        if changes_session(request, start):
             self.is_spent = True
-        return (self._sealed(request, start) if sealed else request), b""
+        if not sealed:
+            return self._ask(request)
+        prefix = clear_prefix(request, start) if request[:8] == SETHOST else b""
+        if len(request) - start <= LARGE:
+            return self._ask(prefix + self._cipher.seal(request[start:-1]) + LINE_END)
+        pieces = self._cipher.seal_pieces(memoryview(request)[start:-1])
+        return self._ask(prefix + next(pieces), chain(pieces, (LINE_END,)))
 
     def _set_host(self, request: Line) -> tuple[Line, Line]:
         """Make lond run the request under the right host id (protocol.md, 3e).
@@ -215,26 +243,17 @@ class Lond:
     def _ended(self) -> bytes:
         raise ConnectionLostError("closed by lond before its whole reply")
 
-    def _sealed(self, request: Line, start: int) -> bytes:
-        payload = request[start:-1]
-        if len(payload) <= LARGE:
-            sealed = self._cipher.seal(payload) + LINE_END
-        else:
-            sealed = _joined(self._cipher.seal_pieces(payload), self.stream.hub) + LINE_END
-        return clear_prefix(request, start) + sealed if request[:8] == SETHOST else sealed
 
-
-def _joined(pieces: Iterator[bytes], hub: Hub) -> bytes:
-    """Join the pieces; let other greenlets run after each."""
-    done = []
-    for piece in pieces:
-        done.append(piece)
-        yield_to_others(hub)
-    return b"".join(done)
-
-
-def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials) -> Lond:
+def connect(
+    host: HostSettings,
+    hub: Hub,
+    stream: Stream,
+    credentials: Credentials,
+    memory: MemoryBudget = UNLIMITED,
+) -> Lond:
     """Connect to the host's lond, on the empty `stream`, and shake hands.
+
+    memory: counts long replies.
 
     Tries each address, for `connect_timeout` and `handshake_timeout`, until a handshake completes.
     If TLS fails and the host may be used without, the address is dialled once more without TLS,
@@ -242,7 +261,8 @@ def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentia
     closed.
     """
     try:
-        return _first_that_works(host, hub, stream, credentials)
+        session, address = _first_that_works(host, hub, stream, credentials)
+        return Lond(stream, session, host.server_id, host.pool.max_reply_bytes, address, memory)
     except NotSentError:
         raise
     except Exception as error:  # noqa: BLE001 - any error shuts the retry gate
@@ -255,7 +275,7 @@ def connect(host: HostSettings, hub: Hub, stream: Stream, credentials: Credentia
 
 def _first_that_works(
     host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials
-) -> Lond:
+) -> tuple[Session, Address]:
     resolver = resolver_of(hub)
     addresses = candidates(host, hub)
     failure: NotSentError | None = None
@@ -270,7 +290,7 @@ def _first_that_works(
                 failure = error
         else:
             resolver.worked(host, address)
-            return Lond(stream, session, host.server_id, host.pool.max_reply_bytes, address)
+            return session, address
     resolver.failed(host)
     raise failure or UnresolvableError(f"{host.dns_name}: no address")
 

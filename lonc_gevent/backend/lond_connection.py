@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
+    from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
     from .lond import Lond
@@ -42,6 +43,7 @@ class PoolInterface(Protocol):
 
     hub: Hub
     log: FilteringBoundLogger
+    memory: MemoryBudget
 
     @property
     def host(self) -> HostSettings:
@@ -194,7 +196,7 @@ class LondConnection:
     def _connect(self) -> Lond:
         """Connect to lond and shake hands. Raises NotSentError. Overridden in tests."""
         pool = self._pool
-        return connect(pool.host, pool.hub, self.stream, pool.credentials)
+        return connect(pool.host, pool.hub, self.stream, pool.credentials, pool.memory)
 
     def _serve(self, lond: Lond) -> LondError | None:
         """Exchange transactions; return the error that ended this, None if closed on purpose."""

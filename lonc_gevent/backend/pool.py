@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
+from lonc_gevent.eventloop import UNLIMITED
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.errors import ReplyLostError
+    from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
     from .lond_connection import LondConnection
@@ -66,6 +68,8 @@ def _nothing(_: Pool) -> None:
 class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
+    budget    counts queued requests, of all hosts
+    memory    counts long replies, of all hosts
     schedule  called with the pool when something begins here that has a deadline; the receiver
               then calls `run_maintenance` every tick until it returns True
     on_up     called with the pool when the host is up again after it was down
@@ -80,6 +84,7 @@ class Pool(PoolConnections):
         *,
         credentials: Credentials,
         budget: QueueBudget,
+        memory: MemoryBudget = UNLIMITED,
         schedule: Callable[[Pool], None] = _nothing,
         on_up: Callable[[Pool], None] = _nothing,
         sample: int = 0,
@@ -90,6 +95,7 @@ class Pool(PoolConnections):
             logger,
             credentials=credentials,
             budget=budget,
+            memory=memory,
             schedule=partial(schedule, self),
             on_up=partial(on_up, self),
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.errors import LondError
+    from lonc_gevent.eventloop import MemoryBudget
 
     from .lond_connection import PoolInterface
     from .resolver import Address
@@ -55,6 +56,7 @@ class PoolConnections:
         *,
         credentials: Credentials,
         budget: QueueBudget,
+        memory: MemoryBudget,
         schedule: Callable[[], None],
         on_up: Callable[[], None],
     ) -> None:
@@ -62,6 +64,7 @@ class PoolConnections:
         self.hub = hub
         self.log = logger.bind(host=host.id)
         self.credentials = credentials
+        self.memory = memory
         self.stats = HostStats()
         self.gate = RetryGate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)

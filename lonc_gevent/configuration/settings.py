@@ -27,6 +27,9 @@ KernelSeconds = Annotated[
 ]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds, 0 or more")]
 Bytes = Annotated[int, Meta(ge=64, le=2**40, description="a whole number of bytes, 64 to 2**40")]
+BytesOrZero = Annotated[
+    int, Meta(ge=0, le=2**40, description="a whole number of bytes, 0 to 2**40")
+]
 Connections = Annotated[int, Meta(ge=1, le=10_000, description="a whole number, 1 to 10000")]
 Count = Annotated[int, Meta(ge=1, le=10**9, description="a whole number, 1 to 10**9")]
 CountOrZero = Annotated[int, Meta(ge=0, le=10**9, description="a whole number, 0 to 10**9")]
@@ -161,6 +164,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     max_connections    lond connections per host
     max_queued         requests waiting per host
     max_queued_bytes   bytes of waiting requests, over all hosts together
+    max_bytes_in_flight  bytes of long requests and replies, over all hosts together, beyond which
+                       no more is read; 0: half of the memory that the process may have
     max_request_bytes  longest request line
     max_reply_bytes    longest reply line
     connect_timeout    seconds for the TCP connection
@@ -176,6 +181,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     max_connections: Connections = 5
     max_queued: Count = 10_000
     max_queued_bytes: Bytes = 268_435_456
+    max_bytes_in_flight: BytesOrZero = 0
     max_request_bytes: Bytes = 16_777_216
     max_reply_bytes: Bytes = 67_108_864
     connect_timeout: Seconds = 5.0
@@ -257,7 +263,8 @@ class HostOverrides(Struct, frozen=True, kw_only=True):
     address    IP address or name to connect to in place of the dns name of hosts.tab
     port       TCP port of this lond
     client_id  the id that this lond takes us for, where it is not network.host_id
-    others     as in `[network]` and `[pool]`; max_queued_bytes is over all hosts, so not in here
+    others     as in `[network]` and `[pool]`; max_queued_bytes and max_bytes_in_flight are over
+               all hosts, so not in here
     """
 
     address: Text | None = None

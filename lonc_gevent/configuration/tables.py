@@ -176,7 +176,7 @@ def _unknown_key(
 ) -> tuple[str, str]:
     """Say what an unknown key might have been meant to be: what was found, a hint."""
     if path[0] == HOSTS:
-        if name == "max_queued_bytes":
+        if name in ("max_queued_bytes", "max_bytes_in_flight"):
             return "holds for all hosts together", "expected in [pool] only"
         if isinstance(value, dict):
             whole = dotted(HOSTS, f"{path[1]}.{name}")

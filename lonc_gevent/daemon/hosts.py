@@ -16,10 +16,12 @@ from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX, common_parent_name
 from lonc_gevent.configuration.host_changes import compare
 from lonc_gevent.errors import ConfigError, LoncError
+from lonc_gevent.eventloop import MemoryBudget
 from lonc_gevent.frontend.listeners import listen
 
 from .common_parent import CommonParent
 from .janitor import tick_for
+from .process_limits import memory_limit
 from .requirements import accepted_files
 
 if TYPE_CHECKING:
@@ -69,7 +71,11 @@ class Hosts:
         self.janitor = janitor
         self.clients = clients
         self.pools = pools
-        self.budget = QueueBudget(configuration.settings.pool.max_queued_bytes)
+        pool = configuration.settings.pool
+        self.budget = QueueBudget(pool.max_queued_bytes)
+        limit = pool.max_bytes_in_flight or memory_limit() // 2
+        clients.memory.limit = limit // 2
+        self._memory = MemoryBudget(limit // 2)
         settings = configuration.settings.sockets
         self._directory = Path(settings.directory)
         self._mode = int(settings.mode, 8)
@@ -227,6 +233,7 @@ class Hosts:
             self.log,
             credentials=self.credentials,
             budget=self.budget,
+            memory=self._memory,
             schedule=self.janitor.schedule,
             on_up=self.replayer.host_up,
             sample=self.configuration.settings.log.sample,

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gevent.hub import Hub
     from greenlet import greenlet
 
@@ -112,11 +115,7 @@ class Stream:
             try:
                 data = os.read(self.fd, self._read_size)
             except BlockingIOError:
-                if self._expired:
-                    raise DeadlineError from None
-                if self._interrupted:
-                    self._interrupted = False
-                    raise InterruptedError from None
+                self._raise_pending()
                 continue
             if len(data) == self._read_size:
                 return self._read_more(data)
@@ -129,6 +128,25 @@ class Stream:
             return data + os.read(self.fd, self._read_size)
         except OSError:
             return data  # an error other than BlockingIOError is raised again by the next read
+
+    def _raise_pending(self) -> None:
+        """Raise DeadlineError after `expire`, and InterruptedError after `interrupt`."""
+        if self._expired:
+            raise DeadlineError from None
+        if self._interrupted:
+            self._interrupted = False
+            raise InterruptedError from None
+
+    def pause(self) -> None:
+        """Wait until `resume`, whether there is input or not. Raises as `read`, but for OSError."""
+        self._stop_watching()
+        self._raise_pending()
+        self._reader = getcurrent()
+        try:
+            self.hub.switch()
+        finally:
+            self._reader = None
+        self._raise_pending()
 
     def wait_readable(self) -> None:
         """Wait until there may be input. May also return without a reason."""
@@ -144,10 +162,14 @@ class Stream:
     def _on_readable(self) -> None:
         if self._reader is None:
             # Nothing reads the input yet, and the level-triggered watcher would fire repeatedly.
-            self._is_watched = False
-            self._watcher.stop()
+            self._stop_watching()
         else:
             self._reader.switch()
+
+    def _stop_watching(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._watcher.stop()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -167,13 +189,8 @@ class Stream:
         if timeout is None:
             self._write_rest(data)
             return
-        timer = self.hub.loop.timer(timeout)
-        timer.start(self.expire)
-        try:
+        with self.expiring(timeout):
             self._write_rest(data)
-        finally:
-            timer.stop()
-            timer.close()
 
     def _write_rest(self, data: bytes | bytearray) -> None:
         with memoryview(data) as view:
@@ -233,6 +250,17 @@ class Stream:
         poll.register(self.fd, select.POLLOUT)
         return bool(poll.poll(0))
 
+    @contextmanager
+    def expiring(self, seconds: float) -> Iterator[None]:
+        """Call `expire` after so many seconds, unless the block has ended by then."""
+        timer = self.hub.loop.timer(seconds)
+        timer.start(self.expire)
+        try:
+            yield
+        finally:
+            timer.stop()
+            timer.close()
+
     def expire(self) -> None:
         """Make the current wait, and each later one, raise DeadlineError.
 
@@ -258,9 +286,7 @@ class Stream:
     def release(self) -> int:
         """Return the open descriptor, or -1 if closed; the stream is closed afterwards."""
         fd, self.fd = self.fd, -1
-        if self._is_watched:
-            self._is_watched = False
-            self._watcher.stop()
+        self._stop_watching()
         self._poll = self._reader = None
         return fd
 

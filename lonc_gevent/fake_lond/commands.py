@@ -186,6 +186,8 @@ class Commands:
             fault, reply = self._run(text)
         except ValueError as error:
             return Answer(b"error:%s\n" % str(error).encode(), prefix + text)
+        if fault is not None and fault.name == "big":
+            reply = b"b" * fault.number
         if text.startswith((b"eget:", b"secret:")) or (sealed and self._profile.seal_replies):
             reply = self._cipher.seal(reply) if self._cipher else b"error:no_key"
         if fault is not None:
@@ -209,8 +211,6 @@ class Commands:
 
     def _with_fault(self, fault: Fault, reply: bytes) -> bytes:
         """Return the reply with the fault of its content."""
-        if fault.name == "big":
-            return b"b" * fault.number
         if fault.name == "bad-seal-lines" and self._cipher is not None:
             return self._cipher.seal(b"one\ntwo")
         return _CONTENT.get(fault.name, reply)

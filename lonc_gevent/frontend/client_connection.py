@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from greenlet import getcurrent, greenlet
 
 from lonc_gevent.backend.transaction import WITHDRAWN
-from lonc_gevent.eventloop import DeadlineError, DisconnectLimiter, Stream, yield_to_others
+from lonc_gevent.eventloop import (
+    LONG,
+    DeadlineError,
+    DisconnectLimiter,
+    MemoryBudget,
+    Stream,
+    yield_to_others,
+)
 from lonc_gevent.protocol.lines import (
     CLOSE_CONNECTIONS,
     CON_LOST,
@@ -57,6 +64,7 @@ class ClientsInterface(Protocol):
     hub: Hub
     log: FilteringBoundLogger
     disconnects: DisconnectLimiter
+    memory: MemoryBudget
 
     @property
     def holding(self) -> bool:
@@ -191,6 +199,8 @@ class ClientConnection:
             request = self._next_buffered() if buffer.data else None
             while request is None:
                 try:
+                    if len(buffer.data) > LONG:
+                        return self._read_long()
                     data = self.stream.read()
                 except InterruptedError:
                     if self._stops_serving():
@@ -203,6 +213,24 @@ class ClientConnection:
         except LineTooLongError:
             self._refuse_too_long(len(buffer))
             return None
+        return request
+
+    def _read_long(self) -> Line:
+        """Read the rest of a long request, within reply_timeout. Raises as `Stream.read` does."""
+        buffer = self._buffer
+        request = None
+        try:
+            with self.stream.expiring(self.pool.host.pool.reply_timeout):
+                while request is None:
+                    buffer.data = self._clients.memory.admit(buffer.data, self.stream)
+                    data = self.stream.read()
+                    if not data:
+                        raise ConnectionResetError
+                    request = buffer.add(data)
+        except DeadlineError:
+            self._log_stalled(request_bytes=len(buffer))
+            self.stream.write(CON_LOST)
+            raise
         return request
 
     def _next_buffered(self) -> Line | None:
@@ -228,14 +256,16 @@ class ClientConnection:
 
     def _write(self, reply: Line) -> None:
         """Write the reply. A client that reads slowly delays this greenlet only."""
-        host = self.pool.host
         try:
-            self.stream.write(reply, host.pool.reply_timeout)
+            self.stream.write(reply, self.pool.host.pool.reply_timeout)
         except DeadlineError:
-            self._clients.log.warning(
-                "client_stalled", host=host.id, reply_bytes=len(reply), **self._peer_fields()
-            )
+            self._log_stalled(reply_bytes=len(reply))
             raise
+
+    def _log_stalled(self, **size: int) -> None:
+        self._clients.log.warning(
+            "client_stalled", host=self.pool.host.id, **size, **self._peer_fields()
+        )
 
     def _refuse_too_long(self, size: int) -> None:
         self._clients.log.warning(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from lonc_gevent.eventloop import DisconnectLimiter
+from lonc_gevent.eventloop import DisconnectLimiter, MemoryBudget
 
 from .client_connection import ClientConnection, HeldClient
 from .listeners import Listener, listen, remove, take_up
@@ -53,6 +53,8 @@ class Clients:
         self.hub = hub
         self.log = logger
         self.access = access
+        self.memory = MemoryBudget()
+        """Counts long requests."""
         self.disconnects = DisconnectLimiter(hub)
         self.listeners: dict[Path, Listener] = {}
         self.connections: set[ClientConnection] = set()

@@ -31,6 +31,8 @@ _HEX_BLOCK = 2 * _BLOCK
 _SEALED = b"enc"
 _MOST_LENGTH = len(b"1234567890")
 """Most digits of LENGTH."""
+_MOST_HEAD = len(b"enc::") + _MOST_LENGTH
+"""Most bytes before the hex digits."""
 _NEWLINE = 0x0A
 """As a number: `in` finds a number in bytes several times as fast as b"\\n"."""
 _ZERO = ord("0")
@@ -111,7 +113,7 @@ class Cipher:
         blocks = self._encrypt(payload + _PADDING[length % _BLOCK])
         return b"enc:%d:%s" % (length, binascii.hexlify(blocks))
 
-    def seal_pieces(self, payload: Line) -> Iterator[bytes]:
+    def seal_pieces(self, payload: Line | memoryview) -> Iterator[bytes]:
         """Yield the parts of `seal`, PIECE bytes each: the caller can switch between them."""
         length = len(payload)
         yield b"enc:%d:" % length
@@ -120,7 +122,7 @@ class Cipher:
         view = memoryview(payload)
         for start in range(0, last, PIECE):
             yield binascii.hexlify(self._encrypt(view[start : start + PIECE]))
-        padded = payload[last:] + _PADDING[length % _BLOCK]
+        padded = bytes(view[last:]) + _PADDING[length % _BLOCK]
         yield binascii.hexlify(self._encrypt(padded))
 
     def open(self, line: Line) -> bytes:
@@ -135,7 +137,7 @@ class Cipher:
         length, digits = _split_sealed(line)
         return self._open_digits(digits, length)
 
-    def open_pieces(self, line: Line) -> Iterator[bytes]:
+    def open_pieces(self, line: Line | memoryview) -> Iterator[bytes]:
         """Yield the parts of `open`, PIECE bytes each: the caller can switch between them.
 
         Raises BadSealedReplyError as `open` does: for a bad LENGTH at once, for a bad digit when
@@ -167,16 +169,15 @@ class Cipher:
         return clear
 
 
-def _split_sealed(line: Line) -> tuple[int, Line]:
+def _split_sealed(line: Line | memoryview) -> tuple[int, Line | memoryview]:
     """Return LENGTH and the hex digits. Raises BadSealedReplyError unless they fit."""
-    try:
-        mark, number, digits = line.split(b":", 2)
-    except ValueError:
-        mark, number, digits = line.partition(b":")[0], b"", b""
+    mark, _, rest = bytes(line[:_MOST_HEAD]).partition(b":")
+    number, colon, _ = rest.partition(b":")
+    digits = line[len(mark) + len(number) + 2 :]
     if mark != _SEALED:
         raise BadSealedReplyError("a line that does not start with enc:")
     if (
-        not number.isdigit()
+        not (colon and number.isdigit())
         or len(number) > _MOST_LENGTH
         or (number[0] == _ZERO and number != b"0")
     ):

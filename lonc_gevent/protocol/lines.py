@@ -14,7 +14,7 @@ Properties of LineBuffer:
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from lonc_gevent.printable import escape_bytes
 
@@ -40,25 +40,15 @@ Line: TypeAlias = bytes | bytearray
 SETHOST = b"sethost:"
 ENCRYPT = b"encrypt:"
 
-_SKIPPED = rb"[^\w:]*+"
-_SPELLINGS = [
-    _SKIPPED.join(b"%c" % letter for letter in word)
-    for word in (b"sethost", b"ekey", b"init", b"exit", b"enc")
-]
-SESSION_CHANGE = re.compile(_SKIPPED + rb"(?:%s)" % b"|".join(_SPELLINGS), re.IGNORECASE)
-"""Matches a text after which the lond connection may be in another state than before.
+_SESSION_CHANGES: Final = (b"sethost", b"ekey", b"init", b"exit", b"enc")
+_SKIPPED: Final = bytes(byte for byte in range(256) if not re.match(rb"[\w:]", b"%c" % byte))
+_LONGEST_WORD: Final = len(b"sethost")
+_EXAMINED: Final = 256
+"""Bytes of a text that `changes_session` examines."""
 
-`sethost` chooses another host id, `ekey` another key, `init` begins a session, `exit` ends it
-(protocol.md, section 3), and what is in a client's own `enc:` line cannot be known. lond drops a
-carriage return from the command word, and a future one may do more, so everything that is neither
-a letter, a digit nor a colon is skipped, and case ignored.
-"""
-
-SPECIAL_FIRST = frozenset(
-    byte for byte in range(256) if chr(byte) in "eEiIsS" or not re.match(rb"[\w:]", b"%c" % byte)
-)
+SPECIAL_FIRST = frozenset(b"eEiIsS" + _SKIPPED)
 """First bytes of the requests that the daemon has to examine: those that may begin with
-`sethost:`, `encrypt:`, or match SESSION_CHANGE. All others pass as they are."""
+`sethost:`, `encrypt:`, or change the session. All others pass as they are."""
 
 
 class LineTooLongError(Exception):
@@ -68,8 +58,9 @@ class LineTooLongError(Exception):
 class LineBuffer:
     """Buffer that returns bytes as lines, each with its LF.
 
-    `limit` is the length of the longest line in bytes, with its LF. `data` are the buffered bytes,
-    for reading only. After LineTooLongError the buffer must not be used any more.
+    `limit` is the length of the longest line in bytes, with its LF. `data` are the buffered bytes;
+    another bytearray with the same bytes may take its place. After LineTooLongError the buffer must
+    not be used any more.
     """
 
     __slots__ = ("_searched", "data", "limit")
@@ -117,6 +108,10 @@ class LineBuffer:
         self._searched = 0
         if end == len(data):
             self.data = bytearray()
+            return data
+        if end > len(data) - end:  # copy what is shorter, the line or the rest
+            self.data = data[end:]
+            del data[end:]
             return data
         line = bytes(data[:end])
         del data[:end]
@@ -166,6 +161,20 @@ def encrypted_part(request: Line) -> int:
     """Return the start of the text to seal, or 0 if the request is sent in clear."""
     start, sealed = text_part(request)
     return start if sealed else 0
+
+
+def changes_session(request: Line, start: int) -> bool:
+    """Return whether lond's connection may be in another state after the text from `start` on.
+
+    `sethost` chooses another host id, `ekey` another key, `init` begins a session, `exit` ends it
+    (protocol.md, section 3), and what is in a client's own `enc:` line cannot be known. lond drops
+    a carriage return from the command word, and a future one may do more, so everything that is
+    neither a letter, a digit nor a colon is skipped, and case ignored. A text that begins with so
+    much of that that no word is found may change the session, too.
+    """
+    word = request[start : start + _EXAMINED].translate(None, _SKIPPED)[:_LONGEST_WORD].lower()
+    is_cut = len(word) < _LONGEST_WORD and len(request) - start > _EXAMINED
+    return is_cut or word.startswith(_SESSION_CHANGES)
 
 
 def split_sethost(request: Line) -> tuple[bytes, Line]:

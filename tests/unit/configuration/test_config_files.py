@@ -49,10 +49,13 @@ def test_the_commented_file_has_every_key_with_its_default() -> None:
 
 
 def test_overrides_are_the_keys_of_their_tables() -> None:
-    """A host can have any pool key but max_queued_bytes, of the same type, none by default."""
+    """A host can have any pool key but those over all hosts, of the same type, none by default."""
     own = tables.keys_of(settings.HostOverrides)
     general = tables.keys_of(settings.Pool) | tables.keys_of(settings.Network)
-    shared = {*settings.Pool.__struct_fields__, *OF_NETWORK} - {"max_queued_bytes"}
+    shared = {*settings.Pool.__struct_fields__, *OF_NETWORK} - {
+        "max_queued_bytes",
+        "max_bytes_in_flight",
+    }
     assert set(own) == shared | {"address", "port", "client_id"}
     assert all(own[name].type == general[name].type for name in shared)
     assert all(key.default is None for key in own.values())

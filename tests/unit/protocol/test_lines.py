@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lonc_gevent.protocol.lines import (
-    SESSION_CHANGE,
     SPECIAL_FIRST,
     LineBuffer,
     LineTooLongError,
+    changes_session,
     clear_prefix,
     encrypted_part,
     split_sethost,
@@ -266,5 +266,5 @@ def test_requests_that_change_the_session_are_recognised(
 ) -> None:
     """In any spelling and after prefixes; all of these begin with a byte of SPECIAL_FIRST."""
     start, _ = text_part(request_line)
-    assert bool(SESSION_CHANGE.match(request_line, start)) is changes
+    assert changes_session(request_line, start) is changes
     assert not changes or request_line[0] in SPECIAL_FIRST
