@@ -17,8 +17,10 @@ import click
 
 from lonc_gevent.delayed.key_file import make_key, read_key
 from lonc_gevent.delayed.listing import Item, items, look_up
+from lonc_gevent.delayed.requests import host_of, name_before
 from lonc_gevent.delayed.spool import Spool
 from lonc_gevent.errors import SpoolError
+from lonc_gevent.perm_log import perm_log_of
 from lonc_gevent.printable import escape
 
 from .common import EXIT_BAD_CONFIG, echo, load_or_exit
@@ -173,8 +175,11 @@ def retry_command(context: _Context, name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def discard_command(context: _Context, name: str, *, yes: bool) -> None:
-    """Remove a file for good, waiting or in quarantine. Its request will never be sent."""
-    spool, _ = context.open()
+    """Remove a file for good, waiting or in quarantine. Its request will never be sent.
+
+    Its D line in lonnet.perm.log gets an S line of its own, with `discarded` for the request.
+    """
+    spool, configuration = context.open()
     with _failing(name):
         spool.find(name)
     if not yes and not click.confirm(f"Remove {escape(name)} for good?", err=True):
@@ -182,6 +187,10 @@ def discard_command(context: _Context, name: str, *, yes: bool) -> None:
     with _failing(name):
         spool.discard(name)
     echo(f"{name}: removed")
+    host = host_of(name_before(name))
+    fault = host and perm_log_of(configuration.settings).record("S", host, b"discarded")
+    if fault:
+        echo(f"{configuration.settings.delayed.perm_log}: {fault}", err=True)
 
 
 @command.command("new-key")

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from lonc_gevent.protocol.lines import verb
 
 from .delayed import delay, is_saved
 from .errors import ClientError, ConFailed
@@ -55,7 +52,7 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
             path.unlink()
             raise OSError("read back with another content")  # noqa: TRY301 - as bad as the others
     except OSError as error:
-        record("F", line, cause.host, place)
+        place.log.record("F", cause.host, line)
         if on_con_lost == "return":
             return CON_FAILED
         reason = error.strerror or error
@@ -65,21 +62,5 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
             reason = "no such directory; lonc creates it when it starts"
         what = f"con_failed: cannot save in {place.delayed}: {reason}"
         raise ConFailed(cause.host, cause.socket, what) from error
-    record("D", line, cause.host, place)
+    place.log.record("D", cause.host, line)
     return CON_DELAYED
-
-
-def record(code: str, line: bytes, host: str, place: Sockets) -> None:
-    """Append a line to lonnet.perm.log, if its path is known: D delayed, F failed.
-
-    loncron counts these lines. They hold the request's verb only. Write errors are ignored.
-    """
-    if place.perm_log is None:
-        return
-    entry = f"{int(time.time())}:{code}:{host}:{verb(line)}\n".encode()
-    with suppress(OSError):
-        fd = os.open(place.perm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o660)
-        try:
-            os.write(fd, entry)
-        finally:
-            os.close(fd)

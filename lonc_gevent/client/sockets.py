@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lonc_gevent.configuration.names import is_host_id
 from lonc_gevent.errors import ConfigError
+from lonc_gevent.perm_log import PermLog, perm_log_of
 
 from .errors import UnknownHostError
 
@@ -36,7 +37,7 @@ class Sockets:
     names     host id -> file name in `directory`; None: the name is the id
     """
 
-    __slots__ = ("_names", "delayed", "directory", "perm_log", "pid_file")
+    __slots__ = ("_names", "delayed", "directory", "log", "perm_log", "pid_file")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Sockets:
         self.delayed = Path(directory, "delayed") if delayed is None else Path(delayed)
         self.pid_file = None if pid_file is None else Path(pid_file)
         self.perm_log = None if perm_log is None else Path(perm_log)
+        self.log = PermLog("" if perm_log is None else os.fspath(perm_log))
         self._names = names
 
     def __repr__(self) -> str:
@@ -63,13 +65,15 @@ class Sockets:
         names: dict[str, str] = {}
         for name, host in configuration.sockets.items():
             names.setdefault(host, name)
-        return cls(
+        place = cls(
             settings.sockets.directory,
             delayed=settings.delayed.directory,
             pid_file=settings.daemon.pid_file or None,
             perm_log=settings.delayed.perm_log or None,
             names=names,
         )
+        place.log = perm_log_of(settings)
+        return place
 
     @classmethod
     def read(cls, config: str | os.PathLike[str]) -> Sockets:

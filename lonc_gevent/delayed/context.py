@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from gevent.threadpool import ThreadPool
 
+from lonc_gevent.perm_log import perm_log_of
+
 from .files import reason_of
 from .requests import HIDDEN, shown_name
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from lonc_gevent.configuration.settings import Delayed
+    from lonc_gevent.configuration.settings import Settings
     from lonc_gevent.errors import SpoolError
 
     from .spool import Spool
@@ -40,13 +42,13 @@ class ReplayContext:
         self,
         spool: Spool,
         logger: FilteringBoundLogger,
-        settings: Delayed,
+        settings: Settings,
         scan_soon: Callable[[], None],
     ) -> None:
         self.spool = spool
         self.log = logger
-        self.perm_log = settings.perm_log
-        self.max_attempts = settings.max_attempts
+        self.perm_log = perm_log_of(settings)
+        self.max_attempts = settings.delayed.max_attempts
         self.scan_soon = scan_soon
         self._threads = ThreadPool(THREADS)
         self._troubles: dict[str, float] = {}

@@ -36,7 +36,6 @@ from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import CON_LOST, verb
 
 from .requests import Verdict, first_word, is_final, shown_name
-from .spool import record
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -284,7 +283,7 @@ class HostReplay:
     def _remove_and_record(self, answered: Answered) -> str:
         """Do the file work of `_finish`; return why the S line could not be written, or ""."""
         self.context.spool.done(answered.name, noted=answered.noted)
-        return record(self.context.perm_log, self.pool.host.id, answered.request)
+        return self.context.perm_log.record("S", self.pool.host.id, answered.request)
 
     def _quarantine(self, name: str, reason: str, attempts: int) -> None:
         try:

@@ -70,7 +70,7 @@ class Replayer:
         self.pools = pools
         self.known: AbstractSet[str] = frozenset()
         self.log = logger
-        self._context = ReplayContext(spool, logger, settings.delayed, self.scan_soon)
+        self._context = ReplayContext(spool, logger, settings, self.scan_soon)
         self._interval = settings.delayed.scan_interval
         self._scanner = Scanner(spool, settings.delayed.orphan_after)
         self._hosts: dict[str, HostReplay] = {}
@@ -88,8 +88,13 @@ class Replayer:
     # -- called by the daemon -----------------------------------------------------------------
 
     def prepare(self, gid: int) -> None:
-        """Create the directory if it is missing; `gid` is the group that may write there, or -1."""
+        """Create the directory and the perm log if they are missing.
+
+        gid: the group that may write to the directory, or -1
+        """
         prepare(self.spool.path, gid)
+        with suppress(OSError):  # `check` reports it, and so does the first line to write
+            self._context.perm_log.create()
 
     def start(self) -> None:
         """Start, or start again after `stop` or `close`."""

@@ -22,8 +22,6 @@ from lonc_gevent.protocol.lines import (
     LINE_END,
     MAX_VERB,
     RESET_RETRIES,
-    encrypted_part,
-    verb,
 )
 
 UNFINISHED_PREFIX: Final = ".new."
@@ -152,18 +150,6 @@ def first_word(answer: bytes | bytearray) -> str:
 def is_final(answer: bytes | bytearray) -> bool:
     """Return whether lond ran the request, so that it need not be sent again."""
     return first_word(answer) not in NOT_DONE
-
-
-def completed_line(now: float, host: str, request: bytes) -> bytes:
-    """Return the line of lonnet.perm.log for a completed one: `<unixtime>:S:<host>:<request>`.
-
-    A request that is encrypted on its way is cut to its verb, as the log outlives the file.
-    """
-    start = encrypted_part(request)
-    text = request.removesuffix(LINE_END)
-    if start:
-        text = text[:start] + verb(request[start:]).encode("ascii", "backslashreplace")
-    return b"%d:S:%s:%s\n" % (int(now), host.encode("utf-8", "surrogateescape"), text)
 
 
 class Note(NamedTuple):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,7 @@ from lonc_gevent.protocol.lines import encrypted_part
 from .directory import SpoolDirectory
 from .files import exists
 from .inspection import Inspector
-from .requests import QUARANTINE, Note, Verdict, completed_line, is_housekeeping, name_before
+from .requests import QUARANTINE, Note, Verdict, is_housekeeping, name_before
 from .seal import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -216,23 +215,3 @@ class Spool:
         folder = self.directory.folder(quarantined=self.find(name))
         self.directory.forget(name)
         self.directory.discard(name, folder)
-
-
-def record(perm_log: str, host: str, request: bytes) -> str:
-    """Append the line of a completed request to lonnet.perm.log, which other programs write, too.
-
-    Returns the reason of a failure, "" if it was written, or if `perm_log` is "".
-    """
-    if not perm_log:
-        return ""
-    line = completed_line(time.time(), host, request)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        fd = os.open(perm_log, flags, 0o600)
-        try:
-            written = os.write(fd, line)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return "" if written == len(line) else "only a part of the line was written"

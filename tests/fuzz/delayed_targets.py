@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lonc_gevent.delayed.requests import (
     Verdict,
-    completed_line,
     file_name,
     first_word,
     host_of,
@@ -16,6 +15,7 @@ from lonc_gevent.delayed.requests import (
 )
 from lonc_gevent.delayed.seal import SealKey, is_sealed, sealed_size
 from lonc_gevent.errors import UnsealError
+from lonc_gevent.perm_log import line_of
 from lonc_gevent.printable import escape
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def texts(data: bytes) -> None:
         assert data.endswith(b"\n")
         assert data.count(b"\n") == 1
         assert 1 < len(data) <= 64
-        assert completed_line(1.5, "msul2", data).count(b"\n") == 1
+        assert line_of("S", 1.5, "now", "msul2", data).count(b"\n") == 1
     assert first_word(data).isascii()
     assert first_word(data).isprintable()
 

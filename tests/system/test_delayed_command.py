@@ -173,6 +173,7 @@ def test_discard_asks(
     net: Network, directory: Path, name: str, options: tuple[str, ...], answer: bytes, gone: bool
 ) -> None:
     """`discard` removes a file for good, and only after a yes."""
+    net.tables.setdefault("delayed", {})["perm_log"] = "perm.log"
     net.add("msul2", start=False)
     net.write()
 
@@ -180,6 +181,9 @@ def test_discard_asks(
 
     left = (directory / name).exists() or (directory / "quarantine" / name).exists()
     assert (result.returncode == 0, left) == (gone, not gone)
+    perm_log = net.directory / "perm.log"
+    assert perm_log.exists() is gone
+    assert not gone or ":S:msul2:discarded:" in perm_log.read_text()
 
 
 @pytest.mark.parametrize("action", ["show", "retry", "discard"])

@@ -11,7 +11,6 @@ from lonc_gevent.delayed.requests import (
     Note,
     Verdict,
     age_of,
-    completed_line,
     file_name,
     first_word,
     host_of,
@@ -172,19 +171,6 @@ def test_the_age_when_the_clock_was_set_back() -> None:
 def test_answer_is_final_by_its_first_word(answer: bytes, word: str, final: bool) -> None:
     """It ends at a colon or blank, and says whether lond ran the request."""
     assert (first_word(answer), is_final(answer)) == (word, final)
-
-
-@pytest.mark.parametrize(
-    ("request_line", "line"),
-    [
-        (b"put:a:b\n", b"7:S:h:put:a:b\n"),
-        (b"encrypt:auth:joe:secret\n", b"7:S:h:encrypt:auth\n"),
-        (b"sethost:m:encrypt:auth:joe:secret\n", b"7:S:h:sethost:m:encrypt:auth\n"),
-    ],
-)
-def test_the_s_line(request_line: bytes, line: bytes) -> None:
-    """The perm log gets time, S, host and request; of one that is encrypted the verb only."""
-    assert completed_line(7.9, "h", request_line) == line
 
 
 @pytest.mark.parametrize("note", [Note(), Note(3), Note(5, "max_attempts")])
