@@ -123,7 +123,7 @@ def _begin(address: Address, unacknowledged_timeout: float) -> socket:
         code = tcp.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))  # noqa: TRY301 - as the other calls here raise it
-    except BaseException:
+    except BaseException:  # also a Timeout or GreenletExit: the descriptor must not leak
         tcp.close()
         raise
     return tcp

@@ -167,7 +167,7 @@ class LondConnection:
             return
         except gevent.GreenletExit:
             raise  # the pool noted it, as a greenlet killed before its first switch cannot
-        except BaseException:
+        except BaseException:  # a bug, or KeyboardInterrupt: the pool must not count it any more
             pool.ended(self)
             raise
         if pool.connecting is not self:

@@ -117,9 +117,12 @@ class Pool(PoolConnections):
         request is dropped. The calling greenlet waits for up to `queue_timeout` and
         `reply_timeout` together. Never raises.
         """
-        transaction = Transaction(request, getcurrent(), monotonic(), is_abandoned)
+        return self.carry(Transaction(request, getcurrent(), monotonic(), is_abandoned))
+
+    def carry(self, transaction: Transaction) -> Line:
+        """Submit a transaction of the calling greenlet; return its reply once it has ended."""
         self.submit(transaction)
-        try:  # Transaction.wait, written out: one call less for each request
+        try:
             while transaction.reply is None:
                 self.hub.switch()
         finally:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from gevent.queue import SimpleQueue
 
-from lonc_gevent.protocol.lines import verb
+from lonc_gevent.protocol.lines import CON_LOST, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gevent.hub import Hub
     from greenlet import greenlet
 
     from lonc_gevent.errors import ReplyLostError
@@ -50,14 +49,10 @@ class Transaction:
     def __repr__(self) -> str:
         return f"<Transaction {verb(self.request)} {'open' if self.reply is None else 'done'}>"
 
-    def wait(self, hub: Hub) -> Line:
-        """Wait until the transaction has ended; return its reply. Called by `waiter` only."""
-        try:
-            while self.reply is None:
-                hub.switch()
-        finally:
-            self.waiter = None
-        return self.reply
+    @property
+    def is_answered(self) -> bool:
+        """Whether the reply is lond's, even if lond sent a line that equals one of ours."""
+        return not any(self.reply is none for none in (None, CON_LOST, WITHDRAWN))
 
     def fields(self, now: float) -> dict[str, object]:
         """Return its fields in a log event, with only the verb and the size of the request."""

@@ -63,7 +63,7 @@ class DirectoryLock:
             else:
                 self._join(paths[0], b"shards %d" % shard.of)
                 self._take(paths[1], b"%d" % os.getpid())
-        except BaseException:
+        except BaseException:  # whatever the reason, a lock that is not returned must not stay
             self.release()
             raise
 

@@ -31,9 +31,9 @@ from greenlet import getcurrent
 
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.retry_gate import RetryGate
-from lonc_gevent.backend.transaction import WITHDRAWN, Transaction
+from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.errors import SpoolError
-from lonc_gevent.protocol.lines import CON_LOST, verb
+from lonc_gevent.protocol.lines import verb
 
 from .requests import Verdict, first_word, is_final, shown_name
 
@@ -70,17 +70,6 @@ class Answered(NamedTuple):
     name: str
     request: bytes
     noted: bool
-
-
-def carry(pool: Pool, request: bytes) -> Transaction:
-    """Send the request as `Pool.transact` does; return the transaction once it has ended.
-
-    If its reply is CON_LOST, `error` is None only if the request was not sent.
-    """
-    transaction = Transaction(request, getcurrent(), monotonic())
-    pool.submit(transaction)
-    transaction.wait(pool.hub)
-    return transaction
 
 
 class HostReplay:
@@ -222,9 +211,9 @@ class HostReplay:
             self._quarantine(name, "max_attempts", attempts)
             return
         self._next_at = monotonic() + 1 / RATE
-        transaction = carry(self.pool, claim.found.request)
-        # Both are compared by identity, as an equal line that lond sent is an answer.
-        if transaction.reply is CON_LOST or transaction.reply is WITHDRAWN:
+        transaction = Transaction(claim.found.request, getcurrent(), monotonic())
+        reply = self.pool.carry(transaction)
+        if not transaction.is_answered:
             if transaction.error is None:
                 self._wait(DIAL_POLL)  # not sent: down, paused, withdrawn, or the queue was full
             elif not self._is_over():
@@ -233,7 +222,6 @@ class HostReplay:
                 self.context.log.warning("delayed_attempt_lost", **failed, error=kind)
                 self._retry(name, attempts + 1, "max_attempts")
             return
-        reply = transaction.reply or b""
         if not is_final(reply):
             failed = self._failed(name, attempts + 1)
             word, of = first_word(reply), verb(transaction.request)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """lond's side of the handshake (protocol.md, section 3a to 3d).
 
-A table like the client's: state -> kind of line -> next state and line to send. A line without an
-entry is answered `refused`, and the connection is closed. The faults of the handshake are a second
-table, which comes first. No sockets and no clock here: the caller handles key files and TLS.
+A table like the client's (protocol/handshake_tables.py): state -> kind of line -> next state and
+line to send. A line without an entry is answered `refused`, and the connection is closed. The
+faults of the handshake are a second table, which comes first. No sockets and no clock here: the
+caller handles key files and TLS.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class State(enum.Enum):
-    """What the fake lond waits for."""
+class FakeState(enum.Enum):
+    """State of the fake lond: the line it waits for, or what it does instead."""
 
     INIT = enum.auto()
     ECHO = enum.auto()
@@ -29,8 +30,8 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
-class Kind(enum.Enum):
-    """Kind of a line of the handshake."""
+class FakeKind(enum.Enum):
+    """FakeKind of a line of the handshake."""
 
     INIT = enum.auto()
     LOCAL = enum.auto()
@@ -40,10 +41,10 @@ class Kind(enum.Enum):
     OTHER = enum.auto()
 
 
-class Move(NamedTuple):
+class FakeMove(NamedTuple):
     """Transition: the next state and the line to send."""
 
-    to: State
+    to: FakeState
     send: bytes
 
 
@@ -52,30 +53,30 @@ class WrongMove(NamedTuple):
 
     step: int | None
     """Number of the line that the client sent; None: the fault's number."""
-    to: State
+    to: FakeState
     send: bytes = b""
 
 
-_OPENING: Final[dict[State, dict[Kind, Move]]] = {
-    State.INIT: {
-        Kind.INIT: Move(State.ECHO, b"%(challenge)s\n"),
-        Kind.LOCAL: Move(State.COMMANDS, b"ok:local\n"),
-        Kind.SSL: Move(State.TLS, b"ok:ssl\n"),
-        Kind.NOT_ALLOWED: Move(State.CLOSED, b""),
+_OPENING: Final[dict[FakeState, dict[FakeKind, FakeMove]]] = {
+    FakeState.INIT: {
+        FakeKind.INIT: FakeMove(FakeState.ECHO, b"%(challenge)s\n"),
+        FakeKind.LOCAL: FakeMove(FakeState.COMMANDS, b"ok:local\n"),
+        FakeKind.SSL: FakeMove(FakeState.TLS, b"ok:ssl\n"),
+        FakeKind.NOT_ALLOWED: FakeMove(FakeState.CLOSED, b""),
     },
-    State.ECHO: {Kind.ECHO: Move(State.COMMANDS, b"ok\n")},
+    FakeState.ECHO: {FakeKind.ECHO: FakeMove(FakeState.COMMANDS, b"ok\n")},
 }
 
 _WRONG: Final[dict[str, WrongMove]] = {
-    "refuse": WrongMove(1, State.CLOSED, b"refused\n"),
-    "close": WrongMove(1, State.CLOSED),
-    "mute-handshake": WrongMove(1, State.MUTE),
-    "long-line": WrongMove(1, State.MUTE, b"%(long)s\n"),
-    "bad-challenge": WrongMove(2, State.MUTE, b"no\n"),
-    "garbage": WrongMove(None, State.MUTE, b"ok:\x00\xff\x80 has no place\n"),
-    "drop-handshake": WrongMove(None, State.CLOSED),
-    "no-tls": WrongMove(1, State.MUTE, b"ok:ssl\nthis is not TLS\n"),
-    "mute-tls": WrongMove(1, State.MUTE, b"ok:ssl\n"),
+    "refuse": WrongMove(1, FakeState.CLOSED, b"refused\n"),
+    "close": WrongMove(1, FakeState.CLOSED),
+    "mute-handshake": WrongMove(1, FakeState.MUTE),
+    "long-line": WrongMove(1, FakeState.MUTE, b"%(long)s\n"),
+    "bad-challenge": WrongMove(2, FakeState.MUTE, b"no\n"),
+    "garbage": WrongMove(None, FakeState.MUTE, b"ok:\x00\xff\x80 has no place\n"),
+    "drop-handshake": WrongMove(None, FakeState.CLOSED),
+    "no-tls": WrongMove(1, FakeState.MUTE, b"ok:ssl\nthis is not TLS\n"),
+    "mute-tls": WrongMove(1, FakeState.MUTE, b"ok:ssl\n"),
 }
 
 
@@ -94,7 +95,7 @@ class FakeHandshake:
         build_key: bytes,
         read_key: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
-        self.state = State.INIT
+        self.state = FakeState.INIT
         self._profile = profile
         self._challenge = challenge
         self._commands = Commands(profile, build_key)
@@ -112,7 +113,7 @@ class FakeHandshake:
     def complete_tls(self, key: bytes) -> None:
         """Continue after TLS, in which this key was sent."""
         self._commands.take_key(key)
-        self.state = State.COMMANDS
+        self.state = FakeState.COMMANDS
 
     def receive(self, text: bytes) -> Answer:
         r"""Answer one line, given without its `\n`."""
@@ -121,39 +122,41 @@ class FakeHandshake:
             wrong = self._wrong()
             if wrong is not None:
                 return wrong
-        if self.state is State.COMMANDS:
+        if self.state is FakeState.COMMANDS:
             was_ready = self.ready
             answer = self._commands.answer(text)
             return answer if was_ready else replace(answer, request=None)
-        if self.state is State.MUTE:
+        if self.state is FakeState.MUTE:
             return Answer()
-        move = _OPENING.get(self.state, {}).get(self._kind(text), Move(State.CLOSED, b"refused\n"))
+        move = _OPENING.get(self.state, {}).get(
+            self._kind(text), FakeMove(FakeState.CLOSED, b"refused\n")
+        )
         return self._go(move.to, move.send % {b"challenge": self._challenge})
 
-    def _kind(self, text: bytes) -> Kind:
+    def _kind(self, text: bytes) -> FakeKind:
         words = text.split(b":")
         if words[0] != b"init":
-            return Kind.ECHO if text == self._challenge else Kind.OTHER
+            return FakeKind.ECHO if text == self._challenge else FakeKind.OTHER
         way = words[1] if len(words) > 1 else b""
         version_at = 3 if way == b"local" else 2
         if self._profile.fault("wants-version") and len(words) <= version_at:
-            return Kind.OTHER
+            return FakeKind.OTHER
         if way == b"local" and self._profile.habit == "modern":
             return self._kind_of_local(words)
         if way == b"ssl" and self._profile.tls is not None:
-            return Kind.SSL
+            return FakeKind.SSL
         # A lond without certificates treats init:ssl like init (protocol.md, section 3d).
         if way in (b"", b"ssl"):
-            return Kind.INIT if self._profile.allow_insecure else Kind.NOT_ALLOWED
-        return Kind.OTHER
+            return FakeKind.INIT if self._profile.allow_insecure else FakeKind.NOT_ALLOWED
+        return FakeKind.OTHER
 
-    def _kind_of_local(self, words: list[bytes]) -> Kind:
+    def _kind_of_local(self, words: list[bytes]) -> FakeKind:
         """Read the key file that the line names; without one the client is refused."""
         key = self._read_key(words[2]) if len(words) > 2 else None  # noqa: PLR2004 - as protocol.md
         if key is None:
-            return Kind.NOT_ALLOWED
+            return FakeKind.NOT_ALLOWED
         self._commands.take_key(key)
-        return Kind.LOCAL
+        return FakeKind.LOCAL
 
     def _wrong(self) -> Answer | None:
         for name, number in self._profile.faults:
@@ -162,11 +165,11 @@ class FakeHandshake:
                 return self._go(wrong.to, wrong.send % {b"long": b"7" * (number - 1)})
         return None
 
-    def _go(self, to: State, line: bytes) -> Answer:
+    def _go(self, to: FakeState, line: bytes) -> Answer:
         self.state = to
         return Answer(
             line,
             fault=self._profile.fault("drip"),
-            close=to is State.CLOSED,
-            start_tls=to is State.TLS,
+            close=to is FakeState.CLOSED,
+            start_tls=to is FakeState.TLS,
         )

@@ -24,8 +24,10 @@ from lonc_gevent.errors import HandshakeGarbageError, HandshakeLostError, LondEr
 
 from .cipher import key_from_digits, session_key
 from .handshake_tables import (
+    AFTER_TLS,
     BUILD_KEY,
     FIRST,
+    OF_SSL,
     OPENINGS,
     OPENINGS_WITH_VERSION,
     REVISION,
@@ -149,18 +151,12 @@ class Handshake:
 
         True only for ssl-or-insecure, and only if the ssl part failed (protocol.md, 3d).
         """
-        return self._security == "ssl-or-insecure" and self._failed_in in (
-            State.SSL_OK,
-            State.TLS_KEY,
-        )
+        return self._security == "ssl-or-insecure" and self._failed_in in OF_SSL
 
     @property
     def failed_after_tls(self) -> bool:
         """Whether the handshake failed at one of the first plain lines after TLS."""
-        return self._security.startswith("ssl") and self._failed_in in (
-            State.VERSION,
-            State.HOST_OK,
-        )
+        return self._security.startswith("ssl") and self._failed_in in AFTER_TLS
 
     @property
     def session(self) -> Session:

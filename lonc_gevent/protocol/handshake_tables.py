@@ -137,6 +137,12 @@ FIRST: Final[Mapping[str, State]] = {
 }
 """State after the first line."""
 
+OF_SSL: Final = frozenset({State.SSL_OK, State.TLS_KEY})
+"""States of an ssl handshake that ssl-or-insecure may follow with an insecure one."""
+
+AFTER_TLS: Final = frozenset({State.VERSION, State.HOST_OK})
+"""States that wait for one of the first plain lines after TLS, if the security is ssl."""
+
 _REFUSED: Row = {Kind.REFUSED: RefusedError}
 _CHALLENGE: Row = _REFUSED | {Kind.TEXT: Move(State.CHALLENGE_OK, Send.ECHO)}
 _BUILD_KEY: Row = _REFUSED | {Kind.TEXT: Move(State.COMPLETE, keep=Keep.BUILD_KEY)}

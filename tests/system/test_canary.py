@@ -280,7 +280,7 @@ def test_no_canary_gets_out(net: Network) -> None:
         (
             "delayed/host_replay.py",
             "self.pool.stats.delayed_replayed += 1\n",
-            'self.owner.log.debug("leak", file=name)\n',
+            'self.context.log.debug("leak", file=name)\n',
         ),
     ],
 )

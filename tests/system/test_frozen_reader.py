@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from harness import Network
 
 SECONDS = 20.0
+WARM_UP = 1_000
 NOISE = 0.75
 """The rate while the reader is stopped is at least this share of the rates before and after."""
 
@@ -39,7 +39,7 @@ def test_rate_of_requests_stays_the_same_while_the_log_reader_is_stopped(net: Ne
     ):
         wait_until(path.exists, "the daemon listens")
         with Load(path, connecting=16) as load:
-            time.sleep(1.0)
+            wait_until(lambda: load.outcomes["ok"] >= WARM_UP, "the load has begun")
             before = load.rate(SECONDS / 2)
             reader.send_signal(signal.SIGSTOP)
             during = load.rate(SECONDS)

@@ -32,6 +32,7 @@ def trace(*options: str) -> subprocess.CompletedProcess[str]:
 def test_trace_shows_the_path_of_a_request_in_order(options: tuple[str, ...]) -> None:
     """Functions of each file on the path are called in their order; the sums are right."""
     done = trace(*options)
+    assert done.returncode == 0, done.stderr
 
     *lines, summary = done.stdout.splitlines()
     calls = [tuple(line.split()) for line in lines]
@@ -43,7 +44,6 @@ def test_trace_shows_the_path_of_a_request_in_order(options: tuple[str, ...]) ->
     changes = sum(before != after for before, after in pairwise(files))
     numbers = [len(calls), len(set(calls)), len(set(files)), changes]
     assert [int(number) for number in re.findall(r"\d+", summary)] == numbers
-    assert done.returncode == 0
 
 
 def test_request_takes_no_more_calls_and_files_than_is_allowed() -> None:

@@ -9,11 +9,11 @@ from unittest import mock
 
 import gevent
 import pytest
+from greenlet import getcurrent
 from sim_lond import ALL, MADE, SimConnection, SimPool, no_hurry, settings, turn
 
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.transaction import Transaction
-from lonc_gevent.delayed.host_replay import carry
 from lonc_gevent.errors import ConnectionLostError
 
 if TYPE_CHECKING:
@@ -613,11 +613,18 @@ def test_connection_stopped_before_it_ran_is_closed() -> None:
     end(bench)
 
 
+def carried(pool: SimPool, request: bytes) -> Transaction:
+    """Carry a transaction as the replay of delayed requests does; return it once it has ended."""
+    transaction = Transaction(request, getcurrent(), monotonic())
+    pool.carry(transaction)
+    return transaction
+
+
 def test_killed_request_has_an_error() -> None:
-    """So the caller of `carry` can see that the request may have run."""
+    """So the caller of `Pool.carry` can see that the request may have run."""
     bench = Bench()
     found = []
-    gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
+    gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
     turn(ALL)
     bench.take()
     bench.pool.kill()
@@ -631,16 +638,16 @@ def test_killed_request_has_an_error() -> None:
 
 
 def test_request_that_was_not_sent_has_no_error() -> None:
-    """So the caller of `carry` can distinguish it from one that may have run."""
+    """So the caller of `Pool.carry` can distinguish it from one that may have run."""
     bench = Bench()
     found = []
-    gevent.spawn(lambda: found.append(carry(bench.pool, b"1\n")))
+    gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
     turn(ALL)
     bench.refuse()
     assert (found[0].reply, found[0].error) == (b"con_lost\n", None)
 
     bench.pool.gate.open()
-    gevent.spawn(lambda: found.append(carry(bench.pool, b"2\n")))
+    gevent.spawn(lambda: found.append(carried(bench.pool, b"2\n")))
     turn(ALL)
     bench.take()
     bench.refuse()
