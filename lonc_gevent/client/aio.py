@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # ruff: noqa: ASYNC109 - the timeouts of `Waits`
-"""The same names for asyncio: `reply`, `many`, `critical`, `Connection`.
+"""The names of `lonc_gevent.client` for asyncio; `Client` is `AsyncClient` here.
 
 Arguments, results and errors are those of the same names in `lonc_gevent.client`. Cancelling a
 task loses only its reply. Files are written in a thread.
@@ -9,43 +9,23 @@ task loses only its reply. Files are written in a thread.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from .core import Client, KeptConnection
-from .daemon_socket import CHUNK, T, U
-from .errors import (
-    ClientError,
-    ConFailed,
-    ConLost,
-    HungUpError,
-    NoDaemonError,
-    TimedOutError,
-    UnknownHostError,
-)
-from .lines import CON_DELAYED, CON_FAILED, CON_LOST, TIMEOUT
-from .sockets import Sockets, Where
+from . import common
+from .common import *  # noqa: F403 - all that does not wait
+from .core import ClientCore
+from .daemon_socket import CHUNK, T, U, Waits
+from .host import HostCore
+from .lines import TIMEOUT
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = [
-    "CON_DELAYED",
-    "CON_FAILED",
-    "CON_LOST",
-    "ClientError",
-    "ConFailed",
-    "ConLost",
-    "Connection",
-    "HungUpError",
-    "NoDaemonError",
-    "Sockets",
-    "TimedOutError",
-    "UnknownHostError",
-    "critical",
-    "many",
-    "reply",
-]
+    from .sockets import Where
+
+__all__ = ["AsyncClient", "Client", "Connection", "Host", "critical", "many", "reply"]
+__all__ += common.__all__
 
 
 class _AsyncioWaits:
@@ -67,19 +47,9 @@ class _AsyncioWaits:
         await asyncio.gather(*(function(item) for item in items))
 
 
-_WAITS = _AsyncioWaits()
-_CLIENT = Client(_WAITS)
-
-reply = _CLIENT.reply
-many = _CLIENT.many
-critical = _CLIENT.critical
-
-
-class Connection(KeptConnection):
-    """A connection that stays open, as `lonc_gevent.client.Connection` is; one task at a time."""
-
-    def __init__(self, host: str, *, timeout: float = TIMEOUT, sockets: Where = None) -> None:
-        super().__init__(_WAITS, host, timeout, sockets)
+class AsyncClient(ClientCore):  # noqa: D101 - the next line
+    __doc__ = ClientCore.__doc__
+    _waits: ClassVar[Waits] = _AsyncioWaits()
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,4 +57,52 @@ class Connection(KeptConnection):
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    reply = KeptConnection._reply  # noqa: SLF001 - of the class's own base
+    async def aclose(self) -> None:
+        """Close the connections that are kept open, as `close` does."""
+        self.close()
+
+    def host(self, host: str) -> Host:
+        """Return an object with `reply` and `critical` for one host."""
+        return Host(self, host)
+
+    reply = ClientCore._reply  # noqa: SLF001 - of the class's own base
+    many = ClientCore._many  # noqa: SLF001
+    critical = ClientCore._critical  # noqa: SLF001
+
+
+Client = AsyncClient
+
+
+class Host(HostCore):  # noqa: D101 - the next line
+    __doc__ = HostCore.__doc__
+
+    reply = HostCore._reply  # noqa: SLF001 - of the class's own base
+    critical = HostCore._critical  # noqa: SLF001
+
+
+class Connection(Host):
+    """A host with a client of its own that keeps one connection open, for loops.
+
+    `timeout` (seconds, for each request) and `sockets` are as in `AsyncClient`.
+    """
+
+    def __init__(self, host: str, *, timeout: float = TIMEOUT, sockets: Where = None) -> None:
+        super().__init__(AsyncClient(sockets=sockets, timeout=timeout, max_kept=1), host)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The next request opens it again."""
+        self.client.close()
+
+
+_DEFAULT = AsyncClient(max_kept=0)
+"""The client of the functions. It keeps no connection open, since nothing would close it."""
+
+reply = _DEFAULT.reply
+many = _DEFAULT.many
+critical = _DEFAULT.critical

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # ruff: noqa: ASYNC109, ASYNC251 - these coroutines block on purpose and never run in an event loop
-"""`reply`, `many`, `critical` and `Connection` for code that waits by blocking.
+"""`Client`, `Connection` and functions of a default client, for code that waits by blocking.
 
 That is threads, plain scripts, and gevent: `socket.socket` and `time.sleep` are looked up when
 they are called, so gevent's monkey patching, which is up to the application, makes them switch
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self
 
-from .core import Client, KeptConnection
-from .daemon_socket import CHUNK, T, U
+from .core import ClientCore
+from .daemon_socket import CHUNK, T, U, Waits
+from .host import HostCore
 from .lines import TIMEOUT
 
 if TYPE_CHECKING:
@@ -59,28 +60,13 @@ def _blocking(coroutine_function: Callable[P, Coroutine[Any, Any, T]]) -> Callab
         raise AssertionError("a coroutine suspended, though all of its waits block")
 
     function.__module__ = __name__  # for pickle, which looks functions up by module and name
-    function.__qualname__ = function.__name__
+    function.__name__ = function.__qualname__ = coroutine_function.__name__.removeprefix("_")
     return function
 
 
-_WAITS = _BlockingWaits()
-_CLIENT = Client(_WAITS)
-
-reply = _blocking(_CLIENT.reply)
-many = _blocking(_CLIENT.many)
-critical = _blocking(_CLIENT.critical)
-
-
-class Connection(KeptConnection):
-    """A connection to a host's socket that stays open, for loops: saves a connect per request.
-
-    It connects when it is first used, and again after the daemon was restarted, after a
-    timeout, and in a forked child. One request at a time: each thread or greenlet needs its own.
-    `timeout` (seconds, for each request) and `sockets` are as in `reply`.
-    """
-
-    def __init__(self, host: str, *, timeout: float = TIMEOUT, sockets: Where = None) -> None:
-        super().__init__(_WAITS, host, timeout, sockets)
+class Client(ClientCore):  # noqa: D101 - the next line
+    __doc__ = ClientCore.__doc__
+    _waits: ClassVar[Waits] = _BlockingWaits()
 
     def __enter__(self) -> Self:
         return self
@@ -88,4 +74,45 @@ class Connection(KeptConnection):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    reply = _blocking(KeptConnection._reply)  # noqa: SLF001 - of the class's own base
+    def host(self, host: str) -> Host:
+        """Return an object with `reply` and `critical` for one host."""
+        return Host(self, host)
+
+    reply = _blocking(ClientCore._reply)  # noqa: SLF001 - of the class's own base
+    many = _blocking(ClientCore._many)  # noqa: SLF001
+    critical = _blocking(ClientCore._critical)  # noqa: SLF001
+
+
+class Host(HostCore):  # noqa: D101 - the next line
+    __doc__ = HostCore.__doc__
+
+    reply = _blocking(HostCore._reply)  # noqa: SLF001 - of the class's own base
+    critical = _blocking(HostCore._critical)  # noqa: SLF001
+
+
+class Connection(Host):
+    """A host with a client of its own that keeps one connection open, for loops.
+
+    `timeout` (seconds, for each request) and `sockets` are as in `Client`.
+    """
+
+    def __init__(self, host: str, *, timeout: float = TIMEOUT, sockets: Where = None) -> None:
+        super().__init__(Client(sockets=sockets, timeout=timeout, max_kept=1), host)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The next request opens it again."""
+        self.client.close()
+
+
+_DEFAULT = Client(max_kept=0)
+"""The client of the functions. It keeps no connection open, since nothing would close it."""
+
+reply = _blocking(_DEFAULT._reply)  # noqa: SLF001 - functions, which pickle, and not methods
+many = _blocking(_DEFAULT._many)  # noqa: SLF001
+critical = _blocking(_DEFAULT._critical)  # noqa: SLF001

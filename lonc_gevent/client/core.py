@@ -9,232 +9,321 @@ coroutines never suspend and can be run like functions.
 
 from __future__ import annotations
 
-import os
-import threading
+import math
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from lonc_gevent.protocol.lines import RESET_RETRIES
 
 from .critical_request import save, signal_daemon
 from .daemon_socket import DaemonSocket
-from .errors import ClientError, ConLost, NoDaemonError, TimedOutError
-from .lines import CON_LOST, TIMEOUT, OnConLost, check_timeout, to_line
+from .errors import (
+    ArgumentError,
+    ClientError,
+    ConLostError,
+    DisconnectedError,
+    NoDaemonError,
+    PermissionDeniedError,
+    TimedOutError,
+    UnknownHostError,
+    raise_for_error,
+)
+from .kept import KeptSockets
+from .lines import CON_LOST, TIMEOUT, OnConLost, Retry, check_retry, check_timeout, to_line
 from .sockets import Sockets, Where, find
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .daemon_socket import Waits
 
+MAX_KEPT: Final = 20
+"""Connections that a client keeps open between requests, over all hosts."""
+
+MAX_SENDS: Final = 3
+"""How often a request is sent that the daemon did not read."""
+
 RECONNECT_SECONDS: Final = 1.0
-"""Time that `critical` gives a daemon that is not listening to come back, before its second try."""
+"""Time for a daemon that is not listening to come back, before the second try."""
 RECONNECT_PAUSE: Final = 0.05
 
 
-class Client:
-    """`reply`, `many` and `critical`, the public functions of both clients."""
+@dataclass(slots=True)
+class Call:
+    """One request to one host, with all of its settings."""
 
-    def __init__(self, waits: Waits) -> None:
-        self.waits = waits
+    line: bytes
+    host: str
+    place: Sockets
+    path: str
+    deadline: float
+    connect_by: float
+    retry: Retry
+    check: bool
 
-    async def reply(
+
+class ClientCore:
+    """Requests to all hosts of a daemon, with common settings and connections that are kept open.
+
+    sockets          the socket directory, a Sockets, or None: as configured by LONC_CONFIG
+    timeout          seconds for a whole call, from connecting to the reply's last byte
+    connect_timeout  seconds of these for connecting; None: no limit of its own
+    retry            which requests are sent again, see `reply`
+    max_kept         connections kept open between requests, over all hosts; more are closed
+
+    Use one client for the whole process: any thread, greenlet or task may use it at any time, and
+    after a fork each process has connections of its own. Raises ArgumentError.
+    """
+
+    _waits: ClassVar[Waits]
+
+    def __init__(
+        self,
+        *,
+        sockets: Where = None,
+        timeout: float = TIMEOUT,
+        connect_timeout: float | None = None,
+        retry: Retry = "unsent",
+        max_kept: int = MAX_KEPT,
+    ) -> None:
+        self.timeout = check_timeout(timeout)
+        self.connect_timeout = (
+            math.inf
+            if connect_timeout is None
+            else check_timeout(connect_timeout, "connect_timeout")
+        )
+        self.retry = check_retry(retry)
+        self._sockets = None if sockets is None else find(sockets)
+        self._kept = KeptSockets(max_kept)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._kept)} open>"
+
+    def close(self) -> None:
+        """Close the connections that are kept open. A later request opens one again."""
+        self._kept.close()
+
+    async def _reply(  # noqa: PLR0913 - options, by name
         self,
         request: bytes,
         host: str,
         *,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         encrypt: bool = False,
         on_con_lost: OnConLost = "raise",
+        check: bool = False,
+        retry: Retry | None = None,
         sockets: Where = None,
     ) -> bytes:
         """Send a request (a line without its newline) to a host; return the reply, likewise.
 
-        timeout      seconds for all of it, from connecting to the reply's last byte
+        timeout      seconds for all of it, from connecting to the reply's last byte; None: the
+                     client's
         encrypt      have the daemon encrypt it on its way to lond
-        on_con_lost  "raise" ConLost, or "return" CON_LOST as lonnet does
-        sockets      the socket directory, a Sockets, or None: as configured by LONC_CONFIG
+        on_con_lost  "raise" ConLostError, or "return" CON_LOST as lonnet does
+        check        raise ReplyError if the reply reports an error, as raise_for_error does
+        retry        "unsent": send a request again that the daemon provably did not read (default)
+                     "idempotent": the caller vouches that the request may run twice; after con_lost
+                     and its like, make the daemon reconnect to the host and send it once more
+                     "never": send it once
+                     None: the client's
+        sockets      the socket directory, a Sockets, or None: the client's
 
-        Raises ConLost (its subclasses say more), TimedOutError and UnknownHostError; ConfigError
-        if the configuration cannot be read; ValueError if the request is not one line.
+        Raises ConLostError (its subclasses give more detail), TimedOutError, UnknownHostError and
+        ReplyError; ArgumentError for a bad argument; ConfigError if the configuration cannot be
+        read. Each ClientError has `may_have_run`.
         """
         line = to_line(request, encrypt=encrypt)
-        sock = DaemonSocket(self.waits, host, find(sockets).path_of(host))
-        sock.start(timeout)
+        call = self._call(line, host, timeout, sockets, check=check, retry=retry)
         try:
-            await sock.connect()
-            await sock.send(line)
-            return await sock.receive()
-        except ConLost:
+            if call.retry == "idempotent":
+                return await self._ask_twice(call)
+            return await self._ask(call)
+        except ConLostError:
             if on_con_lost == "return":
                 return CON_LOST
             raise
-        finally:
-            sock.close()
 
-    async def many(
+    async def _many(  # noqa: C901 - its three inner functions are counted with it
         self,
         requests: Mapping[str, bytes],
         *,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         encrypt: bool = False,
         on_con_lost: OnConLost = "raise",
+        check: bool = False,
         sockets: Where = None,
     ) -> dict[str, bytes | ClientError]:
         """Send one request to each of several hosts at once; return the outcome of each.
 
         A host's value is its reply, or the error that `reply` would have raised: one host that is
         down does not hide the others. The timeout is for all together. Needs a descriptor per host.
+        A request that the daemon provably did not read is sent again, no other. Raises
+        ArgumentError and ConfigError.
         """
-        lines = {host: to_line(request, encrypt=encrypt) for host, request in requests.items()}
-        place = find(sockets)
-        outcomes: dict[str, bytes | ClientError] = dict.fromkeys(requests, b"")
-        opened: list[DaemonSocket] = []
-        deadline = time.monotonic() + check_timeout(timeout)
-
-        async def send(host: str) -> None:
+        if not isinstance(requests, Mapping):
+            raise ArgumentError(f"expected {{host: request}}, not {type(requests).__name__}")
+        outcomes: dict[str, bytes | ClientError] = dict.fromkeys(requests, CON_LOST)
+        calls: list[Call] = []
+        for host, request in requests.items():
+            line = to_line(request, encrypt=encrypt)
             try:
-                sock = DaemonSocket(self.waits, host, place.path_of(host))
-                sock.deadline = deadline
-                opened.append(sock)
-                await sock.connect()
-                await sock.send(lines[host])
-            except ClientError as error:
+                calls.append(self._call(line, host, timeout, sockets, check=check))
+            except UnknownHostError as error:
+                outcomes[host] = error
+        sent: dict[str, DaemonSocket] = {}
+
+        def note(host: str, error: ClientError) -> None:
+            if on_con_lost == "raise" or not isinstance(error, ConLostError):
                 outcomes[host] = error
 
-        async def receive(sock: DaemonSocket) -> None:
-            if isinstance(outcomes[sock.host], ClientError):
-                return
+        async def send(call: Call) -> None:
             try:
-                outcomes[sock.host] = await sock.receive()
+                sent[call.host] = await self._send(call)
             except ClientError as error:
-                outcomes[sock.host] = error
+                note(call.host, error)
+
+        async def receive(call: Call) -> None:
+            if call.host in sent:
+                try:
+                    outcomes[call.host] = await self._ask(call, sent.pop(call.host))
+                except ClientError as error:
+                    note(call.host, error)
 
         try:
             # All are sent before the first reply is read: the daemon serves them concurrently.
-            await self.waits.for_each(send, lines)
-            await self.waits.for_each(receive, opened)
+            await self._waits.for_each(send, calls)
+            await self._waits.for_each(receive, calls)
         finally:
-            for sock in opened:
+            for sock in sent.values():
                 sock.close()
-        if on_con_lost == "return":
-            outcomes = {h: CON_LOST if isinstance(o, ConLost) else o for h, o in outcomes.items()}
         return outcomes
 
-    async def critical(
+    async def _critical(  # noqa: PLR0913 - options, by name
         self,
         request: bytes,
         host: str,
         *,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         encrypt: bool = False,
         on_con_lost: OnConLost = "raise",
+        check: bool = False,
         sockets: Where = None,
     ) -> bytes:
         """Send a request that must not be lost; return the reply, or CON_DELAYED.
 
         After con_lost the daemon is made to reconnect to the host, and the request is sent once
         more. If that fails too, it is written into the delayed directory, synced and read back
-        (CON_DELAYED). A request whose reply was lost may have run, so a critical request may run
-        twice. The arguments are those of `reply`; the timeout is for all tries together, without
-        writing the file. A coroutine that is cancelled may or may not have sent or saved it.
+        (CON_DELAYED). A request whose reply was lost or late may have run, so a critical request
+        may run twice. The arguments are those of `reply`; the timeout is for all tries together,
+        without writing the file. A cancelled coroutine may or may not have sent or saved it.
 
-        Raises ConFailed if the request could not be saved either ("return": returns CON_FAILED),
-        and every error of `reply` that is not about con_lost.
+        Raises ConFailedError if the request could not be saved either ("return": returns
+        CON_FAILED), and every error of `reply` that is not about con_lost.
         """
-        line = to_line(request, encrypt=encrypt)
-        place = find(sockets)
-        deadline = time.monotonic() + check_timeout(timeout)
+        call = self._call(to_line(request, encrypt=encrypt), host, timeout, sockets, check=check)
         try:
-            return await self.reply(line[:-1], host, timeout=timeout, sockets=place)
-        except (ConLost, TimedOutError) as error:
-            cause: ClientError = error
-        try:
-            await self._reconnect(host, place, deadline)
-            left = max(deadline - time.monotonic(), 0)
-            if left:
-                return await self.reply(line[:-1], host, timeout=left, sockets=place)
-        except (ConLost, TimedOutError) as error:
-            cause = error
-        return await self.waits.call(save, line, place, cause, on_con_lost)
+            return await self._ask_twice(call)
+        except (ConLostError, TimedOutError, UnknownHostError) as error:
+            # An unknown host too, since only the directory is known here: in it, the sockets of one
+            # of several processes are missing while that process restarts.
+            return await self._waits.call(save, call.line, call.place, error, on_con_lost)
 
-    async def _reconnect(self, host: str, place: Sockets, deadline: float) -> None:
-        """Make the daemon try the host's lond at once, as lonnet's reconlonc does.
-
-        Waits for a daemon that is not listening, until the deadline or for RECONNECT_SECONDS.
-        Raises ConLost and TimedOutError.
-        """
-        # USR1 is lonnet's way. The control line is safer: its answer says that it was handled.
-        signal_daemon(place)
-        now = time.monotonic()
-        deadline = min(deadline, now + RECONNECT_SECONDS)
-        while deadline > now:
-            try:
-                await self.reply(RESET_RETRIES[:-1], host, timeout=deadline - now, sockets=place)
-            except NoDaemonError:
-                await self.waits.sleep(RECONNECT_PAUSE)
-            else:
-                return
-            now = time.monotonic()
-
-
-class KeptConnection:
-    """What the two public `Connection` classes share."""
-
-    def __init__(self, waits: Waits, host: str, timeout: float, sockets: Where) -> None:
-        self.host = host
-        self.timeout = check_timeout(timeout)
-        self._sock = DaemonSocket(waits, host, find(sockets).path_of(host))
-        self._pid = 0
-        self._busy = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.host} {'open' if self._sock.is_open else 'closed'}>"
-
-    def close(self) -> None:
-        """Close the connection. The next request opens it again."""
-        self._sock.close()
-
-    async def _reply(
+    def _call(
         self,
-        request: bytes,
+        line: bytes,
+        host: str,
+        timeout: float | None,
+        sockets: Where,
         *,
-        timeout: float | None = None,
-        encrypt: bool = False,
-        on_con_lost: OnConLost = "raise",
-    ) -> bytes:
-        """Send a request and return its reply, as the function `reply` does.
+        check: bool,
+        retry: Retry | None = None,
+    ) -> Call:
+        place = find(sockets) if self._sockets is None or sockets is not None else self._sockets
+        now = time.monotonic()
+        return Call(
+            line=line,
+            host=host,
+            place=place,
+            path=place.path_of(host),
+            deadline=now + (self.timeout if timeout is None else check_timeout(timeout)),
+            connect_by=now + self.connect_timeout,
+            retry=self.retry if retry is None else check_retry(retry),
+            check=check,
+        )
 
-        Raises RuntimeError if another thread, greenlet or task is in the middle of a request.
-        """
-        line = to_line(request, encrypt=encrypt)
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError(f"{self!r} is in use: each thread, greenlet or task needs its own")
+    async def _ask(self, call: Call, sock: DaemonSocket | None = None) -> bytes:
+        """Return the reply; `sock` is a connection on which the request was sent already."""
+        sends = 1 if call.retry == "never" else MAX_SENDS
+        while True:
+            sends -= 1
+            try:
+                answer = await self._receive(sock or await self._send(call))
+            except DisconnectedError as error:
+                if error.may_have_run or not sends:
+                    raise
+                sock = None
+            else:
+                return raise_for_error(answer, call.host, call.path) if call.check else answer
+
+    async def _send(self, call: Call) -> DaemonSocket:
+        """Send the request on a kept connection or a new one."""
+        sock = self._kept.take(call.path)
+        is_new = sock is None
+        if sock is None:
+            sock = DaemonSocket(self._waits, call.host, call.path)
+        sock.deadline = call.deadline
         try:
-            self._sock.start(self.timeout if timeout is None else timeout)
-            return await self._exchange(line)
-        except ConLost as error:
-            if type(error) is not ConLost:
-                self._sock.close()
-            if on_con_lost == "return":
-                return CON_LOST
+            if is_new:
+                await sock.connect(call.place, call.connect_by)
+            await sock.send(call.line)
+        except BaseException:
+            sock.close()
             raise
+        return sock
+
+    async def _receive(self, sock: DaemonSocket) -> bytes:
+        try:
+            answer = await sock.receive()
         except BaseException:
             # A late reply must not answer the next request. gevent.Timeout, KeyboardInterrupt and
             # asyncio.CancelledError are no Exceptions.
-            self._sock.close()
+            sock.close()
             raise
-        finally:
-            self._busy.release()
+        self._kept.give(sock)
+        if answer == CON_LOST:
+            raise ConLostError(sock.host, sock.path, "con_lost")
+        return answer
 
-    async def _exchange(self, line: bytes) -> bytes:
-        sock = self._sock
-        reusable = sock.is_open and self._pid == os.getpid() and not sock.has_input()
-        # A line that the daemon did not take whole has not run, so it may be sent again.
-        if reusable and await sock.send(line):
-            return await sock.receive()
-        sock.close()
-        self._pid = os.getpid()
-        await sock.connect()
-        await sock.send(line)
-        return await sock.receive()
+    async def _ask_twice(self, call: Call) -> bytes:
+        """Return the reply; after con_lost, make the daemon reconnect and ask once more."""
+        try:
+            return await self._ask(call)
+        except ConLostError as error:
+            first = error
+        try:
+            await self._reconnect(call)
+            return await self._ask(call)
+        except ClientError as error:
+            error.may_have_run = error.may_have_run or first.may_have_run
+            raise
+
+    async def _reconnect(self, call: Call) -> None:
+        """Make the daemon try the host's lond at once, as lonnet's reconlonc does.
+
+        Waits for a daemon that is not listening, until the deadline or for RECONNECT_SECONDS.
+        Raises ConLostError and TimedOutError.
+        """
+        # USR1 is lonnet's way. The control line is safer: its answer says that it was handled.
+        signal_daemon(call.place)
+        until = min(call.deadline, time.monotonic() + RECONNECT_SECONDS)
+        control = replace(call, line=RESET_RETRIES, deadline=until, check=False)
+        while True:
+            try:
+                await self._ask(control)
+            except NoDaemonError as error:
+                if isinstance(error, PermissionDeniedError) or time.monotonic() >= until:
+                    raise
+                await self._waits.sleep(RECONNECT_PAUSE)
+            else:
+                return

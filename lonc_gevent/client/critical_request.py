@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .delayed import delay, is_saved
-from .errors import ClientError, ConFailed
+from .errors import ClientError, ConFailedError
 from .lines import CON_DELAYED, CON_FAILED, OnConLost
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _may_be_lonc(command_line: bytes) -> bool:
 def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost) -> bytes:
     """Write a request into the delayed directory; `cause` is the error of the last attempt.
 
-    Returns CON_DELAYED. Raises ConFailed, or returns CON_FAILED, if it cannot be written.
+    Returns CON_DELAYED. Raises ConFailedError, or returns CON_FAILED, if it cannot be written.
     """
     try:
         path = delay(line, cause.host, place.delayed)
@@ -61,6 +61,8 @@ def save(line: bytes, place: Sockets, cause: ClientError, on_con_lost: OnConLost
             # read it. That would be noticed only after CON_DELAYED was returned.
             reason = "no such directory; lonc creates it when it starts"
         what = f"con_failed: cannot save in {place.delayed}: {reason}"
-        raise ConFailed(cause.host, cause.socket, what) from error
+        failed = ConFailedError(cause.host, cause.socket, what)
+        failed.may_have_run = cause.may_have_run
+        raise failed from error
     place.log.record("D", cause.host, line)
     return CON_DELAYED

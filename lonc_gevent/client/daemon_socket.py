@@ -4,26 +4,38 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from lonc_gevent.protocol.lines import LINE_END
 
-from .errors import ConLost, HungUpError, NoDaemonError, TimedOutError
-from .lines import CON_LOST, check_timeout
+from .errors import (
+    ClientError,
+    DisconnectedError,
+    NoDaemonError,
+    PermissionDeniedError,
+    TimedOutError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from .sockets import Sockets
+
 T = TypeVar("T")
 U = TypeVar("U")
+E = TypeVar("E", bound=ClientError)
 
 CHUNK: Final = 65536
 """Bytes that one read returns at most."""
 
 BACKLOG_FULL_PAUSE: Final = 0.005
 """Seconds between two attempts to connect to a daemon whose backlog is full."""
+
+RESTART_PAUSE: Final = 0.05
+"""Seconds between two looks for a socket: a daemon that starts or stops has some, but not all."""
 
 
 class Waits(Protocol):
@@ -46,86 +58,91 @@ class Waits(Protocol):
 
 
 class DaemonSocket:
-    """One connection to the daemon, and the deadline of the request on it."""
+    """One connection to the daemon, and the deadline of the request on it.
 
-    __slots__ = ("_sock", "_waits", "deadline", "host", "path")
+    Raises NoDaemonError if the process has no descriptor left.
+    """
+
+    __slots__ = ("_sent", "_sock", "_waits", "deadline", "host", "path")
 
     def __init__(self, waits: Waits, host: str, path: str) -> None:
         self.host = host
         self.path = path
         self.deadline = 0.0
         self._waits = waits
-        self._sock: socket.socket | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a socket."""
-        return self._sock is not None
-
-    def start(self, timeout: float) -> None:
-        """Set the deadline of all waits that follow. Raises ValueError if it is not above 0."""
-        self.deadline = time.monotonic() + check_timeout(timeout)
-
-    async def connect(self) -> None:
-        """Connect. Raises NoDaemonError and TimedOutError."""
+        self._sent = False
         try:
-            self._sock = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(0)
-            while True:
-                try:
-                    # On a Unix socket this never waits; EAGAIN means that the backlog is full.
-                    return sock.connect(self.path)
-                except BlockingIOError:
-                    await self._waits.sleep(min(BACKLOG_FULL_PAUSE, self._left()))
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
-            what = f"cannot connect to the daemon: {error.strerror or error}"
-            raise NoDaemonError(self.host, self.path, what) from error
+            what = f"cannot open a socket: {error.strerror or error}"
+            raise NoDaemonError(host, path, what) from error
 
-    async def send(self, line: bytes) -> bool:
-        """Send a line; return whether the daemon took all of it. Raises TimedOutError."""
-        sock = self._open_socket()
+    async def connect(self, place: Sockets, connect_by: float) -> None:
+        """Connect. Raises NoDaemonError, UnknownHostError and TimedOutError."""
+        self._sock.settimeout(0)
+        by = min(self.deadline, connect_by)
+        looked = False
+        while True:
+            try:
+                # On a Unix socket this never waits; EAGAIN means that the backlog is full.
+                return self._sock.connect(self.path)
+            except BlockingIOError:
+                await self._waits.sleep(min(BACKLOG_FULL_PAUSE, self._left(by)))
+            except FileNotFoundError:
+                error = place.missing(self.host, self.path)
+                if looked or isinstance(error, NoDaemonError):
+                    raise error from None
+                await self._waits.sleep(min(RESTART_PAUSE, self._left(by)))
+                looked = True
+            except PermissionError as error:
+                what = f"permission denied for uid {os.geteuid()}: see sockets.mode, sockets.group"
+                raise PermissionDeniedError(self.host, self.path, what) from error
+            except OSError as error:
+                what = f"cannot connect to the daemon: {error.strerror or error}"
+                raise NoDaemonError(self.host, self.path, what) from error
+
+    async def send(self, line: bytes) -> None:
+        """Send a line. Raises TimedOutError.
+
+        If the daemon has closed the connection, `receive` returns or raises the reason.
+        """
+        self._sent = False
         try:
-            await self._waits.send(sock, line, self._left())
+            await self._waits.send(self._sock, line, self._left(self.deadline))
         except TimeoutError:
             raise self._timed_out() from None
         except OSError:
-            # The daemon closed the connection early. A reply that says why may be there to read.
-            return False
-        return True
+            return
+        self._sent = True
 
     async def receive(self) -> bytes:
-        """Return a whole reply, without its newline.
-
-        Raises ConLost if it is con_lost, HungUpError and TimedOutError.
-        """
-        sock = self._open_socket()
+        """Return a whole reply, without its newline. Raises DisconnectedError, TimedOutError."""
         parts: list[bytes] = []
         while True:
             try:
-                data = await self._waits.receive(sock, self._left())
+                data = await self._waits.receive(self._sock, self._left(self.deadline))
             except TimeoutError:
                 raise self._timed_out() from None
             except OSError as error:
-                raise self._hung_up(str(error.strerror)) from error
+                # Linux resets a Unix socket if its other end closes with bytes unread: the daemon
+                # has not read the whole line, so it has not run.
+                self._sent = self._sent and bool(parts)
+                raise self._disconnected(f"disconnected: {error.strerror}") from error
             if not data:
-                raise self._hung_up("the daemon closed the connection before its whole reply")
+                raise self._disconnected("the daemon closed the connection before its whole reply")
             end = data.find(LINE_END)
             if end >= 0:
                 break
             parts.append(data)
         if end != len(data) - 1:
-            raise self._hung_up("the daemon sent more than one line")
-        answer = b"".join((*parts, data[:end]))
-        if answer == CON_LOST:
-            raise ConLost(self.host, self.path, "con_lost")
-        return answer
+            raise self._disconnected("the daemon sent more than one line")
+        return b"".join((*parts, data[:end])) if parts else data[:end]
 
     def has_input(self) -> bool:
         """Whether there are bytes to read, or the daemon has closed the connection."""
-        sock = self._open_socket()
         try:
-            sock.settimeout(0)
-            sock.recv(1, socket.MSG_PEEK)
+            self._sock.settimeout(0)
+            self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -133,24 +150,27 @@ class DaemonSocket:
         return True
 
     def close(self) -> None:
-        """Close the socket, if there is one."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        """Close the socket."""
+        self._sock.close()
 
-    def _open_socket(self) -> socket.socket:
-        if self._sock is None:
-            raise self._hung_up("the connection was closed by another thread, greenlet or task")
-        return self._sock
-
-    def _left(self) -> float:
-        left = self.deadline - time.monotonic()
+    def _left(self, deadline: float) -> float:
+        left = deadline - time.monotonic()
         if left <= 0:
             raise self._timed_out()
         return left
 
     def _timed_out(self) -> TimedOutError:
-        return TimedOutError(self.host, self.path, "no whole reply within the timeout")
+        what = "no whole reply within the timeout"
+        if not self._sent:
+            what = "the daemon did not take the request within the timeout"
+        return self._marked(TimedOutError(self.host, self.path, what))
 
-    def _hung_up(self, what: str) -> HungUpError:
-        return HungUpError(self.host, self.path, what)
+    def _disconnected(self, what: str) -> DisconnectedError:
+        if not self._sent:
+            what += "; it had not read the request (is it stopping? see sockets.allow_uids)"
+        return self._marked(DisconnectedError(self.host, self.path, what))
+
+    def _marked(self, error: E) -> E:
+        # The daemon sends no part of a line to lond.
+        error.may_have_run = self._sent
+        return error

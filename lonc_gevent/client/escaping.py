@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from .errors import ArgumentError
+
 Value: TypeAlias = str | bytes | int | float
 """Types that can be escaped: bytes as they are, text as UTF-8, numbers as `str` formats them."""
 
@@ -22,7 +24,9 @@ _ESCAPES = [b"%%%02x" % byte for byte in range(256)]
 
 
 def escape(value: Value) -> bytes:
-    """Escape a value for use as a field, a key or an item of a list."""
+    """Escape a value for use as a field, a key or an item of a list. Raises ArgumentError."""
+    if not isinstance(value, (bytes, str, int, float)):
+        raise ArgumentError(f"expected text, bytes or a number, not {type(value).__name__}")
     data = value if isinstance(value, bytes) else str(value).encode()
     return _UNSAFE.sub(lambda found: _ESCAPES[found[0][0]], data)
 
@@ -39,8 +43,8 @@ def pack(items: Mapping[str, Value] | Iterable[Value]) -> bytes:
     """
     if isinstance(items, Mapping):
         return b"&".join(escape(key) + b"=" + escape(value) for key, value in items.items())
-    if isinstance(items, (str, bytes)):
-        raise TypeError("expected a mapping or a list, not a single string")
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise ArgumentError(f"expected a mapping or a list, not {type(items).__name__}")
     return b"&".join(escape(item) for item in items)
 
 

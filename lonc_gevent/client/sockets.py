@@ -8,7 +8,11 @@ that imports anything outside the standard library.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import stat
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,10 +21,10 @@ from lonc_gevent.configuration.names import is_host_id
 from lonc_gevent.errors import ConfigError
 from lonc_gevent.perm_log import PermLog, perm_log_of
 
-from .errors import UnknownHostError
+from .errors import ArgumentError, ClientError, NoDaemonError, UnknownHostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lonc_gevent.configuration.settings import Configuration
 
@@ -101,18 +105,42 @@ class Sockets:
         """Ids of all hosts, in the order of hosts.tab; () if only the directory is known."""
         return tuple(self._names or ())
 
+    @property
+    def knows_hosts(self) -> bool:
+        """Whether the hosts are known, not only the directory."""
+        return self._names is not None
+
     def path_of(self, host: str) -> str:
         """Return the path of a host's socket. Raises UnknownHostError if it has none."""
-        name: str | None = host
-        if self._names is not None:
-            name = self._names.get(host)
-        elif not is_host_id(host):
-            name = None
+        if not isinstance(host, str):
+            raise ArgumentError(f"expected the host id as text, not {type(host).__name__}")
+        if self._names is None and is_host_id(host):
+            return f"{self.directory}/{host}"
+        name = None if self._names is None else self._names.get(host)
         if name is None:
-            raise UnknownHostError(
-                repr(host), f"{self.directory}/?", "the daemon does not serve this host"
-            )
+            raise self._unknown(host, self._names or ())
         return f"{self.directory}/{name}"
+
+    def missing(self, host: str, path: str) -> ClientError:
+        """Return the error for a host whose socket does not exist.
+
+        If a daemon listens on other sockets of the directory, the host is unknown.
+        """
+        try:
+            with os.scandir(self.directory) as entries:
+                others = [e.name for e in entries if stat.S_ISSOCK(e.stat().st_mode)]
+        except OSError as error:
+            return NoDaemonError(host, path, f"cannot read the directory: {error.strerror}")
+        if not self.knows_hosts and any(_is_listening(f"{self.directory}/{n}") for n in others):
+            return self._unknown(host, others)
+        return NoDaemonError(host, path, "cannot connect to the daemon: it has no socket here")
+
+    def _unknown(self, host: str, known: Iterable[str]) -> UnknownHostError:
+        similar = get_close_matches(host, known, 1)
+        what = "the daemon does not serve this host"
+        if similar:
+            what += f"; did you mean {similar[0]}?"
+        return UnknownHostError(host, f"{self.directory}/?", what)
 
 
 Where: TypeAlias = Sockets | str | os.PathLike[str] | None
@@ -120,10 +148,26 @@ Where: TypeAlias = Sockets | str | os.PathLike[str] | None
 
 
 def find(sockets: Where) -> Sockets:
-    """Return the Sockets for a value of `sockets=`. Raises ConfigError if reading it fails."""
+    """Return the Sockets for a value of `sockets=`. Raises ConfigError and ArgumentError."""
     if isinstance(sockets, Sockets):
         return sockets
-    return Sockets.default() if sockets is None else Sockets(sockets)
+    if sockets is None:
+        return Sockets.default()
+    try:
+        return Sockets(sockets)
+    except TypeError:
+        what = f"sockets = {sockets!r}: expected a directory or a Sockets"
+        raise ArgumentError(what) from None
+
+
+def _is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(0)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            return error.errno == errno.EAGAIN  # the backlog is full
+        return True
 
 
 def _stamp(path: str) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUPPORT = Path(__file__).parents[1] / "support"
 FLAVOURS = ["sync", "threads", "gevent", "asyncio", "gunicorn-sync", "gunicorn-gevent"]
 AT_ONCE = 32
-LOST = {"ConLost", "NoDaemonError", "HungUpError"}
+LOST = {"ConLostError", "NoDaemonError", "DisconnectedError"}
 
 
 class Program:
@@ -185,7 +185,7 @@ def test_a_host_that_is_down_and_a_lost_reply_are_con_lost(web: Program | Gunico
         ("nobody", "ping", 20.0),
     )
 
-    assert outcomes == ["<ConLost>", "<ConLost>", "msul2", "<NoDaemonError>"]
+    assert outcomes == ["<ConLostError>", "<ConLostError>", "msul2", "<UnknownHostError>"]
 
 
 def test_requests_during_a_restart_are_lost_but_not_mixed_up(

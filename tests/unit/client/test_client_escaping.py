@@ -52,7 +52,7 @@ def test_unpack_list_undoes_pack(items: list[bytes]) -> None:
 
 
 def test_pack_refuses_a_single_string() -> None:
-    with pytest.raises(TypeError, match="not a single string"):
+    with pytest.raises(TypeError, match="a mapping or a list, not str"):
         pack("abc")
 
 
