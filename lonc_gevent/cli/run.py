@@ -15,6 +15,7 @@ from lonc_gevent.configuration import shard
 from lonc_gevent.configuration.files import Files
 from lonc_gevent.daemon import handover, rehearsal
 from lonc_gevent.daemon.life_cycle import Daemon
+from lonc_gevent.daemon.process_limits import STANDARD, open_standard_descriptors
 from lonc_gevent.daemon.requirements import examine, log_problems
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
 from lonc_gevent.logs import open_logs
@@ -68,6 +69,7 @@ def command(config: Path, part: Shard | None) -> None:
     cleanly, 2 bad usage or configuration, 3 another instance holds the socket directory, 1
     anything else.
     """
+    open_standard_descriptors()
     inherited = handover.take()
     with _running(config, part, inherited) as daemon:
         daemon.run()
@@ -100,7 +102,7 @@ def _running(
         configuration = examined.accepted()
     except ConfigError as error:
         exit_bad_config(error)
-    faulthandler.enable()
+    faulthandler.enable(STANDARD[-1])
     logs = open_logs(configuration.settings.log)
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)

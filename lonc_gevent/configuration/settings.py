@@ -143,7 +143,7 @@ class Sockets(Struct, frozen=True, kw_only=True):
     group       the group that owns the sockets; "": the daemon's own
     allow_uids  user ids that may connect; empty: whoever the mode lets in
     allow_gids  group ids whose processes may connect besides; empty: none beyond allow_uids
-    max_clients          clients connected at a time; 0: as many as there are descriptors
+    max_clients          clients connected at a time; 0: as many as leave descriptors for the rest
     max_clients_per_uid  of one user id; 0: as many as of all together
     """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ PATIENCE = 1.0
 """Seconds for a fellow shard that locks the shared file for itself to write its word into it."""
 
 STEP = 0.02
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class DirectoryLock:
@@ -97,10 +100,12 @@ class DirectoryLock:
 
     def _open(self, path: Path) -> int:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, _FLAGS, 0o600)
         except OSError as error:
             raise ConfigError([f"{path}: cannot be opened ({error.strerror})"]) from None
         self.fds.append(fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ConfigError([f"{path}: not a regular file; remove it"])
         return fd
 
 

@@ -21,7 +21,7 @@ from lonc_gevent.frontend.listeners import listen
 
 from .common_parent import CommonParent
 from .janitor import tick_for
-from .process_limits import memory_limit
+from .process_limits import descriptor_limit, max_clients, memory_limit
 from .requirements import accepted_files
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Hosts:
         used are removed from it. A socket that cannot be opened disables its own host only, and is
         tried again; at a first start it raises ConfigError or AlreadyRunningError.
         """
+        self.clients.max_clients = max_clients(self.configuration, descriptor_limit())
         for name, host_id in names_of(self.configuration).items():
             if self._path(name) in self._listeners:
                 continue

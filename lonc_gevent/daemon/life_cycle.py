@@ -40,7 +40,7 @@ from .hosts import Hosts, limits
 from .janitor import Janitor, tick_for
 from .loop_watchdog import Watchdog
 from .parts import Parts
-from .process_limits import forbid_core_dumps, raise_descriptor_limit
+from .process_limits import set_limits
 from .reloads import Reloads, answer_inherited
 from .signal_queue import SignalQueue
 
@@ -176,9 +176,7 @@ class Daemon:
         self.parts.required = self._rehearsing or not inherited.is_restart
         shard = None if self.shard is None else str(self.shard)
         self.log.info("starting", version=__version__, pid=os.getpid(), shard=shard)
-        raise_descriptor_limit()
-        if not self.settings.daemon.core_dumps:
-            forbid_core_dumps()
+        set_limits(core_dumps=self.settings.daemon.core_dumps)
         self._open_directory()
         gevent.spawn(warn_daily, self._certificate_expires, self.log)
         self._start_admin()

@@ -71,8 +71,10 @@ class AccessControl:
     def __repr__(self) -> str:
         return f"<AccessControl {'open' if self.is_open else f'{self._total} clients'}>"
 
-    def admit(self, fd: int, host: str) -> int | None:
+    def admit(self, fd: int, host: str, *, is_full: bool = False) -> int | None:
         """Admit a client and return its uid, for `release`; None if the caller is to close it.
+
+        is_full: whether there is no descriptor for another client
 
         A client over a limit gets con_lost, as if lond had been lost. Raises OSError.
         """
@@ -80,7 +82,7 @@ class AccessControl:
         if (self._uids or self._gids) and not (peer.uid in self._uids or peer.gid in self._gids):
             self._deny(peer, host, "not_allowed")
             return None
-        if self._max and self._total >= self._max:
+        if is_full or (self._max and self._total >= self._max):
             reason = "max_clients"
         elif self._max_per_uid and self._by_uid[peer.uid] >= self._max_per_uid:
             reason = "max_clients_per_uid"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import gevent
@@ -47,6 +48,9 @@ class Clients:
     draining  clients are disconnected once they have their replies
     closed    clients are disconnected before they can ask again
     closing   any of the three
+
+    max_clients  the number of clients that leaves descriptors for everything else; further ones
+                 get con_lost
     """
 
     def __init__(self, hub: Hub, logger: FilteringBoundLogger, *, access: AccessControl) -> None:
@@ -59,6 +63,7 @@ class Clients:
         self.listeners: dict[Path, Listener] = {}
         self.connections: set[ClientConnection] = set()
         self.accepted = 0
+        self.max_clients = sys.maxsize
         self.holding = self.draining = self.closed = self.closing = False
         self.held: list[HeldClient] = []
         self._spare: list[ClientConnection] = []
@@ -106,7 +111,10 @@ class Clients:
 
         unread: bytes that the program before a restart in place has read; None for a new client.
         """
-        uid = -1 if self.access.is_open else self._admit(fd, pool)
+        if self.access.is_open and (unread is not None or self.count < self.max_clients):
+            uid: int | None = -1
+        else:
+            uid = self._admit(fd, pool)
         if uid is None:
             os.close(fd)
             return
@@ -121,7 +129,7 @@ class Clients:
 
     def _admit(self, fd: int, pool: Pool) -> int | None:
         try:
-            return self.access.admit(fd, pool.host.id)
+            return self.access.admit(fd, pool.host.id, is_full=self.count >= self.max_clients)
         except OSError:  # disconnected already
             return None
 
