@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.delayed.key_file import make_key, read_key
 from lonc_gevent.delayed.listing import Item, items, look_up
 from lonc_gevent.delayed.requests import host_of, name_before
@@ -55,7 +56,7 @@ class _Context:
                 echo(f"{settings.delayed.key_file}: {error}", err=True)
         spool = Spool(
             Path(settings.delayed.directory),
-            uids=frozenset(settings.sockets.allow_uids),
+            uids=user_ids(settings.sockets.allow_uids),
             settle=settings.delayed.settle,
             key=key,
             lock=None,

@@ -10,16 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .accounts import group_id, user_id
 from .certificates import check_dates, check_together
 from .cross_checks import TLS_FILES, asks_for_ssl
 from .permissions import openings
-from .problems import READABLE, Fault, Severity, did_you_mean, nearest, reason_of, show
+from .problems import READABLE, Fault, Severity, did_you_mean, dotted, nearest, reason_of, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .loncapa_values import Read
     from .settings import Configuration, Network, Settings
+
+_LISTEN = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 def check_machine(settings: Settings, read: Read) -> Iterator[Fault]:
@@ -44,6 +48,13 @@ def check_machine(settings: Settings, read: Read) -> Iterator[Fault]:
     yield from _file_faults("delayed.perm_log", delayed.perm_log, Severity.WARNING)
     if sockets.group:
         yield from _group_faults(sockets.group)
+    for key, names, find in (
+        ("sockets.allow_uids", sockets.allow_uids, user_id),
+        ("sockets.allow_gids", sockets.allow_gids, group_id),
+    ):
+        for name in names:
+            if find(name) is None:
+                yield Fault(key, f"found {show(name)}", "expected a name on this machine")
     _, faults = _contents({"delayed.key_file": delayed.key_file}, read)
     yield from faults
     if asks_for_ssl(settings) is not None:
@@ -73,9 +84,31 @@ def check_advice(
         found = f"{show(directory)} is on a {kind}: in memory, lost when the machine restarts"
         expected = "expected a directory on a disk"
         yield Fault("delayed.directory", found, expected, Severity.WARNING)
+    yield from _local_faults(configuration)
     for opening in openings(configuration, config):
         found = f"{show(opening.path)}: {opening.who}"
         yield Fault(opening.key, found, opening.expected, Severity.WARNING)
+
+
+def _local_faults(configuration: Configuration) -> Iterator[Fault]:
+    """Check that the lond of each host with security local can read a key file of this user."""
+    for host in configuration.hosts:
+        uid = listener_uid(host.port) if host.security == "local" else None
+        if uid not in (None, 0, os.geteuid()):
+            found = f"the lond on port {host.port} is of uid {uid}, this user is uid {os.geteuid()}"
+            expected = "with security local both must be one user: its key file has mode 0600"
+            yield Fault(dotted("hosts", host.id, "security"), found, expected, Severity.WARNING)
+
+
+def listener_uid(port: int) -> int | None:
+    """Return the user of the process that listens on a TCP port of this machine, or None."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state, _, _, _, uid, *_ = line.split()
+                if state == _LISTEN and local.endswith(f":{port:04X}"):
+                    return int(uid)
+    return None
 
 
 def _file_faults(key: str, file: str, severity: Severity) -> Iterator[Fault]:

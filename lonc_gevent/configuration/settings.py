@@ -60,9 +60,13 @@ Ids = Annotated[
 Group = Annotated[
     str, Meta(pattern=r"\A[^\x00-\x20\x7f:,/]*\Z", description='the name of a group, or ""')
 ]
-Uids = Annotated[
-    tuple[Annotated[int, Meta(ge=0, le=2**32 - 2)], ...],
-    Meta(description="an array of numeric ids"),
+Accounts = Annotated[
+    tuple[
+        Annotated[int, Meta(ge=0, le=2**32 - 2)]
+        | Annotated[str, Meta(pattern=r"\A[^\x00-\x20\x7f:,/]+\Z")],
+        ...,
+    ],
+    Meta(description="an array of names and numeric ids"),
 ]
 Text = Annotated[str, Meta(max_length=300, description="text of at most 300 characters")]
 Security = Annotated[
@@ -141,8 +145,9 @@ class Sockets(Struct, frozen=True, kw_only=True):
                 (lonSockCreate); "": none
     mode        permission bits of each socket, octal digits as text
     group       the group that owns the sockets; "": the daemon's own
-    allow_uids  user ids that may connect; empty: whoever the mode lets in
-    allow_gids  group ids whose processes may connect besides; empty: none beyond allow_uids
+    allow_uids  users that may connect, besides the daemon's own and root; empty: all that the
+                mode admits
+    allow_gids  groups whose processes may connect besides; empty: none beyond allow_uids
     max_clients          clients connected at a time; 0: as many as leave descriptors for the rest
     max_clients_per_uid  of one user id; 0: as many as of all together
     """
@@ -152,8 +157,8 @@ class Sockets(Struct, frozen=True, kw_only=True):
     common_parent: PathOrEmpty = ""
     mode: Mode = "0660"
     group: Group = ""
-    allow_uids: Uids = ()
-    allow_gids: Uids = ()
+    allow_uids: Accounts = ()
+    allow_gids: Accounts = ()
     max_clients: CountOrZero = 0
     max_clients_per_uid: CountOrZero = 0
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import gevent
 
+from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import ConfigError, SpoolError
 
@@ -240,7 +241,7 @@ def build(
             raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
     spool = Spool(
         Path(delayed.directory),
-        uids=frozenset(settings.sockets.allow_uids),
+        uids=user_ids(settings.sockets.allow_uids),
         settle=delayed.settle,
         key=key,
         lock=lock,

@@ -15,6 +15,7 @@ from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lonc_gevent.configuration.accounts import group_ids, user_ids
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
@@ -55,8 +56,10 @@ class AccessControl:
     def __init__(self, settings: Sockets, logger: FilteringBoundLogger) -> None:
         self.log = logger
         self.denied = 0
-        self._uids = frozenset(settings.allow_uids)
-        self._gids = frozenset(settings.allow_gids)
+        self._uids = user_ids(settings.allow_uids)
+        self._gids = group_ids(settings.allow_gids)
+        self._is_restricted = bool(settings.allow_uids or settings.allow_gids)
+        self._always = (0, os.geteuid())
         self._max = settings.max_clients
         self._max_per_uid = settings.max_clients_per_uid
         self._by_uid: Counter[int] = Counter()
@@ -65,7 +68,7 @@ class AccessControl:
             reason: Throttle(DENIED_LOG_INTERVAL)
             for reason in ("not_allowed", "max_clients", "max_clients_per_uid")
         }
-        self.is_open = not (self._uids or self._gids or self._max or self._max_per_uid)
+        self.is_open = not (self._is_restricted or self._max or self._max_per_uid)
         """Whether each client is admitted: no limit and no list is configured."""
 
     def __repr__(self) -> str:
@@ -79,7 +82,9 @@ class AccessControl:
         A client over a limit gets con_lost, as if lond had been lost. Raises OSError.
         """
         peer = peer_of(fd)
-        if (self._uids or self._gids) and not (peer.uid in self._uids or peer.gid in self._gids):
+        if self._is_restricted and not (
+            peer.uid in self._always or peer.uid in self._uids or peer.gid in self._gids
+        ):
             self._deny(peer, host, "not_allowed")
             return None
         if is_full or (self._max and self._total >= self._max):

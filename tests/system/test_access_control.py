@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import Client, wait_until
+from users import WEB
 
 from lonc_gevent.configuration.settings import Sockets
-from lonc_gevent.frontend.access_control import AccessControl, peer_of
+from lonc_gevent.frontend import access_control
+from lonc_gevent.frontend.access_control import AccessControl, Peer, peer_of
 
 if TYPE_CHECKING:
     from harness import Network
@@ -55,18 +57,33 @@ def test_peer_is_the_process_that_connected() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"allow_uids": (os.geteuid(),)}, True),
-        ({"allow_gids": (os.getegid(),)}, True),
-        ({"allow_uids": (OTHER,), "allow_gids": (os.getegid(),)}, True),
-        ({"allow_uids": (os.geteuid(),), "allow_gids": (OTHER,)}, True),
+        ({"allow_uids": (WEB,)}, True),
+        ({"allow_uids": ("nobody", WEB)}, True),
+        ({"allow_gids": (WEB,)}, True),
+        ({"allow_uids": (OTHER,), "allow_gids": (WEB,)}, True),
+        ({"allow_uids": (WEB,), "allow_gids": (OTHER,)}, True),
+        ({"allow_uids": ("no-such-user",)}, False),
+        ({"allow_uids": ("root",)}, False),
         ({"allow_uids": (OTHER,)}, False),
         ({"allow_gids": (OTHER,)}, False),
         ({"allow_uids": (OTHER,), "allow_gids": (OTHER,)}, False),
     ],
 )
-def test_the_lists(settings: dict[str, Any], expected: bool) -> None:
+def test_the_lists(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], expected: bool
+) -> None:
     """A client is admitted if its uid or its gid is in a list."""
+    monkeypatch.setattr(access_control, "peer_of", lambda _fd: Peer(7, WEB, WEB))
     assert (admitted(**settings) != [None]) is expected
+
+
+@pytest.mark.parametrize("uid", [0, os.geteuid()])
+def test_root_and_the_user_of_the_daemon_are_always_admitted(
+    monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """An administrator can send requests, whatever the lists are."""
+    monkeypatch.setattr(access_control, "peer_of", lambda _fd: Peer(7, uid, WEB))
+    assert admitted(allow_uids=(OTHER,)) == [uid]
 
 
 def test_access_is_open_without_limits_and_lists() -> None:
@@ -95,14 +112,15 @@ def test_one_too_many(key: str) -> None:
     assert [event["error"] for event in events.seen] == [key]
 
 
-def test_the_log_is_bounded() -> None:
+def test_the_log_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many that are denied one is logged, with the pid and uid; all are counted."""
+    monkeypatch.setattr(access_control, "peer_of", lambda _fd: Peer(7, WEB, WEB))
     events = Events()
     admitted(events, times=1000, allow_uids=(OTHER,))
 
     assert len(events.seen) == 1
-    assert events.seen[0]["client_pid"] == os.getpid()
-    assert events.seen[0]["client_uid"] == os.geteuid()
+    assert events.seen[0]["client_pid"] == 7
+    assert events.seen[0]["client_uid"] == WEB
 
 
 def test_one_runaway_process(net: Network) -> None:

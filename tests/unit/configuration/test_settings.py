@@ -176,7 +176,7 @@ def test_an_unknown_key_at_the_top() -> None:
         ("sockets", 'name = "ip"'),
         ("sockets", 'directory = ""'),
         ("sockets", 'group = "a b"'),
-        ("sockets", 'allow_uids = ["root"]'),
+        ("sockets", 'allow_uids = [""]'),
         ("sockets", "allow_uids = [-1]"),
         ("pool", "max_connections = 0"),
         ("pool", "max_connections = 1.5"),

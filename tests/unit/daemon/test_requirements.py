@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import grp
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +19,7 @@ from users import WEB, as_user, only_root
 
 from lonc_gevent.configuration.problems import Severity
 from lonc_gevent.daemon.requirements import examine
+from lonc_gevent.delayed.directory import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,3 +216,36 @@ def test_dates_are_no_reason_not_to_start(folder: Path) -> None:
     assert expires.startswith("warning: lonc.toml: network.certificate: expires on ")
     assert Severity.FATAL.value not in expired
     assert str((dt.datetime.now(dt.UTC) + dt.timedelta(days=20)).year) in expires
+
+
+@only_root
+@pytest.mark.parametrize("uid", [0, WEB])
+def test_local_with_a_lond_of_another_user_is_a_warning(folder: Path, uid: int) -> None:
+    """The port's owner is the user that created its socket. A lond of root can read any file."""
+    with as_user(uid):
+        lond = socket.create_server(("127.0.0.1", 0))
+    with lond:
+        port = lond.getsockname()[1]
+        lines = found(folder, f'{BASE}lond_port = {port}\nsecurity = "local"\n')
+    expected = (
+        f"warning: lonc.toml: hosts.msul1.security: the lond on port {port} is of uid {WEB}, this"
+        " user is uid 0; with security local both must be one user: its key file has mode 0600"
+    )
+    assert (expected in lines) is (uid == WEB)
+
+
+@pytest.mark.parametrize("key", ["allow_uids", "allow_gids"])
+def test_account_that_does_not_exist_is_a_problem(folder: Path, key: str) -> None:
+    lines = found(folder, f'{BASE}[sockets]\n{key} = ["root", 7, "no-such"]\n')
+    found_, expected = f'sockets.{key}: found "no-such"', "expected a name on this machine"
+    assert f"fatal: lonc.toml: {found_}; {expected}" in lines
+
+
+@only_root
+def test_directories_that_the_daemon_made_for_a_group_are_not_reported(folder: Path) -> None:
+    """The delayed directory that `sockets.group` may write to has the sticky bit."""
+    group = next(entry for entry in grp.getgrall() if entry.gr_gid)
+    (folder / "sockets").mkdir(0o755)
+    prepare(folder / "sockets" / "delayed", group.gr_gid)
+    lines = found(folder, f'{BASE}[sockets]\ngroup = "{group.gr_name}"\n')
+    assert not [line for line in lines if "delayed.directory" in line or "sockets.dir" in line]
