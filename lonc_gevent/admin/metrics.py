@@ -23,6 +23,7 @@ from lonc_gevent.backend.stats import DURATION_BOUNDS
 from lonc_gevent.eventloop import in_slices
 
 from .reporter import delayed_age, oldest_wait
+from .status import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -102,6 +103,13 @@ class _DaemonCollector(Collector):
             )
             shard.add_metric([number, count], 1)
             yield shard
+        verdict = GaugeMetricFamily(
+            "lonc_verdict", "1 for the verdict on the daemon, as /status has it.", labels=["level"]
+        )
+        now = reporter.status().verdict.level
+        for level in LEVELS:
+            verdict.add_metric([level], level == now)
+        yield verdict
         yield GaugeMetricFamily(
             "lonc_clients", "Clients connected to the Unix sockets.", value=vitals.clients()
         )
@@ -123,10 +131,16 @@ class _DaemonCollector(Collector):
         held.add_metric(["last_minute"], vitals.hub.last_minute_ms / 1000)
         held.add_metric(["all"], vitals.hub.longest_ms / 1000)
         yield held
+        delayed_error, unknown = vitals.delayed()
+        yield GaugeMetricFamily(
+            "lonc_delayed_unknown_files",
+            "Delayed files of no known host, waiting or in quarantine.",
+            value=unknown,
+        )
         yield GaugeMetricFamily(
             "lonc_delayed_directory_usable",
             "Whether the directory of delayed requests can be used: 1 or 0.",
-            value=not vitals.delayed_error(),
+            value=not delayed_error,
         )
         reload = vitals.last_reload()
         yield GaugeMetricFamily(
@@ -222,6 +236,16 @@ def _connections(pools: Iterable[Pool]) -> Metric:
     return metric
 
 
+def _con_lost(pools: Iterable[Pool]) -> Metric:
+    metric = CounterMetricFamily(
+        "lonc_con_lost", "Requests that got con_lost, by reason.", labels=["host", "reason"]
+    )
+    for pool in pools:
+        for reason, count in pool.stats.lost_by.items():
+            metric.add_metric([pool.host.id, reason], count)
+    return metric
+
+
 def _attempts(pools: Iterable[Pool]) -> Metric:
     metric = CounterMetricFamily(
         "lonc_connection_attempts",
@@ -286,6 +310,7 @@ FAMILIES: Final[tuple[Callable[[Iterable[Pool]], Metric], ...]] = (
         "How long the oldest request in the queue has waited; 0 if none waits.",
         oldest_wait,
     ),
+    _con_lost,
     _connections,
     _attempts,
     _state,

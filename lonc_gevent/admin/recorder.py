@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The greenlet that reads all hosts' counters every ten seconds (admin/history.py keeps them)."""
+"""The greenlet that reads the counters of all hosts every ten seconds, for admin/history.py."""
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,10 @@ import gevent
 
 from lonc_gevent.eventloop import in_slices
 
-from .history import INTERVAL, Reading, Series
+from .history import INTERVAL, RECENT, Reading, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -21,13 +22,21 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The series of each host that did something, and of all together. `run` is its greenlet.
+    """The series of each host that was asked, and of all together. `run` is its greenlet.
 
-    number   of the last step that is complete; 0 before the first one is
+    number   number of the last complete step; 0 before the first one
     read_at  when that was (monotonic seconds)
+    dropped  the log lines lost, at the end of each of the last minutes' steps
     """
 
-    def __init__(self, pools: Mapping[str, Pool], logger: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        logger: FilteringBoundLogger,
+        dropped: Callable[[], int] = int,
+    ) -> None:
+        self._dropped = dropped
+        self.dropped = deque([0], RECENT)
         self.pools = pools
         self.log = logger
         self.hosts: dict[str, Series] = {}
@@ -39,17 +48,18 @@ class History:
         return f"<History step {self.number}, {len(self.hosts)} of {len(self.pools)} hosts>"
 
     def run(self) -> None:
-        """Read for ever."""
+        """Read the counters every INTERVAL, for ever."""
         while True:
             gevent.sleep(max(self.read_at + INTERVAL - monotonic(), 0.0))
             try:
                 self.read()
-            except Exception:  # the top of the greenlet: charts may have a gap, no more
+            except Exception:  # the top of the greenlet: the charts get a gap
                 self.log.exception("history_failed")
 
     def read(self) -> None:
-        """Take the counters of all hosts: the end of a step."""
+        """Take the counters of all hosts at the end of a step."""
         number = self.number + 1
+        self.dropped.append(self._dropped())
         self.read_at = monotonic()
         for pool in in_slices(tuple(self.pools.values())):
             series = self.hosts.get(pool.host.id)
@@ -67,7 +77,7 @@ class History:
         self.number = number
 
     def series(self, host_id: str) -> Series:
-        """Return the host's series; an empty one if it never did anything."""
+        """Return the host's series; an empty one if it was never asked."""
         return self.hosts.get(host_id) or Series()
 
 

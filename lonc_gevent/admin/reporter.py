@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The status document (admin/status.py), filled in from the pools when somebody asks."""
+"""The status document (admin/status.py), made from the pools on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections import Counter
 from operator import add
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, cast
+
+from msgspec.structs import replace
 
 from lonc_gevent import __version__
 from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
@@ -17,7 +19,8 @@ from lonc_gevent.eventloop import in_slices
 
 from .history import INTERVAL, MINUTE, Series, milliseconds
 from .recorder import History, reading
-from .status import Charts, HostDetail, HostStatus, Status, Totals, badness
+from .status import Change, Charts, HostDetail, HostStatus, Status, Totals, badness, cause_of
+from .verdict import host_level, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +36,7 @@ SPARK_STEPS: Final = 3
 
 
 class HubHolds(Protocol):
-    """How long others had to wait for the hub (see daemon/loop_watchdog.py), in milliseconds."""
+    """For how long the event loop was blocked (daemon/loop_watchdog.py), in milliseconds."""
 
     longest_ms: float
     holds: int
@@ -55,14 +58,15 @@ class LastReload(NamedTuple):
 
 
 class Vitals(NamedTuple):
-    """What there is to ask of the whole process.
+    """Figures of the whole process.
 
     clients  the number of clients connected now
     dropped  the log lines lost since the start
-    hub      how long the hub was held
-    delayed_error  why the delayed directory cannot be used; "" if it can
-    certificate_expires  when our certificate does, in seconds since 1970; None: there is none
-    missing  parts of the daemon that could not be had, with the error
+    hub      how long the event loop was blocked
+    delayed  why the delayed directory cannot be used, "" if it can, and the number of its files
+             that belong to no known host
+    certificate_expires  when our certificate does, in seconds since 1970; None without one
+    missing  parts of the daemon that are not available, with the error
     last_reload  the result of the last reload
     """
 
@@ -70,16 +74,16 @@ class Vitals(NamedTuple):
     dropped: Callable[[], int]
     hub: HubHolds
     certificate_expires: Callable[[], float | None]
-    delayed_error: Callable[[], str] = str
+    delayed: Callable[[], tuple[str, int]] = lambda: ("", 0)
     missing: Mapping[str, str] = MappingProxyType({})
     last_reload: Callable[[], LastReload] = LastReload
 
 
 class Reporter:
-    """Knows where everything is counted. Making a document costs its reader's greenlet only.
+    """Makes the status document, in the greenlet that asks for it.
 
     pools    host id -> pool, the daemon's own
-    shard    which part of the hosts is ours, such as "0/4"; "": all
+    shard    the part of the hosts that this process serves, such as "0/4"; "" if it serves all
     """
 
     def __init__(
@@ -96,10 +100,10 @@ class Reporter:
         self.vitals = vitals
         self.shard = shard
         self.phase: Phase = "starting"
-        self.history = History(pools, logger)
+        self.history = History(pools, logger, vitals.dropped)
 
     def status(self) -> Status:
-        """Return the whole document. It gives turns: others run while it is made."""
+        """Return the whole document. Other greenlets run while it is made."""
         history = self.history
         hosts = []
         connections = ended = 0
@@ -117,6 +121,7 @@ class Reporter:
         hosts.sort(key=badness)
         vitals = self.vitals
         expires = vitals.certificate_expires()
+        delayed_error, delayed_unknown = vitals.delayed()
         totals = Totals(
             hosts=len(hosts),
             states=dict(Counter(host.state for host in hosts)),
@@ -135,7 +140,7 @@ class Reporter:
             delayed_replayed=sum(host.delayed_replayed for host in hosts),
             delayed_oldest_s=max((host.delayed_oldest_s for host in hosts), default=0.0),
         )
-        return Status(
+        status = Status(
             version=__version__,
             pid=os.getpid(),
             host_id=self.host_id,
@@ -155,16 +160,24 @@ class Reporter:
             totals=totals,
             charts=self._charts(history.total),
             hosts=hosts,
-            delayed_error=vitals.delayed_error() or None,
+            delayed_error=delayed_error or None,
+            delayed_unknown=delayed_unknown,
+            certificate_expires_in_s=None if expires is None else round(expires - time.time(), 1),
+            log_lines_dropped_lately=vitals.dropped() - history.dropped[0],
         )
+        return replace(status, verdict=judge(status))
 
     def host(self, host_id: str) -> HostDetail | None:
-        """Return one host with its charts, None if there is no such one."""
+        """Return one host with its charts, None if it is not served."""
         pool = self.pools.get(host_id)
         if pool is None:
             return None
+        changes = [
+            Change(at=timestamp(change.at), state=change.state, error=change.error or None)
+            for change in pool.changes
+        ]
         charts = self._charts(self.history.series(host_id))
-        return HostDetail(host=self._host(pool), charts=charts)
+        return HostDetail(host=self._host(pool), charts=charts, changes=changes)
 
     def _host(self, pool: Pool) -> HostStatus:
         host, stats, history = pool.host, pool.stats, self.history
@@ -172,17 +185,21 @@ class Reporter:
         wait = pool.gate.opens_at - monotonic() if pool.is_down else 0.0
         requests = stats.ok + stats.con_lost
         recent: list[int] = []
-        lost_lately, rate, p50, p99 = 0, 0.0, None, None
+        ended = lost_lately = 0
+        rate, p50, p99 = 0.0, None, None
         if requests:
             series, now = history.series(host.id), reading(pool)
             lately = series.recent(history.number, now)
             lost_lately = lately.con_lost
+            ended = lost_lately + sum(lately.buckets)
             p50, p99 = estimate(lately.buckets, 0.5), estimate(lately.buckets, 0.99)
             rate = self._rate(series.done(history.number, now))
             if series.steps:
                 line = series.line(history.number, lambda s: s.ok + s.con_lost, SPARK_STEPS)
                 recent = list(map(int, line))
-        return HostStatus(
+        since = monotonic() - pool.since
+        answered = monotonic() - stats.last_reply if stats.last_reply else None
+        status = HostStatus(
             host=host.id,
             domain=host.domain,
             role=host.role,
@@ -209,7 +226,16 @@ class Reporter:
             delayed_replayed=stats.delayed_replayed,
             recent=recent,
             delayed_oldest_s=round(delayed_age(pool), 1),
+            requests_lately=ended,
+            since=timestamp(time.time() - since),
+            since_s=round(since, 1),
+            last_reply_s=None if answered is None else round(answered, 1),
+            peer=cast("str | None", pool.session.get("peer")),
+            security=cast("str | None", pool.session.get("security")),
+            lost_by=dict(stats.lost_by),
+            cause=cause_of(pool.last_error) if pool.last_error else None,
         )
+        return replace(status, level=host_level(status))
 
     def _rate(self, ended: int) -> float:
         """Return requests per second from a count over the last minute and since."""
@@ -235,11 +261,11 @@ def timestamp(seconds: float) -> str:
 
 
 def oldest_wait(pool: Pool) -> float:
-    """Return for how many seconds the oldest request in the queue has waited; 0 if none does."""
+    """Return the seconds that the oldest request in the queue has waited; 0 if none waits."""
     return max(monotonic() - pool.queue.oldest_since, 0.0)
 
 
 def delayed_age(pool: Pool) -> float:
-    """Return how many seconds ago the oldest waiting delayed request was written; 0: none waits."""
+    """Return the age in seconds of the oldest waiting delayed request; 0 if none waits."""
     stats = pool.stats
     return max(time.time() - stats.delayed_oldest, 0.0) if stats.delayed_waiting else 0.0

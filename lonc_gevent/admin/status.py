@@ -7,14 +7,42 @@ timestamps are RFC 3339, in UTC. "The last minutes" are the last five.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-SLOW_QUEUE: Final = 1.0
-"""Seconds; a request that waits longer puts its host before those that do well."""
+Level: TypeAlias = Literal["well", "trouble", "bad"]
 
-_RANKS: Final = {"down": 0, "paused": 1, "stopping": 5, "connecting": 5, "up": 6, "idle": 7}
+LEVELS: Final[tuple[Level, ...]] = ("well", "trouble", "bad")
+
+NO_ANSWER: Final = "The daemon does not answer"
+
+LONG_WAIT: Final = 1.0
+"""Seconds; a request that waits for longer is trouble."""
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """One reason for a verdict. `code` is a fixed word, `text` is for people."""
+
+    level: Level
+    code: str
+    text: str
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The level of the gravest reason, a headline, and all reasons, the gravest first."""
+
+    level: Level
+    headline: str
+    reasons: list[Reason]
+
+
+NO_VERDICT: Final = Verdict(
+    level="trouble", headline="The daemon is older than this program, reload it", reasons=[]
+)
+"""Of a document without one."""
+
+_RANKS: Final = {"down": 0, "paused": 1, "stopping": 2, "connecting": 2, "up": 3, "idle": 4}
 
 
 class Charts(Struct, frozen=True, kw_only=True):
@@ -38,6 +66,14 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     p50_ms        half of the requests of the last minutes took at most so long; null: none
     lost_lately   requests of the last minutes that got con_lost
     recent        requests that ended, in steps of 30 s over 15 minutes; empty if none did
+    requests_lately  requests that ended in the last minutes
+    level         how well the host is (admin/verdict.py)
+    since         when `state` began, `since_s` seconds ago
+    last_reply_s  age of lond's last whole reply; null if it never sent one
+    peer          the address that the last connection was made to; null if none was
+    security      the security mode of that connection
+    lost_by       requests that got con_lost, by reason
+    cause         the error without its address: hosts with the same one are down for one reason
     delayed_oldest_s  age of the oldest delayed request that waits; 0: none does
     """
 
@@ -67,6 +103,15 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     delayed_replayed: int
     recent: list[int]
     delayed_oldest_s: float = 0.0
+    requests_lately: int = 0
+    level: Level = "well"
+    since: str = ""
+    since_s: float = 0.0
+    last_reply_s: float | None = None
+    peer: str | None = None
+    security: str | None = None
+    lost_by: dict[str, int] = {}
+    cause: str | None = None
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -95,7 +140,9 @@ class Status(Struct, frozen=True, kw_only=True):
 
     phase  starting, ready or stopping
     shard  which part of the hosts this process serves, such as "0/4"; null: all of them
+    verdict  how well the daemon is, and why (admin/verdict.py)
     delayed_error  why the delayed directory cannot be used; null while it can
+    delayed_unknown  delayed files of hosts that are not in hosts.tab, and of malformed names
     last_reload  when the configuration was last loaded
     reload_problems  why the last reload was refused; empty if it succeeded
     missing  parts that could not be had and are tried again, such as `admin.listen`, with the error
@@ -121,24 +168,41 @@ class Status(Struct, frozen=True, kw_only=True):
     missing: dict[str, str] = {}
     last_reload: str = ""
     reload_problems: list[str] = []
+    delayed_unknown: int = 0
+    certificate_expires_in_s: float | None = None
+    log_lines_dropped_lately: int = 0
+    verdict: Verdict = NO_VERDICT
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A change of a host's state; `error` is why it is down, null in other states."""
+
+    at: str
+    state: str
+    error: str | None
 
 
 class HostDetail(Struct, frozen=True, kw_only=True):
-    """One host with its own charts: `/hosts/ID`."""
+    """One host with its own charts and its last changes of state, oldest first: `/hosts/ID`."""
 
     host: HostStatus
     charts: Charts
+    changes: list[Change] = []
 
 
-def badness(host: HostStatus) -> tuple[int, float, str]:
-    """Sort key: worst first, and alphabetical among equals so that rows keep their place."""
+def cause_of(error: str) -> str:
+    """Return `KIND: REASON` of `KIND: ADDRESS: REASON`."""
+    kind, _, text = error.partition(": ")
+    return f"{kind.replace('_', ' ')}: {text.rpartition(': ')[2]}"
+
+
+def badness(host: HostStatus) -> tuple[int, int, int, float, str]:
+    """Sort key: first what most requests are lost to or wait for, last the hosts that are well.
+
+    Among hosts that are well the order is alphabetical, so that rows keep their place.
+    """
     rank = _RANKS.get(host.state, 0)
-    wait = 0.0
-    if rank > 1:
-        if host.oldest_wait_s >= SLOW_QUEUE:
-            rank, wait = 2, -host.oldest_wait_s
-        elif host.delayed_quarantined or host.lost_lately:
-            rank = 3
-        elif host.delayed_waiting:
-            rank = 4
-    return rank, wait, host.host
+    if host.level == "well":
+        return 1 if host.delayed_waiting else 2, 0, rank, 0.0, host.host
+    impact = host.lost_lately + (host.queue if host.oldest_wait_s > LONG_WAIT else 0)
+    return 0, -impact, rank, -host.oldest_wait_s, host.host

@@ -125,8 +125,11 @@ class LondConnection:
     @property
     def session_fields(self) -> dict[str, object]:
         """The fields of an established connection in a log event."""
-        security = self.lond.session.security if self.lond else None
-        return {"connection": self.number, "security": security}
+        lond = self.lond
+        if lond is None:
+            return {"connection": self.number}
+        peer = str(lond.address) if lond.address else None
+        return {"connection": self.number, "security": lond.session.security, "peer": peer}
 
     @property
     def stillborn(self) -> bool:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
+from lonc_gevent.errors import ReplyLostError
 from lonc_gevent.eventloop import UNLIMITED
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.errors import ReplyLostError
     from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
@@ -139,12 +139,12 @@ class Pool(PoolConnections):
             self.stats.queue_wait.buckets[0] += 1
             self.idle.pop().assign(transaction, now)
         elif self._refuses_at_once(now):
-            self._refuse(transaction)
+            self._refuse(transaction, self._why_down)
         elif self.queue.put(transaction, self.host.pool.max_queued):
             if self.connecting is None:
                 self.open_connection(now)
         else:
-            self._refuse(transaction)
+            self._refuse(transaction, "queue_full")
             self._log_refused(now, "queue_full")
 
     def _refuses_at_once(self, now: float) -> bool:
@@ -176,7 +176,7 @@ class Pool(PoolConnections):
 
     def _time_out(self, transaction: Transaction, now: float) -> None:
         """End a transaction that has waited for `queue_timeout`."""
-        self.finish(transaction, CON_LOST)
+        self.finish(transaction, CON_LOST, "queue_timeout")
         self._log_refused(now, "queue_timeout")
 
     def _log_refused(self, now: float, reason: str) -> None:
@@ -190,16 +190,19 @@ class Pool(PoolConnections):
         else:
             self.queue.requeue(transaction)
 
-    def finish(self, transaction: Transaction, reply: Line) -> None:
-        """End a transaction: count it, and resume the greenlet that waits for its reply."""
+    def finish(self, transaction: Transaction, reply: Line, reason: str = "") -> None:
+        """End a transaction: count it, and resume the greenlet that waits for its reply.
+
+        reason: why it got con_lost, if not for the transaction's own error.
+        """
         # Identity is meant: CON_LOST is the reply of this daemon. An equal line that lond sent is a
         # whole reply, and would be counted as con_lost with `==`.
         stats = self.stats
         if reply is CON_LOST:
-            stats.con_lost += 1
+            stats.lost_by[reason or (transaction.error or ReplyLostError).kind] += 1
         else:
             stats.ok += 1
-            now = monotonic()
+            stats.last_reply = now = monotonic()
             seconds = now - transaction.since
             # Histogram.observe, written out: one call less for each request.
             stats.duration.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
@@ -220,10 +223,14 @@ class Pool(PoolConnections):
         if transaction.waiter is not None:
             self.hub.loop.run_callback(transaction.waiter.switch)
 
-    def _refuse(self, transaction: Transaction) -> None:
+    def _refuse(self, transaction: Transaction, reason: str) -> None:
         """End a transaction whose greenlet does not wait yet."""
         transaction.reply = CON_LOST
-        self.stats.con_lost += 1
+        self.stats.lost_by[reason] += 1
+
+    @property
+    def _why_down(self) -> str:
+        return "stopping" if self.state is PoolState.STOPPING else "host_down"
 
     def reply_lost(
         self, connection: LondConnection, transaction: Transaction, error: ReplyLostError
@@ -253,7 +260,7 @@ class Pool(PoolConnections):
     def _fail_queue(self) -> None:
         """End all queued transactions with con_lost, except while the host is paused."""
         while self.queue and self.state is not PoolState.PAUSED:
-            self.finish(self.queue.take(), CON_LOST)
+            self.finish(self.queue.take(), CON_LOST, self._why_down)
 
     # -- maintenance, by the janitor ---------------------------------------------------------
 

@@ -7,10 +7,11 @@ attempt the retry gate is shut for a while. Pool, the subclass in pool.py, adds 
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from random import random
-from time import monotonic
-from typing import TYPE_CHECKING, cast
+from time import monotonic, time
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lonc_gevent.errors import NotSentError
 
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
 
 RETRY_NOW_INTERVAL = 1.0
 """Seconds between two attempts of one host by `retry_now`."""
+
+
+MAX_CHANGES = 50
+"""Changes of state that are kept of each host."""
+
+
+class Change(NamedTuple):
+    """A change of a host's state: when (seconds since 1970), the new state, the error if down."""
+
+    at: float
+    state: str
+    error: str
 
 
 class PoolConnections:
@@ -72,13 +85,19 @@ class PoolConnections:
         self.idle: list[LondConnection] = []
         self.connecting: LondConnection | None = None
         self.last_error = ""
+        self.session: dict[str, object] = {}
+        """Fields of the connection that was made last: `peer`, `security`."""
         self.state = PoolState.IDLE
+        self.since = monotonic()
+        """When the state was entered (monotonic seconds)."""
+        self.changes: deque[Change] = deque(maxlen=MAX_CHANGES)
         self.is_ending = False
         """Whether the pool is stopping and takes no request any more."""
         self._schedule = schedule
         self._on_up = on_up
         self._is_scheduled = False
         self._is_down = False
+        self._down_since = 0.0
         self._is_probing = False
         self._retry_now_at = -inf
         self._probe_at = inf
@@ -102,6 +121,10 @@ class PoolConnections:
             if (self.state, state) not in TRANSITIONS:
                 raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
             self.state = state
+            self.since = monotonic()
+            if state is not PoolState.CONNECTING:
+                error = self.last_error if state is PoolState.DOWN else ""
+                self.changes.append(Change(time(), state.value, error))
             self.is_ending = state is PoolState.STOPPING
 
     def _follow_connections(self) -> None:
@@ -172,10 +195,11 @@ class PoolConnections:
         self.last_error = ""
         was_down, self._is_down = self._is_down, False
         self._follow_connections()
+        self.session = connection.session_fields
         if was_down:
-            self.log.info("host_up")
+            self.log.info("host_up", down_s=round(monotonic() - self._down_since, 1))
             self._on_up()
-        self.log.info("connection_made", **connection.session_fields)
+        self.log.info("connection_made", **self.session)
         # The new connection takes the oldest request. If more wait, make one more.
         if len(self.queue) > 1:
             self.open_connection(monotonic())
@@ -232,6 +256,7 @@ class PoolConnections:
         if not self.connections:
             if not self._is_down:
                 self._is_down = True
+                self._down_since = monotonic()
                 self.log.warning("host_down", error=error.kind, detail=str(error))
             self._fail_queue()
         self._follow_connections()

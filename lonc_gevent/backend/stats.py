@@ -83,12 +83,13 @@ class HostStats:
     __slots__ = (
         "abandoned",
         "attempts",
-        "con_lost",
         "delayed_oldest",
         "delayed_quarantined",
         "delayed_replayed",
         "delayed_waiting",
         "duration",
+        "last_reply",
+        "lost_by",
         "ok",
         "queue_wait",
     )
@@ -97,7 +98,10 @@ class HostStats:
         self.ok = 0
         self.abandoned = 0
         """Requests dropped unsent since their clients had disconnected."""
-        self.con_lost = 0
+        self.lost_by: Counter[str] = Counter()
+        """Requests that got con_lost, by reason."""
+        self.last_reply = 0.0
+        """When lond's last whole reply arrived (monotonic seconds); 0 if none has."""
         self.duration = Histogram()
         self.queue_wait = Histogram()
         self.attempts: Counter[str] = Counter()
@@ -106,3 +110,8 @@ class HostStats:
         self.delayed_oldest = 0.0
         self.delayed_quarantined = 0
         self.delayed_replayed = 0
+
+    @property
+    def con_lost(self) -> int:
+        """The number of requests that got con_lost."""
+        return self.lost_by.total()

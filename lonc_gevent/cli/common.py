@@ -6,6 +6,8 @@ Exit codes are those of contract.md, "Command line": a bad configuration is 2 ev
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,17 +18,55 @@ from lonc_gevent.errors import ConfigError
 from lonc_gevent.printable import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lonc_gevent.configuration.settings import Configuration
 
 EXIT_BAD_CONFIG = 2
 
+MAX_NAMED = 10
+"""Hosts that an error names if none is like the one that was given."""
+
+DEFAULT_CONFIG = Path("/etc/lonc/lonc.toml")
+
+
+def _config_of(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path:
+    """Return the option, else that of a command before this one, else the default."""
+    parent = ctx.parent
+    while value is None and parent is not None:
+        value, parent = parent.params.get("config"), parent.parent
+    return value or Path(os.environ.get("LONC_CONFIG") or DEFAULT_CONFIG)
+
+
 config_option = click.option(
+    "-c",
     "--config",
-    required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The TOML file.",
+    callback=_config_of,
+    help=f"The TOML file; without it $LONC_CONFIG, then {DEFAULT_CONFIG}.",
 )
+
+
+def complete_host(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids of the served hosts that begin so, for the completion of a shell."""
+    try:
+        configuration = load(_config_of(ctx, _param, ctx.params.get("config")))
+    except ConfigError:
+        return []
+    return [host.id for host in configuration.hosts if host.id.startswith(incomplete)]
+
+
+def unknown_host(host: str, known: Iterable[str]) -> click.UsageError:
+    """Return the error for a host that is not served, with the host ids most like it."""
+    known = sorted(known)
+    likely = get_close_matches(host, known, n=3, cutoff=0.5)
+    if likely:
+        return click.UsageError(
+            f"no host {host!r} is served here; did you mean {' or '.join(likely)}?"
+        )
+    some = f"; there are {', '.join(known[:MAX_NAMED])}" if known else ""
+    return click.UsageError(f"no host {host!r} is served here{some}")
 
 
 def echo(text: object, *, err: bool = False) -> None:

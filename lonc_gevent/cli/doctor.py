@@ -9,7 +9,7 @@ import click
 
 from lonc_gevent.doctor.examination import Doctor
 
-from .common import config_option, echo, load_or_exit
+from .common import complete_host, config_option, echo, load_or_exit, unknown_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ EXIT_NOT_WELL = 4
     metavar="S",
     help="Seconds for each wait; not more than the configuration has for it.",
 )
-@click.argument("host")
+@click.argument("host", shell_complete=complete_host)
 def command(config: Path, timeout: float, host: str) -> None:
     """Try the lond of HOST (a host id) step by step, and say what was found.
 
@@ -40,6 +40,6 @@ def command(config: Path, timeout: float, host: str) -> None:
         if settings.id == host:
             break
     else:
-        raise click.UsageError(f"no host {host!r} is served here")
+        raise unknown_host(host, [settings.id for settings in configuration.hosts])
     if not Doctor(configuration, settings, echo, timeout).examine():
         raise SystemExit(EXIT_NOT_WELL)

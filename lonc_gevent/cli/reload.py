@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from contextlib import closing
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,8 +12,8 @@ import click
 from lonc_gevent.configuration.files import Files, examine
 from lonc_gevent.errors import ConfigError
 
+from .admin_client import EXIT_NO_DAEMON, FAILURES, OK, ask, no_daemon
 from .common import EXIT_BAD_CONFIG, config_option, echo, exit_bad_config
-from .status import EXIT_NO_DAEMON, UnixConnection, no_daemon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,16 +41,14 @@ def command(config: Path) -> None:
         exit_bad_config(_error(examined))
     path = settings.admin.socket
     try:
-        with closing(UnixConnection(path, TIMEOUT)) as connection:
-            connection.request("POST", "/reload")
-            response = connection.getresponse()
-            text = response.read().decode("utf-8", "backslashreplace")
-    except (OSError, HTTPException) as error:
+        code, body = ask(path, "/reload", method="POST", timeout=TIMEOUT)
+    except FAILURES as error:
         if examined.settings is None:
             exit_bad_config(_error(examined))
         echo(no_daemon(path, error), err=True)
         raise SystemExit(EXIT_NO_DAEMON) from None
-    if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+    text = body.decode("utf-8", "backslashreplace")
+    if code != OK:
         for line in text.splitlines():
             echo(line, err=True)
         raise SystemExit(EXIT_BAD_CONFIG)

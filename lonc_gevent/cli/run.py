@@ -82,10 +82,11 @@ def rehearse(config: Path) -> None:
     with all problems on stderr.
     """
     inherited = handover.take()
-    arguments = inherited.arguments[1:] or ("--config", str(config))
-    parameters = command.make_context("run", list(arguments)).params
+    arguments = list(inherited.arguments)
+    options = arguments[arguments.index("run") + 1 :] if "run" in arguments else []
+    part = command.make_context("run", options).params["part"]
     files = Files()
-    with _running(parameters["config"], parameters["part"], inherited, files) as daemon:
+    with _running(config, part, inherited, files) as daemon:
         if inherited.is_restart:  # not asked by a program that is too old to hand over
             daemon.rehearse()
             rehearsal.hand_back(files.contents)

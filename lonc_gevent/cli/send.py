@@ -11,7 +11,7 @@ import click
 from lonc_gevent import client
 from lonc_gevent.protocol.lines import LINE_END
 
-from .common import config_option, echo, load_or_exit
+from .common import complete_host, config_option, echo, load_or_exit, unknown_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 EXIT_CON_LOST = 4
 EXIT_NO_DAEMON = 5
 EXIT_TIMED_OUT = 6
-
-MAX_NAMED = 10
-"""Hosts that are named to somebody who asked for one that there is not."""
 
 
 @click.command("send")
@@ -34,7 +31,7 @@ MAX_NAMED = 10
     metavar="S",
     help="Seconds to wait for the whole reply; the default is over what the daemon itself waits.",
 )
-@click.argument("host")
+@click.argument("host", shell_complete=complete_host)
 @click.argument("request")
 def command(config: Path, timeout: float, host: str, request: str) -> None:
     """Send REQUEST to HOST (a host id) and print the reply.
@@ -50,8 +47,7 @@ def command(config: Path, timeout: float, host: str, request: str) -> None:
     try:
         reply = client.reply(line, host, timeout=timeout, sockets=sockets)
     except client.UnknownHostError:
-        known = ", ".join(sorted(sockets.hosts)[:MAX_NAMED])
-        raise click.UsageError(f"no host {host!r} is served here; there are {known}") from None
+        raise unknown_host(host, sockets.hosts) from None
     except client.TimedOutError:
         echo(f"{host}: no reply within {timeout:g} s", err=True)
         raise SystemExit(EXIT_TIMED_OUT) from None

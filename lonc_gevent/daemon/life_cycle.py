@@ -114,7 +114,7 @@ class Daemon:
                 dropped=lambda: logs.dropped,
                 hub=self.watchdog,
                 certificate_expires=self._certificate_expires,
-                delayed_error=lambda: self.replayer.unusable,
+                delayed=lambda: (self.replayer.unusable, self.replayer.unknown),
                 missing=self.parts.missing,
                 last_reload=lambda: self.reloads.last,
             ),

@@ -56,6 +56,7 @@ class Replayer:
     wake      called when `next_scan` (monotonic seconds) may be earlier than it was; the janitor
               calls `scan` at that time
     unusable  why the directory cannot be used now; "" if it can
+    unknown   files of hosts that are not known and of malformed names, those in quarantine too
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Replayer:
         self._scan_wanted = False
         self._scan_greenlet: gevent.Greenlet[[], None] | None = None
         self.unusable = ""
+        self.unknown = 0
         self._orphaned: AbstractSet[str] = frozenset()
 
     def __repr__(self) -> str:
@@ -191,6 +193,9 @@ class Replayer:
                 orphan_after_s=scan.orphan_after,
             )
         self._orphaned = scan.orphans.keys()
+        known = self.known | self.pools.keys()
+        strange = [count for host, count in scan.quarantined.items() if host not in known]
+        self.unknown = scan.orphans.total() + sum(strange)
 
     def _send(self, scan: Scan) -> None:
         for host_id, pool in self.pools.items():

@@ -342,12 +342,15 @@ class Network:
         with self.client(host) as client:
             return client.ask(request)
 
-    def command(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def command(
+        self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run another command of lonc-gevent with this network's configuration."""
         name, *rest = arguments
         return subprocess.run(
             [sys.executable, "-m", "lonc_gevent", name, "--config", str(self.config), *rest],
             input=stdin,
+            env=os.environ | (env or {}),
             capture_output=True,
             timeout=PATIENCE * 2,
             check=False,

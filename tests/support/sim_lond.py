@@ -241,18 +241,18 @@ class SimPool(Pool):
         self.returned.add(id(transaction))
         super().requeue(transaction)
 
-    def finish(self, transaction: Transaction, reply: Any) -> None:
+    def finish(self, transaction: Transaction, reply: Any, reason: str = "") -> None:
         """Count its end."""
         self.ends[id(transaction)] += 1
-        super().finish(transaction, reply)
+        super().finish(transaction, reply, reason)
 
     def _abandon(self, transaction: Transaction) -> None:
         self.ends[id(transaction)] += 1
         super()._abandon(transaction)
 
-    def _refuse(self, transaction: Transaction) -> None:
+    def _refuse(self, transaction: Transaction, reason: str) -> None:
         self.ends[id(transaction)] += 1
-        super()._refuse(transaction)
+        super()._refuse(transaction, reason)
 
     @property
     def waiting(self) -> list[Transaction]:

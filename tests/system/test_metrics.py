@@ -49,7 +49,7 @@ CONTRACT = {
 }
 """Samples by name, and their labels."""
 
-UP: dict[str, set[str]] = {"up": {"instance", "job"}}
+UP: dict[str, set[str]] = {"up": {"instance", "job"}, "ALERTS": {"alertname", "alertstate"}}
 """What Prometheus itself adds."""
 
 
@@ -187,7 +187,8 @@ def test_alerts_and_dashboard_use_what_there_is(net: Network) -> None:
     samples = [sample for family in families for sample in family.samples]
     gauges = {family.name for family in families if family.type == "gauge"}  # may have no sample
     names = {sample.name for sample in samples} | gauges | set(UP)
-    values = {pair for sample in samples for pair in sample.labels.items()} | {("job", "lonc")}
+    values = {pair for sample in samples for pair in sample.labels.items()}
+    values |= {("job", "lonc"), ("alertstate", "firing")}
 
     for expression in expressions():
         assert used_names(expression), expression

@@ -3,16 +3,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
+from unittest.mock import Mock, patch
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 from harness import free_port
+from hypothesis import given, settings
+from statuses import documents
 from unixhttp import http
 
+from lonc_gevent.admin.metrics import Metrics
 from lonc_gevent.admin.page import Page
+from lonc_gevent.admin.reporter import Vitals
+from lonc_gevent.admin.status import LEVELS
+from lonc_gevent.cli import main
+from lonc_gevent.cli.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +31,8 @@ if TYPE_CHECKING:
     from harness import Network
     from playwright.sync_api import Browser
     from playwright.sync_api import Page as Tab
+
+    from lonc_gevent.admin.status import Status
 
 CHROMIUM = shutil.which("chromium")
 
@@ -114,12 +127,12 @@ def test_page_shows_a_refused_reload_until_one_succeeds(net: Network, tab: Tab) 
     text = net.config.read_text()
     net.config.write_text(text + '["<b>"]\n')
     assert net.command("reload").returncode == 2
-    tab.get_by_text("last reload refused: ").wait_for()
+    tab.get_by_text("Last reload refused: ").wait_for()
 
     net.config.write_text(text)
     assert net.command("reload").returncode == 0
 
-    tab.get_by_text("last reload refused: ").wait_for(state="detached")
+    tab.get_by_text("Last reload refused: ").wait_for(state="detached")
 
 
 @needs_chromium
@@ -140,12 +153,12 @@ def test_a_host_goes_down_and_comes_back(net: Network, tab: Tab) -> None:
     assert worst.locator(".state use").get_attribute("href") == "#s-down"
     assert "unreachable" in worst.locator(".why").first.inner_text()
     assert news.inner_text() == "nscll1 is down"
-    assert tab.title().startswith("1 down")
+    assert tab.title() == "1 of 3 hosts is down: nscll1 · lonc msul1"
 
     net.londs["nscll1"].start()
     net.status("nscll1")  # opens the gate
     net.ask("nscll1", b"ping")
-    tab.get_by_role("heading", name="All 3 hosts are well").wait_for()
+    tab.get_by_role("heading", name="lost in the last 5 minutes: nscll1").wait_for()
 
     assert news.inner_text() == "nscll1 is up again"
     assert tab.evaluate("performance.timeOrigin") == loaded
@@ -206,6 +219,46 @@ def test_a_daemon_that_is_gone(net: Network, tab: Tab) -> None:
 
     tab.get_by_role("alert").wait_for(state="hidden")
     assert tab.locator("#live").inner_text() == "live"
+
+
+DRAW = """status => {
+  draw(status);
+  return [document.querySelector("h1").textContent, document.title,
+    document.querySelector("link[rel=icon]").getAttribute("href"),
+    [...document.querySelectorAll("#reasons li")].map((node) => node.textContent)];
+}"""
+"""Shows a document and returns what is seen, in one go: the page asks the daemon, too."""
+
+
+@needs_chromium
+def test_all_show_one_verdict(tab: Tab) -> None:
+    """Whatever /status holds, headline, title, icon, table, exit code and metric agree."""
+    shapes = {"well": "circle", "trouble": "path", "bad": "rect"}
+
+    @settings(max_examples=60, deadline=None)
+    @given(documents())
+    def check(status: Status) -> None:
+        verdict = status.verdict
+        headline, title, icon, reasons = tab.evaluate(DRAW, json.loads(msgspec.json.encode(status)))
+        assert (headline, title) == (verdict.headline, f"{verdict.headline} · lonc msul1")
+        assert f"%3C{shapes[verdict.level]} " in icon
+        assert reasons == [reason.text for reason in verdict.reasons[1:]]
+        table = "".join(map(str, render(status, width=0, only=lambda _: True).renderables))
+        assert verdict.headline in table
+        with (
+            patch("lonc_gevent.cli.status.load"),
+            patch("lonc_gevent.cli.status.fetch", return_value=msgspec.json.encode(status)),
+        ):
+            result = CliRunner().invoke(main, ["status", "--check"])
+        assert result.exit_code == LEVELS.index(verdict.level), result.output
+        reporter = Mock(shard="", vitals=Vitals(int, int, Mock(), lambda: None), pools={})
+        reporter.status.return_value = status
+        reporter.vitals.hub.holds = reporter.vitals.hub.last_minute_ms = 0
+        reporter.vitals.hub.longest_ms = 0
+        metrics = b"".join(Metrics(reporter).render()).decode()
+        assert f'lonc_verdict{{level="{verdict.level}"}} 1.0' in metrics
+
+    check()
 
 
 @needs_chromium

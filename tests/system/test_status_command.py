@@ -22,10 +22,12 @@ import pytest
 from harness import PATIENCE, readable
 from rich.cells import cell_len
 from rich.console import Console
+from statuses import document, host
 from unixhttp import http
 
 from lonc_gevent.admin.status import HostStatus, Status
 from lonc_gevent.backend.pool_state import PoolState
+from lonc_gevent.cli.status import PIPE_WIDTH
 from lonc_gevent.cli.table import STATES, count, latency, render, seconds
 
 if TYPE_CHECKING:
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
 
 def lines_of(status: Status, *, width: int = 80, height: int = 0) -> list[str]:
     """Draw a document without colours."""
-    console = Console(width=width, highlight=False, color_system=None)
+    console = Console(width=width or PIPE_WIDTH, highlight=False, color_system=None)
     with console.capture() as capture:
-        console.print(render(status, height))
-    return capture.get().splitlines()
+        only = lambda host: host.level != "well"  # noqa: E731
+        console.print(render(status, width=width, height=height, only=only))
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 @pytest.fixture
@@ -77,52 +80,156 @@ def swollen(status: Status, hosts: int) -> Status:
     totals = msgspec.structs.replace(
         status.totals, hosts=hosts, requests=10**12, queue=10**7, lost_lately=10**6, rate=1e5
     )
+    many = [msgspec.structs.replace(each, level="trouble", state="up") for each in many]
     return msgspec.structs.replace(status, hosts=many, totals=totals, shard="3/4")
 
 
-def test_unusable_delayed_directory_is_in_the_table(status: Status) -> None:
-    """It is named whatever else the line has to show."""
-    assert not any("delayed directory" in line for line in lines_of(status))
+def test_verdict_and_its_reasons_come_first(status: Status) -> None:
+    status = document(
+        host("slow", queue=480, oldest_wait_s=59.0, lost_lately=1210, delayed_quarantined=4),
+        *(host(f"h{n}") for n in range(9)),
+        certificate_expires_in_s=2 * 86400.0,
+        delayed_error="read-only file system",
+    )
 
-    status = msgspec.structs.replace(swollen(status, 3), delayed_error="read-only")
+    lines = lines_of(status)
 
-    assert "delayed directory unusable" in lines_of(status)[1]
+    assert lines[1:6] == [
+        "! 1,210 requests lost in the last 5 minutes: slow",
+        "! 480 requests waiting, for up to 59 s: slow",
+        "! Delayed directory unusable: read-only file system",
+        "! 4 delayed requests in quarantine: slow",
+        "! The certificate expires in 2 days",
+    ]
+    assert lines[8].split() == ["HOST", "STATE", "SINCE", "QUEUE", "LOST", "DELAYED", "WHY"]
+    assert lines[9].split() == ["slow", "●", "up", "0.0s", "480", "59s", "1210", "0", "4!"]
+    assert lines[10] == "9 healthy hosts (see --all)"
 
 
-def test_the_table(net: Network, status: Status) -> None:
-    """The worst host comes first, each state with a sign and a word, within 80 columns."""
+def test_table_of_a_real_daemon(net: Network, status: Status) -> None:
+    """The host that is down has a line, the healthy ones are counted."""
     result = net.command("status")
 
     out = result.stdout.decode()
     lines = out.splitlines()
     assert result.returncode == 0
     assert "\x1b" not in out, "colours only on a terminal"
-    assert max(map(cell_len, lines)) <= 80
     assert lines[0].startswith("lonc msul1 · ready · up ")
-    assert lines[1].startswith("3 hosts, 1 down")
-    assert lines[3].split()[0] == "HOST"
-    assert re.match(r"msul9 +✕ down ", lines[4])
-    assert re.match(r"msul2 +● up +1\+0 +- +1 +0 +\d", lines[5])
-    assert len(lines) == 7
+    assert lines[1] == "✕ 1 of 3 hosts in use is down" or lines[1].startswith("! 1 of 3 hosts is")
+    down = next(line for line in lines if line.startswith("msul9"))
+    assert re.match(r"msul9 +✕ down +\d", down)
+    assert "unreachable: Connection refused" in down
+    assert lines[-1] == "2 healthy hosts (see --all)"
+    everyone = net.command("status", "--all").stdout.decode()
+    assert re.search(r"^msul2 +● up .* 1\+0 .* 127\.0\.0\.1 port \d+", everyone, re.MULTILINE)
 
 
-def test_large_numbers_fit(status: Status) -> None:
-    """With the largest numbers and 200 hosts, 80 columns hold all columns and part of each id."""
-    lines = lines_of(swollen(status, 200))
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_large_numbers_fit(status: Status, width: int) -> None:
+    """With the largest numbers each row ends within the terminal, and no figure is cut."""
+    lines = lines_of(swollen(status, 200), width=width)
 
-    assert max(map(cell_len, lines)) <= 80
-    assert len(lines) == 204
-    for line in lines[4:]:
-        assert line.startswith("averylon")
-        assert line.rstrip().endswith("99999 999!"), line
+    assert max(map(cell_len, lines)) <= width
+    rows = [line for line in lines if line.startswith("averylon")]
+    assert len(rows) == 200
+    for line in rows:
+        assert "10000 60s" in line
+        assert "99999 999!" in line
 
 
-def test_a_low_screen_shows_the_worst(status: Status) -> None:
-    """On a screen of 24 lines the worst hosts are seen, and how many are not."""
+def test_nothing_is_cut_in_a_pipe(status: Status) -> None:
+    status = document(host("h" * 60, state="down", cause="c" * 300, error="c: " + "e" * 300))
+
+    text = "\n".join(lines_of(status, width=0))
+
+    assert "h" * 60 in text
+    assert "c" * 300 in text
+
+
+def test_hosts_that_are_down_for_one_cause_share_a_line() -> None:
+    down = {"state": "down", "cause": "unreachable: Connection refused", "lost_lately": 2}
+    hosts = [host(f"h{n:03}", **down) for n in range(155)]
+    alone = host("z", state="down", cause="refused: lond does not know this server")
+
+    lines = lines_of(document(*hosts, alone, host("up")), width=0)
+
+    rows = lines[lines.index(next(line for line in lines if line.startswith("HOST"))) + 1 :]
+    assert len(rows) == 3
+    assert rows[0].startswith("155 hosts ")
+    assert "310" in rows[0].split()
+    assert "unreachable: Connection refused: h000, h001, " in rows[0]
+    assert rows[1].startswith("z ")
+
+
+def test_low_screen_shows_the_worst(status: Status) -> None:
+    """On a screen of 24 lines the worst hosts are shown, and how many are not."""
     lines = lines_of(swollen(status, 200), height=24)
 
-    assert len(lines) == 24
-    assert lines[-1] == "… and 181 more"
+    assert len(lines) <= 24
+    assert re.match(r"18\d more hosts", lines[-1])
+
+
+def test_terminal_of_latin_1_gets_ascii_signs(net: Network, status: Status) -> None:
+    result = net.command("status", env={"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"})
+
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert re.search(rb"^msul9 +x down", result.stdout, re.MULTILINE)
+    assert " · ready · ".encode("latin-1") in result.stdout
+
+
+def test_host_is_shown_with_its_changes_of_state(net: Network, status: Status) -> None:
+    """State, since when, why, where, what was lost to what; then the last changes."""
+    net.londs["msul2"].kill()
+    net.ask("msul2", b"ping")
+    net.ask("msul2", b"ping")
+
+    text = net.command("status", "msul2").stdout.decode()
+
+    assert re.search(r"^  state +down since 20\d\d-\S+Z \(\d", text, re.MULTILINE)
+    assert re.search(r"^  error +unreachable: 127.0.0.1 port \d+: Conn", text, re.MULTILINE)
+    assert re.search(r"^  connected to +127.0.0.1 port \d+, security insecure", text, re.MULTILINE)
+    assert re.search(r"^  last reply +\d+\.\ds ago", text, re.MULTILINE)
+    assert re.search(r"^  lost by +host_down \d", text, re.MULTILINE)
+    assert re.search(r"Z  down +unreachable.*\n.*Z  (up|idle) ", text)
+
+
+def test_unknown_host_names_the_most_similar(net: Network, status: Status) -> None:
+    for command in ("status", "pause", "doctor"):
+        result = net.command(command, "mlus2")
+
+        assert result.returncode == 2
+        assert b"no host 'mlus2' is served here; did you mean msul2" in result.stderr
+
+
+@pytest.mark.parametrize(("paused", "code", "word"), [((), 0, "OK"), (("msul2",), 1, "WARNING")])
+def test_check_exits_as_a_plugin_does(
+    net: Network, paused: tuple[str, ...], code: int, word: str
+) -> None:
+    net.add("msul2")
+    net.add("msul3")
+    net.start()
+    for name in paused:
+        assert net.command("pause", name).returncode == 0
+
+    result = net.command("status", "--check")
+
+    assert result.returncode == code
+    assert result.stdout.startswith(f"{word}: ".encode())
+    assert b" | down=0 lost=0 waiting=0 oldest=" in result.stdout
+    assert net.command("status", "--check", "msul3").returncode == 0
+    assert net.command("status", "--check", "msul2").returncode == code
+
+
+def test_check_without_a_verdict_exits_with_3(net: Network) -> None:
+    net.add("msul2", start=False)
+    net.write()
+    assert net.command("status", "--check").returncode == 3
+
+    net.config.write_text("[")
+    result = net.command("status", "--check")
+
+    assert result.returncode == 3
+    assert result.stdout.startswith(b"UNKNOWN: ")
 
 
 def test_every_state_has_its_own_sign() -> None:
@@ -225,7 +332,7 @@ def terminal(net: Network) -> Iterator[Terminal]:
     net.add("msul2")
     net.start()
     command = [sys.executable, "-m", "lonc_gevent", "status", "--config", str(net.config)]
-    made = Terminal(*command, "--watch")
+    made = Terminal(*command, "--watch", "--all")
     yield made
     made.process.kill()
     made.process.wait()
@@ -258,7 +365,9 @@ def test_watch_waits_for_a_daemon_that_went_away(net: Network, terminal: Termina
     terminal.wait_for("● up")
     assert net.daemon
     net.daemon.end()
-    terminal.wait_for("no daemon answers here")
+    gone = terminal.wait_for("no daemon answers here")
+    assert "last answer" in gone + terminal.wait_for("up")
+    assert re.search(r"\x1b\[2(;32)?m● up", terminal.wait_for("● up")), "the last picture, dimmed"
     net.daemon.close()
     net.start()
     terminal.wait_for("● up")
@@ -275,6 +384,15 @@ def test_watch_ends_while_the_daemon_hangs(net: Network, terminal: Terminal) -> 
         assert terminal.process.wait(PATIENCE) == 0
     finally:
         net.daemon.process.send_signal(signal.SIGCONT)
+
+
+def test_watch_ends_for_the_key_q(terminal: Terminal) -> None:
+    terminal.wait_for("● up")
+
+    os.write(terminal.end, b"q")
+
+    assert terminal.process.wait(PATIENCE) == 0
+    terminal.wait_for("\x1b[?1049l")
 
 
 def test_watch_hears_an_impatient_user(terminal: Terminal) -> None:

@@ -15,6 +15,7 @@ PACKAGE = Path(lonc_gevent.__file__).parent
 PURE = [
     "admin.history",
     "admin.status",
+    "admin.verdict",
     "backend.retry_gate",
     "backend.stats",
     "configuration.certificates",

@@ -35,7 +35,7 @@ def test_a_step_has_what_happened_in_it() -> None:
     answer(stats, 5)
     series.read(1, at(stats), 0)
     answer(stats, 2)
-    stats.con_lost += 3
+    stats.lost_by["reply_timeout"] += 3
     series.read(2, at(stats), 4)
     series.read(3, at(stats), 1)
 
@@ -85,12 +85,12 @@ def test_recent_counts_the_last_minutes_and_since() -> None:
     """What ended since the last reading counts; what is older than RECENT steps does not."""
     series, stats = Series(), HostStats()
     answer(stats, 1)
-    stats.con_lost += 1
+    stats.lost_by["reply_timeout"] += 1
     series.read(1, at(stats), 0)
     answer(stats, 10)
     series.read(2, at(stats), 0)
     answer(stats, 100)
-    stats.con_lost += 5
+    stats.lost_by["reply_timeout"] += 5
 
     both = series.recent(2, at(stats))
     later = series.recent(1 + RECENT, at(stats))
@@ -116,7 +116,7 @@ def test_done_counts_a_minute() -> None:
     for number in range(1, 20):
         answer(stats, 1)
         series.read(number, at(stats), 0)
-    stats.con_lost += 1
+    stats.lost_by["reply_timeout"] += 1
 
     assert series.done(19, at(stats)) == MINUTE + 1
 
@@ -141,7 +141,7 @@ def test_lost_ones_are_counted_like_others() -> None:
     one, two, stats = Series(), Series(), HostStats()
     for number in (1, 2):
         answer(stats, 1)
-        stats.con_lost += 2
+        stats.lost_by["reply_timeout"] += 2
         step = one.read(number, at(stats), 0)
         assert step
         two.add(step)

@@ -98,7 +98,7 @@ def test_charts_show_what_was_read(reporter: Callable[..., Reporter]) -> None:
     for _ in range(3):
         answer(reports.pools["a"], 100)
         answer(reports.pools["b"], 50, 0.004)
-        reports.pools["b"].stats.con_lost += 4
+        reports.pools["b"].stats.lost_by["reply_timeout"] += 4
         reports.history.read()
 
     status = reports.status()
@@ -139,7 +139,7 @@ def test_what_is_not_read_yet_counts(reporter: Callable[..., Reporter]) -> None:
     """p50, p99 and the lost ones of the last minutes include what ended since the last reading."""
     reports = reporter("a")
     answer(reports.pools["a"], 10)
-    reports.pools["a"].stats.con_lost += 1
+    reports.pools["a"].stats.lost_by["reply_timeout"] += 1
 
     host = reports.status().hosts[0]
 

@@ -188,7 +188,7 @@ def test_host_that_refuses_is_down_until_an_attempt_succeeds(
     pool.gate.open()
     bench.ask(b"4\n")
     bench.take()
-    assert bench.logged("host_up") == [{}]
+    assert bench.logged("host_up") == [{"down_s": 0.0}]
     assert (pool.state, pool.is_down, pool.last_error) == (PoolState.UP, False, "")
     assert pool.gate.failures == 0
     bench.answer()
