@@ -92,7 +92,7 @@ def test_refused_reload_is_known_everywhere(net: Network, fault: str) -> None:
     assert metric(net, TIMESTAMP) == loaded
     assert http(net, "/status").json["reload_problems"] == problems
     net.config.write_text(good)
-    assert b"last reload refused" in net.command("status").stdout
+    assert b"Last reload refused" in net.command("status").stdout
     assert net.ask("msul2", b"ping") == b"msul2"
     assert len(net.find("starting")) == 1
 
