@@ -152,12 +152,13 @@ class Commands:
     def report_status(self) -> None:
         """Log a `status` event for each host, and open the retry gates (USR1)."""
         pools = self.hosts.pools.values()
+        report = text_report(pools)  # of the state before the gates open
         for pool in pools:
             self.log.info("status", **describe(pool, self.shard))
             pool.retry_now()
         report_file = self.hosts.configuration.settings.daemon.report_file
         if report_file:
-            gevent.spawn(self._write_report, Path(report_file), text_report(pools))
+            gevent.spawn(self._write_report, Path(report_file), report)
 
     def _write_report(self, path: Path, text: str) -> None:
         write = partial(self._threadpool.apply, write_whole, (path, text))
