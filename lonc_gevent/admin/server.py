@@ -11,8 +11,9 @@
   POST /hosts/ID/reconnect  connections end when done, and the gate opens
   POST /reload              as HUP: 200 once it is done, 409 with the problems if it is refused
 
-On the Unix socket (mode 0600) all of it, on the loopback TCP address only what GET gives. As
-`ssh -L` may bring a browser to the Unix socket, a POST from another site's page is refused.
+The Unix socket, for the daemon's user and `admin.group`, serves all of it; the loopback TCP address
+serves GET only. `ssh -L` may bring a browser to the Unix socket, so a POST from another site's page
+is refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import gevent
 import msgspec
 
 from lonc_gevent.backend.pool import Pool
+from lonc_gevent.configuration.accounts import group_id
 from lonc_gevent.configuration.names import is_loopback, split_address
 from lonc_gevent.errors import ConfigError
 from lonc_gevent.frontend.access_control import peer_of
@@ -49,13 +51,15 @@ if TYPE_CHECKING:
     from .reporter import Reporter
 
 MODE: Final = 0o600
+GROUP_MODE: Final = 0o660
+"""Mode of the Unix socket without and with `admin.group`."""
 
 COMMANDS: Final[dict[str, Callable[[Pool], None]]] = {
     "pause": Pool.pause,
     "resume": Pool.resume,
     "reconnect": Pool.reconnect,
 }
-"""By the last part of the path, in the words of PgBouncer."""
+"""Commands by the last part of the path; the names are PgBouncer's."""
 
 _OK: Final = "200 OK"
 _JSON: Final = "application/json"
@@ -64,7 +68,7 @@ _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-s
 
 
 class Answer(NamedTuple):
-    """What a request gets."""
+    """A response: its status, body and headers."""
 
     status: str
     body: bytes | Iterator[bytes]
@@ -72,24 +76,24 @@ class Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def say(status: str, text: str, *headers: tuple[str, str]) -> Answer:
-    """Return an answer of one line."""
+def plain(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+    """Return a response of one line."""
     return Answer(status, f"{text}\n".encode(), _TEXT, headers)
 
 
-NOT_FOUND: Final = say("404 Not Found", "there is nothing here")
-READ_ONLY: Final = say("405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
-NO_COMMANDS: Final = say("403 Forbidden", "commands are taken on the Unix socket only")
-MISDIRECTED: Final = say("421 Misdirected Request", "this serves localhost only")
-FOREIGN: Final = say("403 Forbidden", "commands from another site's page are refused")
-FAILED: Final = say("500 Internal Server Error", "the log tells what went wrong")
+NOT_FOUND: Final = plain("404 Not Found", "not found")
+READ_ONLY: Final = plain("405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
+NO_COMMANDS: Final = plain("403 Forbidden", "commands are taken on the Unix socket only")
+MISDIRECTED: Final = plain("421 Misdirected Request", "this serves localhost only")
+FOREIGN: Final = plain("403 Forbidden", "commands from another site's page are refused")
+FAILED: Final = plain("500 Internal Server Error", "internal error; see the daemon's log")
 
 
 class Admin:
     """The admin sockets, each opened by a method of its own.
 
-    reload: does what HUP does, for the client with this descriptor; returns the problems. If there
-    are none it does not return, and the client is answered by the next program
+    reload: does what HUP does, for the client with this descriptor, and returns the problems. If
+    there are none it does not return: the next program answers the client
     """
 
     def __init__(
@@ -136,8 +140,11 @@ class Admin:
             self._unix.close()  # its clients are served on
             self.servers.remove(self._unix)
             self._unix = None
-        path = Path(self.settings.socket)
-        sock = listen(path, MODE, backlog=BACKLOG)
+        path, group = Path(self.settings.socket), self.settings.group
+        gid = group_id(group) if group else -1
+        if gid is None:
+            raise ConfigError([f"admin.group: no group {group!r} on this machine"])
+        sock = listen(path, GROUP_MODE if group else MODE, gid, backlog=BACKLOG)
         self._inode = path.lstat().st_ino
         self._unix = self._serve_on(sock)
 
@@ -161,7 +168,7 @@ class Admin:
         return server
 
     def close(self) -> None:
-        """Stop to listen, and remove the socket. A second time it does nothing."""
+        """Stop listening and remove the socket. Does nothing the second time."""
         if self.servers:
             remove(Path(self.settings.socket), self._inode)
         for server in self.servers:
@@ -208,14 +215,14 @@ class Admin:
         return Answer(_OK, self.page.html, "text/html; charset=utf-8", self.page.headers)
 
     def _health(self, _environ: WSGIEnvironment) -> Answer:
-        return say(_OK, "ok")
+        return plain(_OK, "ok")
 
     def _readiness(self, _environ: WSGIEnvironment) -> Answer:
         phase = self.reporter.phase
-        return say(_OK if phase == "ready" else "503 Service Unavailable", phase)
+        return plain(_OK if phase == "ready" else "503 Service Unavailable", phase)
 
     def _command(self, path: str, environ: WSGIEnvironment) -> Answer:
-        """Do what a POST asks for."""
+        """Run the command of a POST request."""
         first, _, name = path.rpartition("/")
         client = environ[SOCKET_KEY].fileno()
         peer = peer_of(client)
@@ -223,7 +230,9 @@ class Admin:
             self._note(name, None, peer)
             environ[NO_DEADLINE_KEY]()
             problems = self.reload(client)
-            return say("409 Conflict", "\n".join(problems)) if problems else say(_OK, "reloaded")
+            return (
+                plain("409 Conflict", "\n".join(problems)) if problems else plain(_OK, "reloaded")
+            )
         pool = self.reporter.pools.get(_host_id(first))
         command = COMMANDS.get(name)
         if pool is None or command is None:
@@ -231,7 +240,7 @@ class Admin:
             return READ_ONLY if is_there else NOT_FOUND
         self._note(name, pool.host.id, peer)
         command(pool)
-        return say(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
+        return plain(_OK, f"{name}: {pool.host.id} is {pool.state.value}")
 
     def _note(self, command: str, host: str | None, peer: Peer) -> None:
         self.log.info(
@@ -244,12 +253,12 @@ class Admin:
 
 
 def _host_id(path: str) -> str:
-    """Return the ID of `/hosts/ID`, "" if the path is none. The server has percent-decoded it."""
+    """Return the ID of `/hosts/ID`, "" for another path. The server has percent-decoded it."""
     return path.removeprefix("/hosts/") if path.startswith("/hosts/") else ""
 
 
 def _means_us(name: str) -> bool:
-    """Whether a Host header names this machine: a foreign page may point its own name at us."""
+    """Return whether a Host header names this machine; a foreign site may point its name here."""
     try:
         host = urlsplit(f"//{name}").hostname
     except ValueError:
@@ -258,7 +267,7 @@ def _means_us(name: str) -> bool:
 
 
 def _is_ours(environ: WSGIEnvironment) -> bool:
-    """Whether no page of another site sent the request: browsers say where a POST comes from."""
+    """Return whether no page of another site sent the request: browsers name a POST's origin."""
     origin = environ.get("HTTP_ORIGIN")
     if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
         return False

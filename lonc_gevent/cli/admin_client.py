@@ -59,13 +59,19 @@ def no_daemon(path: str, error: Exception) -> str:
     """Return the message for a socket on which no daemon answers, or that may not be used."""
     if isinstance(error, PermissionError):
         try:
-            owner = pwd.getpwuid(Path(path).stat().st_uid).pw_name
-        except (OSError, KeyError):
+            owner = _user(Path(path).stat().st_uid)
+        except OSError:
             owner = "the daemon's user"
-        user = f"uid {os.geteuid()}"
         return (
-            f"{path}: permission denied: you are {user}, the socket is for {owner}; run this as"
-            f" {owner}, or let a group use it (admin.group)"
+            f"{path}: permission denied: you are {_user(os.geteuid())}, the socket is for {owner};"
+            f" run this as {owner}, or let your group use the socket (admin.group)"
         )
     reason = getattr(error, "strerror", None) or error or type(error).__name__
     return f"{path}: no daemon answers here ({reason})"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -46,8 +46,9 @@ def check_machine(settings: Settings, read: Read) -> Iterator[Fault]:
     yield from _file_faults("daemon.pid_file", daemon.pid_file, Severity.FATAL)
     yield from _file_faults("daemon.report_file", daemon.report_file, Severity.WARNING)
     yield from _file_faults("delayed.perm_log", delayed.perm_log, Severity.WARNING)
-    if sockets.group:
-        yield from _group_faults(sockets.group)
+    for key, group in ("sockets.group", sockets.group), ("admin.group", admin.group):
+        if group:
+            yield from _group_faults(key, group)
     for key, names, find in (
         ("sockets.allow_uids", sockets.allow_uids, user_id),
         ("sockets.allow_gids", sockets.allow_gids, group_id),
@@ -214,14 +215,14 @@ def _certificate_faults(network: Network, read: Read) -> Iterator[Fault]:
         yield from check_together(*contents)
 
 
-def _group_faults(group: str) -> Iterator[Fault]:
-    """Check that the sockets can be given to the group."""
+def _group_faults(key: str, group: str) -> Iterator[Fault]:
+    """Check that sockets can be given to the group."""
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
         hint = did_you_mean(nearest(group, [entry.gr_name for entry in grp.getgrall()], 0.6))
-        yield Fault("sockets.group", f"no group {show(group)}", hint)
+        yield Fault(key, f"no group {show(group)}", hint)
         return
     if os.geteuid() != 0 and gid != os.getegid() and gid not in os.getgroups():
         found = f"this user is not in group {show(group)}"
-        yield Fault("sockets.group", found, "expected a group of the daemon's user")
+        yield Fault(key, found, "expected a group of the daemon's user")

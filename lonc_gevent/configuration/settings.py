@@ -225,11 +225,13 @@ class Admin(Struct, frozen=True, kw_only=True):
     """`[admin]`: status and metrics, and how long a stop may take.
 
     socket        Unix socket that speaks HTTP; left out: `lonc-admin` below sockets.directory
+    group         the group whose members may use the socket, too; "": only the daemon's user
     listen        loopback `address:port` to serve the same over TCP, read-only; "": not
     stop_timeout  seconds that a stop or a restart waits for transactions under way
     """
 
     socket: Path = "sockets/lonc-admin"
+    group: Group = ""
     listen: Text = ""
     stop_timeout: SecondsOrZero = 5.0
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import grp
 import gzip
 import json
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harness import PATIENCE, Client, free_port, network, sockets_in, wait_until
 from unixhttp import UnixConnection, exchange, host_status, http
+from users import only_root, unprivileged
 
 import lonc_gevent
 
@@ -45,6 +48,41 @@ def test_only_its_owner_may_connect(net: Network) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert daemon.end() == 0
     assert not path.exists()
+
+
+def test_group_of_operators_may_use_the_socket(net: Network) -> None:
+    net.add("msul2", start=False)
+    group = grp.getgrgid(os.getegid()).gr_name
+    net.tables["admin"] = {"group": group}
+    net.start()
+
+    status = (net.sockets / "lonc-admin").stat()
+
+    assert stat.S_IMODE(status.st_mode) == 0o660
+    assert status.st_gid == os.getegid()
+
+
+def test_unknown_group_of_operators_is_refused(net: Network) -> None:
+    net.add("msul2", start=False)
+    net.tables["admin"] = {"group": "no-such-group"}
+    net.write()
+
+    result = net.command("check")
+
+    assert result.returncode == 2
+    assert b'admin.group: no group "no-such-group"' in result.stderr
+
+
+@only_root
+def test_user_without_permission_is_named_the_owner_of_the_socket(net: Network) -> None:
+    net.add("msul2", start=False)
+    net.start()
+    os.chown(net.sockets / "lonc-admin", pwd.getpwnam("nobody").pw_uid, -1)
+
+    result = unprivileged(lambda: net.command("status"))
+
+    assert result.returncode == 5
+    assert b"permission denied: you are root, the socket is for nobody" in result.stderr
 
 
 def test_status_counts_what_happened(net: Network) -> None:
