@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import os
 import shutil
@@ -15,161 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bad_starts import CODE, CONFIGURATIONS, UNKNOWN_TO_CHECK, copy_code, spoilt
 from certificates import Authority
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from harness import Network, network, wait_until
+from harness import Network, wait_until
 
-import lonc_gevent
 from lonc_gevent.daemon.handover import in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-
-def weak_certificate(folder: Path) -> dict[str, Any]:
-    """Make a certificate with a key of 1,024 bits; return its `[network]` keys."""
-    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that is the fault
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "weak")])
-    now = dt.datetime.now(dt.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=365))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "weak.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "weak.key").touch(0o600)
-    (folder / "weak.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return {
-        "security": "ssl-or-insecure",
-        "certificate": "weak.pem",
-        "private_key": "weak.key",
-        "ca_certificate": "weak.pem",
-    }
-
-
-@contextlib.contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Make a full file system at a folder."""
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a file system")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", folder], check=True)
-    try:
-        (folder / "filler").write_bytes(bytes(4096))
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def pid_file_on_a_full_disk(net: Network, stack: contextlib.ExitStack) -> str:
-    stack.enter_context(full_disk(net.directory / "full"))
-    net.tables["daemon"] = {"pid_file": "full/pid"}
-    return "daemon.pid_file"
-
-
-def pid_file_in_a_missing_directory(net: Network, _stack: contextlib.ExitStack) -> str:
-    net.tables["daemon"] = {"pid_file": "none/pid"}
-    return "daemon.pid_file"
-
-
-def pid_file_that_is_a_directory(net: Network, _stack: contextlib.ExitStack) -> str:
-    (net.directory / "pid").mkdir()
-    net.tables["daemon"] = {"pid_file": "pid"}
-    return "daemon.pid_file"
-
-
-def admin_socket_in_a_missing_directory(net: Network, _stack: contextlib.ExitStack) -> str:
-    net.tables["admin"] = {"socket": "none/admin"}
-    return "admin.socket"
-
-
-def admin_socket_that_is_a_directory(net: Network, _stack: contextlib.ExitStack) -> str:
-    (net.directory / "admin").mkdir()
-    net.tables["admin"] = {"socket": "admin"}
-    return "admin.socket"
-
-
-def admin_socket_that_is_a_file(net: Network, _stack: contextlib.ExitStack) -> str:
-    (net.directory / "admin").touch()
-    net.tables["admin"] = {"socket": "admin"}
-    return "admin.socket"
-
-
-def admin_port_in_use(net: Network, stack: contextlib.ExitStack) -> str:
-    busy = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    net.tables["admin"] = {"listen": f"127.0.0.1:{busy.getsockname()[1]}"}
-    return "admin.listen"
-
-
-def socket_directory_of_another_daemon(net: Network, stack: contextlib.ExitStack) -> str:
-    folder = net.directory / "other"
-    folder.mkdir()
-    other = stack.enter_context(network(folder))
-    other.add("s10", start=False)
-    other.start()
-    net.tables["sockets"] = {"directory": str(other.sockets)}
-    return "another lonc-gevent holds this directory"
-
-
-def certificate_of_1024_bits(net: Network, _stack: contextlib.ExitStack) -> str:
-    net.tables["network"] = weak_certificate(net.directory)
-    return "network.certificate"
-
-
-def key_file_that_is_none(net: Network, _stack: contextlib.ExitStack) -> str:
-    (net.directory / "key").touch(0o600)
-    net.tables["delayed"] = {"key_file": "key"}
-    return "delayed.key_file"
-
-
-def key_file_of_others(net: Network, _stack: contextlib.ExitStack) -> str:
-    net.write()
-    assert net.command("delayed", "new-key", str(net.directory / "key")).returncode == 0
-    (net.directory / "key").chmod(0o666)
-    net.tables["delayed"] = {"key_file": "key"}
-    return "delayed.key_file"
-
-
-def hosts_tab_without_hosts(net: Network, _stack: contextlib.ExitStack) -> str:
-    (net.directory / "empty.tab").touch()
-    net.tables["network"] = {"hosts_tab": "empty.tab"}
-    return "no host in it"
-
-
-def configuration_half_written(net: Network, _stack: contextlib.ExitStack) -> str:
-    net.tables["log"] = {"level": "loud"}
-    return "log.level"
-
-
-CONFIGURATIONS = [
-    pid_file_on_a_full_disk,
-    pid_file_in_a_missing_directory,
-    pid_file_that_is_a_directory,
-    admin_socket_in_a_missing_directory,
-    admin_socket_that_is_a_directory,
-    admin_socket_that_is_a_file,
-    admin_port_in_use,
-    socket_directory_of_another_daemon,
-    certificate_of_1024_bits,
-    key_file_that_is_none,
-    key_file_of_others,
-    hosts_tab_without_hosts,
-    configuration_half_written,
-]
+    from bad_starts import Way
 
 
 def refused(net: Network) -> list[str]:
@@ -186,15 +40,11 @@ def refused(net: Network) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize("change", CONFIGURATIONS, ids=lambda change: change.__name__)
-def test_configuration_that_cannot_be_started_changes_nothing(
-    net: Network, change: Callable[[Network, contextlib.ExitStack], str]
-) -> None:
+@pytest.mark.parametrize("way", CONFIGURATIONS, ids=lambda way: way.__name__)
+def test_configuration_that_cannot_be_started_changes_nothing(net: Network, way: Way) -> None:
     net.add("msul2")
     net.start()
-    with contextlib.ExitStack() as stack:
-        reason = change(net, stack)
-        net.write()
+    with spoilt(net, way) as reason:
         check = net.command("check")
         before = sorted(path.name for path in net.directory.iterdir())
 
@@ -202,45 +52,18 @@ def test_configuration_that_cannot_be_started_changes_nothing(
 
         assert any(reason in problem for problem in problems), problems
         assert sorted(path.name for path in net.directory.iterdir()) == before
-        if change is not socket_directory_of_another_daemon:  # `check` cannot know whose it is
+        if way not in UNKNOWN_TO_CHECK:
             assert (check.returncode, reason in check.stderr.decode()) == (2, True), check.stderr
 
 
-CODE = {
-    "an empty module of a command": ("cli/run.py", lambda _text: ""),
-    "no status page": ("admin/page/index.html", None),
-    "an exception in the constructor": (
-        "daemon/life_cycle.py",
-        lambda text: text.replace("        self.shard = shard\n", "        self.shard = 1 / 0\n"),
-    ),
-    "an exception in the start": (
-        "daemon/life_cycle.py",
-        lambda text: text.replace("        started = monotonic()\n", "        1 / 0\n", 1),
-    ),
-    "a module that does not compile": ("admin/server.py", lambda text: text + "def\n"),
-    "an option that is gone": (
-        "cli/common.py",
-        lambda text: text.replace('"--config"', '"--conf"'),
-    ),
-}
-
-
-@pytest.mark.parametrize(("name", "change"), CODE.values(), ids=CODE)
-def test_code_that_cannot_be_started_changes_nothing(
-    net: Network, name: str, change: Callable[[str], str] | None
-) -> None:
+@pytest.mark.parametrize("way", CODE, ids=lambda way: way.__name__)
+def test_code_that_cannot_be_started_changes_nothing(net: Network, way: Way) -> None:
     net.add("msul2")
-    code = net.directory / "code"
-    shutil.copytree(Path(lonc_gevent.__file__).parent, code / "lonc_gevent")
-    net.start(env={"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"})
-    path = code / "lonc_gevent" / name
-    text = path.read_text()
-    path.unlink()
-    if change is not None:
-        assert change(text) != text
-        path.write_text(change(text))
+    net.start(env=copy_code(net))
+    with spoilt(net, way) as reason:
+        problems = refused(net)
 
-    assert refused(net)
+    assert any(reason in problem for problem in problems), problems
 
 
 @contextlib.contextmanager

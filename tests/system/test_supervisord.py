@@ -6,11 +6,11 @@ from __future__ import annotations
 import configparser
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bad_starts import CODE, CONFIGURATIONS, copy_code, spoilt
 from harness import sockets_in, wait_until
 from supervision import supervisord
 
@@ -46,22 +46,31 @@ def test_a_restart_in_place(net: Network) -> None:
     assert not sockets_in(net.sockets)
 
 
-def test_refused_restart_leaves_the_daemon_running(net: Network) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_daemon_serves_through_every_start_that_would_fail(net: Network) -> None:
+    """Each way of bad_starts.py, one after another, under one daemon."""
     net.add("msul2")
-    with supervisord(net) as running, socket.create_server(("127.0.0.1", 0)) as busy:
+    with supervisord(net, "supervisord.conf", {}, **copy_code(net)) as running:
         running.wait_for("ready")
         pid = running.pid()
         wait_until(lambda: "RUNNING" in running.ctl("status"), "it is up long enough")
-        said = len(running.said)
-        net.tables["admin"]["listen"] = f"127.0.0.1:{busy.getsockname()[1]}"
-        net.write()
+        log = len(running.said)
+        with net.client("msul2") as client:
+            for number, way in enumerate([*CONFIGURATIONS, *CODE], 1):
+                with spoilt(net, way) as reason:
+                    running.ctl("signal", "HUP", "lonc-gevent")
+                    problems = running.wait_for("reload_refused", number)["problems"]
+                assert any(reason in problem for problem in problems), (way.__name__, problems)
+                assert client.ask(b"ping") == b"msul2"
+                assert net.ask("msul2", b"ping") == b"msul2"
+            assert running.pid() == pid
+            assert running.said[log:] == []
 
-        running.ctl("signal", "HUP", "lonc-gevent")
-
-        assert "admin.listen" in running.wait_for("reload_refused")["error"]
+            running.ctl("signal", "HUP", "lonc-gevent")
+            running.wait_for("ready", 2)
+            assert client.ask(b"ping") == b"msul2"
         assert running.pid() == pid
-        assert running.said[said:] == []
-        assert net.ask("msul2", b"ping") == b"msul2"
 
 
 def test_a_killed_daemon_comes_back(net: Network) -> None:
