@@ -125,6 +125,11 @@ setup(
     extras_require={
         "dev": [
             "bandit>=1.8,<2",
+            "basedpyright>=1.20,<2",  # pyright, with its node: the client library's types
+            "django>=5.1,<7",  # applications that use the client library
+            "flask>=3,<4",
+            "starlette>=0.40,<2",
+            "uvicorn>=0.30,<1",
             "gunicorn[gevent]>=23,<28",  # real web processes for the client library
             "coverage>=7.10,<8",  # measures the processes that tests start (patch = subprocess)
             "hypothesis>=6.120,<7",

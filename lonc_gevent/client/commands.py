@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from .errors import ArgumentError
-from .escaping import Value, escape, pack, unescape, unpack, unpack_list
+from .escaping import Value, escape, escape_field, pack, unescape, unpack, unpack_list
 
 Part: TypeAlias = Value | Iterable[Value] | Mapping[str, Value]
 Nested: TypeAlias = "str | list[Nested] | dict[str, Nested]"
@@ -29,15 +29,18 @@ def command(verb: str, *parts: Part) -> bytes:
     """Return the request `verb:part:part...`, with each part escaped.
 
     A part is text, bytes or a number; a list, joined by `&`; or a mapping, as `key=value&...`.
-    Whatever the parts hold, the request has as many fields and items as there are arguments.
-    Raises ArgumentError.
+    In a part that is not a list or mapping, `-`, `.` and `@` stay, as in user names. Whatever the
+    parts hold, the request has as many fields and items as there are arguments. Raises
+    ArgumentError.
 
-    command("get", "msu", "ada", "environment", ["first name"])
-    -> b"get:msu:ada:environment:first%20name"
+    command("get", "msu", "ada.b", "environment", ["first name"])
+    -> b"get:msu:ada.b:environment:first%20name"
     """
     if not isinstance(verb, str) or not _VERB.fullmatch(verb):
         raise ArgumentError(f"{verb!r}: expected a verb of letters, digits and _")
-    fields = (escape(p) if isinstance(p, (str, bytes, int, float)) else pack(p) for p in parts)
+    fields = (
+        escape_field(p) if isinstance(p, (str, bytes, int, float)) else pack(p) for p in parts
+    )
     return b":".join((verb.encode(), *fields))
 
 

@@ -19,16 +19,28 @@ Value: TypeAlias = str | bytes | int | float
 """Types that can be escaped: bytes as they are, text as UTF-8, numbers as `str` formats them."""
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_]")
+_UNSAFE_IN_FIELD = re.compile(rb"[^A-Za-z0-9_.@-]")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ESCAPES = [b"%%%02x" % byte for byte in range(256)]
 
 
-def escape(value: Value) -> bytes:
-    """Escape a value for use as a field, a key or an item of a list. Raises ArgumentError."""
+def _to_bytes(value: Value) -> bytes:
     if not isinstance(value, (bytes, str, int, float)):
         raise ArgumentError(f"expected text, bytes or a number, not {type(value).__name__}")
-    data = value if isinstance(value, bytes) else str(value).encode()
-    return _UNSAFE.sub(lambda found: _ESCAPES[found[0][0]], data)
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def escape(value: Value) -> bytes:
+    """Escape a value for use as a field, a key or an item of a list. Raises ArgumentError."""
+    return _UNSAFE.sub(lambda found: _ESCAPES[found[0][0]], _to_bytes(value))
+
+
+def escape_field(value: Value) -> bytes:
+    """Escape a whole field, but not `-`, `.` and `@`, which user names hold.
+
+    lond takes names as they are, and unescapes other fields: these bytes mean the same in both.
+    """
+    return _UNSAFE_IN_FIELD.sub(lambda found: _ESCAPES[found[0][0]], _to_bytes(value))
 
 
 def unescape(data: bytes) -> bytes:

@@ -25,6 +25,8 @@ class KeptSockets:
         self._lock = threading.Lock()
         self._open: list[DaemonSocket] = []
         _all.add(self)
+        # A client of a module is never closed: no ResourceWarning at the end of the process.
+        weakref.finalize(self, _close, self._open)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,14 +58,17 @@ class KeptSockets:
     def close(self) -> None:
         """Close all of them."""
         with self._lock:
-            closing, self._open = self._open, []
-        for sock in closing:
-            sock.close()
+            _close(self._open)
 
     def after_fork(self) -> None:
         """Begin anew: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
         self.close()
+
+
+def _close(socks: list[DaemonSocket]) -> None:
+    while socks:
+        socks.pop().close()
 
 
 _all: weakref.WeakSet[KeptSockets] = weakref.WeakSet()

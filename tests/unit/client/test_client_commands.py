@@ -43,6 +43,7 @@ def test_a_command_escapes_each_part() -> None:
 
     assert request == b"put:msu:a%ff:7:first%20name=A%26B&n=1%2e5:a%3ab&c"
     assert command("ping") == b"ping"
+    assert command("get", "msu", "a.b-c@d", "../x") == b"get:msu:a.b-c@d:..%2fx"
 
 
 @settings(deadline=None)
