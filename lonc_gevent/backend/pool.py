@@ -8,8 +8,8 @@ back to the client's. The rules:
 2. A connection left by anything but a whole reply is closed, for any reason.
 3. Only a request that was not sent is sent again. It goes to the head of the queue.
 4. Connections are made one at a time, each in its own greenlet, never in a client's.
-5. Busy is not down. If all connections are busy, a request waits in the queue, oldest first, up to
-   `queue_timeout`. If the host is down (no connection, and the retry gate is shut after a failed
+5. Busy is not down. If all connections are busy, a request waits in the queue (transaction.py), up
+   to `queue_timeout`. If the host is down (no connection, and the retry gate is shut after a failed
    attempt), a request gets con_lost at once.
 6. `connections` holds each connection: being made, busy or idle. The idle ones are also a stack:
    the one used last is used first, so that the surplus ages and is pruned.
@@ -68,8 +68,7 @@ def _nothing(_: Pool) -> None:
 class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
-    budget    counts queued requests, of all hosts
-    memory    counts long replies, of all hosts
+    budget, memory  count the queued requests and the long replies of all hosts
     schedule  called with the pool when something begins here that has a deadline; the receiver
               then calls `run_maintenance` every tick until it returns True
     on_up     called with the pool when the host is up again after it was down
@@ -158,12 +157,12 @@ class Pool(PoolConnections):
         return not self.gate.is_open(now)
 
     def take(self, now: float) -> Transaction | None:
-        """Remove and return the oldest transaction that is still to be sent, None if none waits.
+        """Remove and return the next transaction that is still to be sent, None if none waits.
 
         Ends those before it that have timed out or are abandoned.
         """
         while self.queue.waiting.qsize():
-            transaction = self.queue.take()
+            transaction = self.queue.take(now)
             waited = now - transaction.since
             if waited >= self.host.pool.queue_timeout:
                 self._time_out(transaction, now)
@@ -273,6 +272,8 @@ class Pool(PoolConnections):
         longest = self.host.pool.queue_timeout
         while self.queue.oldest_since + longest <= now:
             self._time_out(self.queue.take(), now)
+        for transaction in self.queue.remove_abandoned(now):
+            self._abandon(transaction)
         for connection in self.connections:
             if connection.stream.deadline <= now:
                 connection.stream.expire()

@@ -63,6 +63,14 @@ class Transaction:
         }
 
 
+OVERLOAD: Final = 1.0
+"""Seconds. While the oldest transaction of a queue has waited for longer, the newest is sent first:
+in the order of arrival, each reply would come after its client has given up (decision 0008)."""
+
+SEARCH_INTERVAL: Final = 1.0
+"""Seconds between two searches of a queue for abandoned transactions: each asks the kernel."""
+
+
 class QueueBudget:
     """The bytes in the queues of all hosts, and their limit, `max_queued_bytes`."""
 
@@ -76,14 +84,17 @@ class QueueBudget:
 class TransactionQueue:
     """The transactions of a host that wait for a lond connection, oldest first, in a gevent queue.
 
-    Limited in their number, and by the bytes of `QueueBudget` in all hosts together.
+    Limited in their number, and by the bytes of `QueueBudget` in all hosts together, of which one
+    host may use as many as it leaves free. So a host that takes nothing leaves room to all others.
     """
 
-    __slots__ = ("_budget", "waiting")
+    __slots__ = ("_budget", "_search_due", "_used", "waiting")
 
     def __init__(self, budget: QueueBudget) -> None:
         self.waiting: SimpleQueue[Transaction] = SimpleQueue()
         self._budget = budget
+        self._used = 0
+        self._search_due = 0.0
 
     def __len__(self) -> int:
         """Return the number of queued transactions."""
@@ -100,11 +111,16 @@ class TransactionQueue:
     def put(self, transaction: Transaction, limit: int) -> bool:
         """Append a transaction; return False if a limit is reached."""
         size = len(transaction.request)
-        if self.waiting.qsize() >= limit or self._budget.used + size > self._budget.limit:
+        free = self._budget.limit - self._budget.used
+        if self.waiting.qsize() >= limit or self._used + size > free:
             return False
         self.waiting.put_nowait(transaction)
-        self._budget.used += size
+        self._count(size)
         return True
+
+    def _count(self, size: int) -> None:
+        self._used += size
+        self._budget.used += size
 
     def requeue(self, transaction: Transaction) -> None:
         """Insert a transaction before all newer ones. Not subject to the limits."""
@@ -112,10 +128,32 @@ class TransactionQueue:
         # Usually the first place; one that was requeued just before may be older.
         older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
         waiting.insert(older, transaction)
-        self._budget.used += len(transaction.request)
+        self._count(len(transaction.request))
 
-    def take(self) -> Transaction:
-        """Remove and return the oldest transaction. The queue must not be empty."""
-        transaction = self.waiting.get_nowait()
-        self._budget.used -= len(transaction.request)
+    def take(self, now: float = -inf) -> Transaction:
+        """Remove and return the oldest transaction, or under OVERLOAD at that time the newest.
+
+        The queue must not be empty.
+        """
+        waiting = self.waiting.queue
+        transaction = waiting.pop() if now - waiting[0].since > OVERLOAD else waiting.popleft()
+        self._count(-len(transaction.request))
         return transaction
+
+    def remove_abandoned(self, now: float) -> list[Transaction]:
+        """Remove and return the abandoned ones, under OVERLOAD, once in SEARCH_INTERVAL.
+
+        `take` does not reach them then, and they would fill the queue.
+        """
+        removed: list[Transaction] = []
+        if now - self.oldest_since <= OVERLOAD or now < self._search_due:
+            return removed
+        self._search_due = now + SEARCH_INTERVAL
+        for _ in range(len(self)):
+            transaction = self.take()
+            if transaction.is_abandoned():
+                removed.append(transaction)
+            else:
+                self.waiting.put_nowait(transaction)
+                self._count(len(transaction.request))
+        return removed

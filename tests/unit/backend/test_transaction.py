@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import permutations
 from math import inf
 
 import pytest
 from greenlet import getcurrent
 
-from lonc_gevent.backend.transaction import QueueBudget, Transaction, TransactionQueue
+from lonc_gevent.backend.transaction import OVERLOAD, QueueBudget, Transaction, TransactionQueue
 
 
 def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
@@ -90,4 +91,45 @@ def test_the_budget_is_bytes_over_all_hosts() -> None:
     assert budget.used == 10
     other.take()
     one.take()
+    assert budget.used == 0
+
+
+def test_one_host_can_use_half_of_the_bytes_and_leaves_room_to_others() -> None:
+    """Each may use as many as are free: one host a half, the next one half of the rest."""
+    budget = QueueBudget(1000)
+    mute, healthy = TransactionQueue(budget), TransactionQueue(budget)
+
+    accepted = sum(mute.put(transaction(1.0, b"x" * 9 + b"\n"), limit=1000) for _ in range(200))
+
+    assert accepted == 50
+    assert healthy.put(transaction(1.0, b"x" * 249 + b"\n"), limit=1000)
+    assert not mute.put(transaction(1.0, b"\n"), limit=1000)
+
+
+def test_newest_is_taken_first_while_the_oldest_waits_for_long() -> None:
+    """Until then, and after it, the oldest is."""
+    queue = TransactionQueue(QueueBudget(1000))
+    for since in (1.0, 1.5, 2.0):
+        assert queue.put(transaction(since), limit=10)
+
+    assert queue.take(1.0 + OVERLOAD).since == 1.0
+    assert queue.take(1.6 + OVERLOAD).since == 2.0
+    assert queue.take().since == 1.5
+
+
+def test_abandoned_ones_are_removed_while_the_oldest_waits_for_long() -> None:
+    """The order and the bytes of the others stay as they are."""
+    budget = QueueBudget(1000)
+    queue = TransactionQueue(budget)
+    for since in (1.0, 2.0, 3.0, 4.0):
+        one = transaction(since)
+        one.is_abandoned = partial(since.__mod__, 2.0)  # type: ignore[assignment]
+        assert queue.put(one, limit=10)
+
+    assert not queue.remove_abandoned(1.0 + OVERLOAD)
+    removed = queue.remove_abandoned(5.0)
+
+    assert [one.since for one in removed] == [1.0, 3.0]
+    assert budget.used == 2 * len(b"ping\n")
+    assert [one.since for one in take_all(queue)] == [2.0, 4.0]
     assert budget.used == 0
