@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _NO_CHECK_TIME: Final = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 
+_OUR_CA: Final = "expected a signature of the CA in network.ca_certificate"
+
 _FLIGHTS: Final = 4
 """Rounds of a handshake in memory; it takes three."""
 
@@ -87,8 +89,9 @@ def _tls_faults(file: str, configuration: Configuration, files: Files) -> Iterat
             yield Problem(file, where, found, _expected(found))
             return
     if refusal:
-        found = f"a lond refuses it ({refusal})"
-        yield Problem(file, "network.certificate", found, _expected(refusal), Severity.ERROR)
+        found, expected = f"a lond refuses it ({refusal})", _expected(refusal)
+        severity = Severity.FATAL if expected == _OUR_CA else Severity.ERROR
+        yield Problem(file, "network.certificate", found, expected, severity)
 
 
 def _expected(reason: str) -> str:
@@ -96,6 +99,9 @@ def _expected(reason: str) -> str:
     hints = {
         "md too weak": "expected a signature with SHA-256",
         "key too small": "expected an RSA key of 2,048 bits or more",
+        "local issuer": _OUR_CA,
+        "self-signed": _OUR_CA,
+        "self signed": _OUR_CA,
         "purpose": "expected no extendedKeyUsage, or clientAuth in it",
     }
     return next((hint for words, hint in hints.items() if words in reason), "")

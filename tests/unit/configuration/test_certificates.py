@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,15 +47,6 @@ def test_another_key(authority: Authority) -> None:
 
     assert faults(Pair(one.certificate, two.key), authority) == [
         ("network.private_key", "is the key of another certificate")
-    ]
-
-
-def test_another_ca(tmp_path: Path, authority: Authority) -> None:
-    """A CA of the same name that did not sign it is told, too."""
-    (tmp_path / "x").mkdir()
-
-    assert faults(Authority(tmp_path / "x").sign("one"), authority) == [
-        ("network.certificate", "is not signed by the CA")
     ]
 
 
@@ -141,55 +131,6 @@ class People:
 def called(name: str) -> x509.Name:
     """Give a distinguished name."""
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-
-
-def line_of(people: People, length: int) -> bytes:
-    """Give the certificates from `one` up: each is signed by the next, the last by `ca`."""
-    names = ["one", *(f"between{number}" for number in range(length - 1)), "ca"]
-    return b"".join(people.certificate(name, signer) for name, signer in itertools.pairwise(names))
-
-
-@pytest.mark.parametrize(
-    ("length", "fits"), [(1, True), (2, True), (3, True), (8, True), (9, False)]
-)
-def test_a_chain_to_the_ca(length: int, fits: bool) -> None:
-    """Those between ours and the CA may stand behind ours; more than eight are none of ours."""
-    people = People()
-
-    found = list(
-        check_together(
-            line_of(people, length), people.key_file("one"), people.certificate("ca", "ca")
-        )
-    )
-
-    signature = Fault(
-        "network.certificate",
-        "is not signed by the CA",
-        "expected the one in network.ca_certificate",
-    )
-    assert found == ([] if fits else [signature])
-
-
-def test_a_chain_with_a_gap() -> None:
-    """Without the one between, and where our certificate signed itself, there is no way up."""
-    people = People()
-    ca = people.certificate("ca", "ca")
-    gap = people.certificate("one", "between0")
-    alone = people.certificate("one", "one")
-
-    for chain in (gap, alone, alone + people.certificate("other", "ca")):
-        found = list(check_together(chain, people.key_file("one"), ca))
-        assert [fault.found for fault in found] == ["is not signed by the CA"]
-
-
-def test_one_of_several_authorities() -> None:
-    """A file of authorities may hold several; a certificate that is one of them needs no more."""
-    people = People()
-    authorities = people.certificate("other", "other") + people.certificate("ca", "ca")
-    one, alone = people.certificate("one", "ca"), people.certificate("one", "one")
-
-    assert list(check_together(one, people.key_file("one"), authorities)) == []
-    assert list(check_together(alone, people.key_file("one"), authorities + alone)) == []
 
 
 def test_what_is_expected_instead() -> None:

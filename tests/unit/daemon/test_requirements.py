@@ -189,6 +189,13 @@ def test_key_of_1024_bits_is_fatal(folder: Path) -> None:
     assert found(folder, ssl(files, 'tls_minimum = "1.0"')) == []
 
 
+def test_certificate_that_the_ca_did_not_sign_is_fatal(folder: Path, snapshot: Snapshot) -> None:
+    (folder / "other").mkdir()
+    pair = Authority(folder / "other").sign("one")  # by a CA of the same name
+
+    snapshot("\n".join(found(folder, ssl(Authority(folder).settings(pair)))))
+
+
 def test_certificate_for_servers_only_is_an_error(folder: Path, snapshot: Snapshot) -> None:
     files = signed_with(folder, "sha256", extensions="extendedKeyUsage = serverAuth")
 
