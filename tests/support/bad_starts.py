@@ -136,7 +136,8 @@ def lock_file_that_is_a_fifo(net: Network, stack: contextlib.ExitStack) -> str:
     lock, aside = net.sockets / ".lonc.lock", net.sockets / "lock.aside"
     lock.rename(aside)
     stack.callback(aside.rename, lock)
-    os.mkfifo(lock, 0o666)
+    os.mkfifo(lock)
+    lock.chmod(0o666)
     return "not a regular file"
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A real supervisord that runs the daemon with our own config/supervisord*.conf."""
+"""A real supervisord, or systemd, that runs the daemon with the files of config/."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from harness import Network
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def _events(log: bytes, event: str) -> list[dict[str, Any]]:
+    """Return the events of this name in a log that is still being written."""
+    found = []
+    for line in log.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [each for each in found if each.get("event") == event]
 
 
 class Supervisor:
@@ -91,11 +101,7 @@ class Supervisor:
     def events(self, event: str, name: str = "lonc.log") -> list[dict[str, Any]]:
         """Return the events of this name in the daemon's log, as far as it is not rotated."""
         path = self.logs / name
-        found = []
-        for line in path.read_bytes().splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):  # its end is not written yet
-                found.append(json.loads(line))
-        return [e for e in found if e.get("event") == event]
+        return _events(path.read_bytes() if path.exists() else b"", event)
 
     def wait_for(self, event: str, times: int = 1, name: str = "lonc.log") -> dict[str, Any]:
         """Wait until the daemon has logged the event so many times; return the last one."""
@@ -121,3 +127,55 @@ def supervisord(
         yield made
     finally:
         made.stop()
+
+
+class Unit:
+    """The unit of config/, for a network's daemon, in the systemd that runs this machine."""
+
+    USER, GROUP = "nobody", "nogroup"
+
+    def __init__(self, net: Network, env: dict[str, str]) -> None:
+        self.name = f"lonc-test-{os.getpid()}.service"
+        self._path = Path("/run/systemd/system") / self.name
+        program = net.directory / "lonc-gevent"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lonc_gevent "$@"\n')
+        program.chmod(0o755)
+        text = (ROOT / "config" / "lonc-gevent.service").read_text(encoding="utf-8")
+        more = "".join(f"Environment={name}={value}\n" for name, value in env.items())
+        for old, new in {
+            "/opt/lonc/bin/lonc-gevent": str(program),
+            "/etc/lonc/lonc.toml": str(net.config),
+            "User=www": f"User={self.USER}",
+            "Group=www": f"Group={self.GROUP}",
+            "[Service]\n": f"[Service]\n{more}ReadWritePaths={net.directory}\n",
+        }.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        self._path.write_text(text, encoding="utf-8")
+        self.ctl("daemon-reload")
+        shutil.chown(net.directory, self.USER, self.GROUP)
+
+    def ctl(self, *words: str) -> int:
+        """Run systemctl; return its exit code."""
+        return subprocess.run(["systemctl", *words], check=False, timeout=PATIENCE * 4).returncode
+
+    def show(self, name: str) -> str:
+        """Return a property of the unit."""
+        command = ["systemctl", "show", "--value", f"--property={name}", self.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the events of this name in the journal."""
+        command = ["journalctl", "--unit", self.name, "--output=cat", "--no-pager"]
+        return _events(subprocess.run(command, check=True, capture_output=True).stdout, event)
+
+    def wait_for(self, event: str, times: int = 1) -> dict[str, Any]:
+        """Wait until the daemon has logged the event so many times; return the last one."""
+        wait_until(lambda: len(self.events(event)) >= times, f"event {event}", PATIENCE * 2)
+        return self.events(event)[-1]
+
+    def close(self) -> None:
+        """Stop the daemon and remove the unit."""
+        self.ctl("stop", self.name)
+        self._path.unlink()
+        self.ctl("daemon-reload")

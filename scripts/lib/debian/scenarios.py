@@ -54,5 +54,20 @@ def test(root: Root, user: str) -> str:
     return root.run("scripts/test -n 2", user=user, folder=folder).stdout
 
 
-SCENARIOS: dict[str, Callable[[Root, str], str]] = {"quickstart": quickstart, "test": test}
+def systemd(root: Root, user: str) -> str:
+    """Run the tests that need a machine with systemd. They run as root, the daemon as nobody."""
+    folder = prepare(root, user)
+    root.run("bash -c 'source scripts/lib/setup.sh; set_up dev'", folder=folder)
+    root.run(f"chmod o+x {folder}/..")
+    root.boot()
+    # Not below /tmp, which the unit has of its own.
+    tests = "TMPDIR=/srv .venv/bin/python -m pytest -q -m slow tests/system/test_systemd.py"
+    return root.run(tests, folder=folder).stdout
+
+
+SCENARIOS: dict[str, Callable[[Root, str], str]] = {
+    "quickstart": quickstart,
+    "test": test,
+    "systemd": systemd,
+}
 """Name -> what runs it: gets a fresh system and a user, returns the output, raises RootError."""
