@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A warning while there is still time: the certificate that is about to expire."""
+"""Daily warning of a certificate that expires soon."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DAY: Final = 86400.0
 
 
 def warn_daily(expires: Callable[[], float | None], logger: FilteringBoundLogger) -> None:
-    """Look now and once a day, for ever; a greenlet of its own.
+    """Check the certificate now and once a day, for ever.
 
-    `expires`: when our certificate does, in seconds since 1970; None: there is none now.
+    expires  returns when it expires, in seconds since 1970; None if there is no certificate
     """
     while True:
         end = expires()

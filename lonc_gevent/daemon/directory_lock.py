@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The right to use the socket directory: for one process, or for the shards of one number.
+"""Lock file of the socket directory, for one process or for the shards of one number.
 
-A process that serves all hosts locks `.lonc.lock` for itself alone. One of several (`--shard I/N`)
-shares that lock with its fellows, and has one of its own, `.lonc.lock.I`. So one kind keeps the
-other out; and as the shared file says how many they are, so do shards of another number, who would
-serve hosts twice.
+A process that serves all hosts has an exclusive lock on `.lonc.lock`. One of several processes
+(`--shard I/N`) has a shared lock on it, and an exclusive one on `.lonc.lock.I`. The shared file
+contains N, as shards with another N would serve some hosts twice: they are refused.
 
-The kernel drops a lock with the last descriptor of its file: with the process, however it ends. A
-restart in place hands the descriptors over, and thereby the locks, without a moment in between.
+The kernel releases a lock with the last descriptor of its file, however the process ends. A restart
+in place hands the descriptors over, so that the directory is locked without a gap.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     from lonc_gevent.configuration.shard import Shard
 
-PATIENCE = 1.0
-"""Seconds for a fellow shard that locks the shared file for itself to write its word into it."""
+JOIN_TIMEOUT = 1.0
+"""Seconds for another shard, which has the shared file locked exclusively, to write N into it."""
 
 STEP = 0.02
 
@@ -37,17 +36,18 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | 
 
 
 class DirectoryLock:
-    """The right to use a directory; it ends with the process, or with `release`."""
+    """The locks of a process on a directory, until `release` or the end of the process."""
 
     def __init__(
         self, directory: Path, shard: Shard | None = None, inherited: Sequence[int] = ()
     ) -> None:
-        """Take the lock.
+        """Lock the directory.
 
-        inherited: the descriptors of a lock that this very process held before its restart. They
-        are ours now: used if they are of this directory, else closed.
+        inherited: the descriptors of the locks that this process had before a restart in place.
+        They are used if they belong to this directory, and closed otherwise.
 
-        Raises AlreadyRunningError if another process has it, ConfigError if it can't be had.
+        Raises AlreadyRunningError if another process has locked it, ConfigError if it cannot be
+        locked.
         """
         paths = [directory / LOCK_NAME]
         if shard is not None:
@@ -71,27 +71,27 @@ class DirectoryLock:
             raise
 
     def release(self) -> None:
-        """Give the lock back. Its files stay: removing them would race with the next holder."""
+        """Release the locks. The files stay, as their removal would race with another process."""
         while self.fds:
             os.close(self.fds.pop())
 
-    def _take(self, path: Path, word: bytes) -> None:
-        """Lock a file for this process alone, and leave our word in it."""
+    def _take(self, path: Path, holder: bytes) -> None:
+        """Lock a file exclusively, and write into it which process holds it."""
         fd = self._open(path)
         if not _lock(fd, fcntl.LOCK_EX):
             raise _held(path, fd)
-        _write(fd, word)
+        _write(fd, holder)
 
-    def _join(self, path: Path, word: bytes) -> None:
-        """Lock a file together with those who have left the same word in it."""
+    def _join(self, path: Path, holder: bytes) -> None:
+        """Lock a file together with the processes that have written the same text into it."""
         fd = self._open(path)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + JOIN_TIMEOUT
         while True:
             if _lock(fd, fcntl.LOCK_EX):
-                _write(fd, word)  # nobody else is here: our word holds
-            # Not one step: the lock may be gone for a moment, and somebody else have it then.
+                _write(fd, holder)  # no other process has a lock
+            # flock() is not atomic here: another process may have the lock in between.
             if _lock(fd, fcntl.LOCK_SH):
-                if _read(fd) == word:
+                if _read(fd) == holder:
                     return
                 raise _held(path, fd)
             if time.monotonic() > deadline:
@@ -120,19 +120,22 @@ def _read(fd: int) -> bytes:
     return os.pread(fd, 20, 0).strip()
 
 
-def _write(fd: int, word: bytes) -> None:
+def _write(fd: int, holder: bytes) -> None:
     os.ftruncate(fd, 0)
-    os.pwrite(fd, word + b"\n", 0)
+    os.pwrite(fd, holder + b"\n", 0)
 
 
 def _held(path: Path, fd: int) -> AlreadyRunningError:
-    word = _read(fd).decode("ascii", "replace") or "?"
-    who = word if word.startswith("shards") else f"pid {word}"
-    return AlreadyRunningError(f"{path.parent}: another lonc-gevent holds this directory ({who})")
+    holder = _read(fd).decode("ascii", "replace") or "?"
+    if not holder.startswith("shards"):
+        holder = f"pid {holder}"
+    return AlreadyRunningError(
+        f"{path.parent}: another lonc-gevent holds this directory ({holder})"
+    )
 
 
 def _are_of(fds: Sequence[int], paths: Sequence[Path]) -> bool:
-    """Whether these descriptors are of these very files."""
+    """Return whether these descriptors are of these files."""
     if len(fds) != len(paths):
         return False
     try:

@@ -27,7 +27,7 @@ _ANSWER: Final = (
 
 
 class Reloads:
-    """The last reload, and who waits for the present one. A start counts as a reload."""
+    """The last reload, and the clients that wait for the present one. A start is a reload, too."""
 
     def __init__(self) -> None:
         self.last = LastReload(at=time())
@@ -54,7 +54,7 @@ class Reloads:
             del self._waiting[fd]
 
     def refuse(self, problems: Sequence[str]) -> None:
-        """Note that a reload changed nothing."""
+        """Note that a reload was refused."""
         self.last = LastReload(successful=False, at=self.last.at, problems=tuple(problems))
 
     def succeed(self) -> None:
@@ -62,13 +62,13 @@ class Reloads:
         self.last = LastReload(at=time())
 
     def answer(self, problems: list[str]) -> None:
-        """Give the clients that wait the problems of the restart that they asked for."""
+        """Answer the waiting clients with the problems of the restart that they requested."""
         for result in self._waiting.values():
             result.set(problems)
 
 
 def answer_inherited(clients: Iterable[int]) -> None:
-    """Tell the clients of the previous program that the restart which they asked for succeeded."""
+    """Answer the clients that requested the restart of the previous program: it succeeded."""
     for fd in clients:
         with suppress(OSError):  # it may have disconnected
             os.write(fd, _ANSWER)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""systemd's `sd_notify`, for units of Type=notify: a datagram to the socket that it names.
+"""systemd's `sd_notify`, for units of Type=notify: a datagram to the socket `NOTIFY_SOCKET`.
 
-Without `NOTIFY_SOCKET` in the environment nothing happens. Nothing waits, and nothing is raised: a
-service manager that does not listen is no reason to stop.
+Without this environment variable the functions do nothing. They neither wait nor raise: the daemon
+does not depend on its service manager.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ VARIABLE = "NOTIFY_SOCKET"
 
 
 def ready(status: str) -> None:
-    """Say that requests are served; `status` is for `systemctl status`."""
+    """Notify systemd that requests are served; `systemctl status` shows `status`."""
     _send("READY=1", f"STATUS={status}")
 
 
 def reloading() -> None:
-    """Say that a restart in place begins; `ready` ends it, whatever came of it."""
+    """Notify systemd that a restart in place begins; `ready` ends it, also if it was refused."""
     _send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
-    """Say that the stop has begun."""
+    """Notify systemd that the stop has begun."""
     _send("STOPPING=1")
 
 
