@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_der_x509_certificate, load_pem_x509_certificates
 
 from .problems import Fault, Severity
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 SOON: Final = 30 * 86400.0
 """Seconds before the end of a certificate at which it is reported."""
+
+_WEAK: Final = (MD5, SHA1)
+
+_SHORT_KEY: Final = 2048
+"""Bits below which an RSA key is too short for OpenSSL's usual level of security."""
 
 CERTIFICATE: Final = "network.certificate"
 PRIVATE_KEY: Final = "network.private_key"
@@ -58,6 +65,24 @@ def check_dates(certificate: bytes, ca: bytes, now: float) -> Iterator[Fault]:
             elif now >= ends.timestamp() - SOON:
                 expected = f"expected more than {SOON / 86400:.0f} days"
                 yield Fault(key, f"expires on {ends.date()}", expected, Severity.WARNING)
+
+
+def faults_of(certificate: bytes, now: float) -> Iterator[str]:
+    """Describe why OpenSSL with its usual settings refuses a certificate in DER. Never raises."""
+    try:
+        one = load_der_x509_certificate(certificate)
+        key, signed_with = one.public_key(), one.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        yield "cannot be read"
+        return
+    if now < one.not_valid_before_utc.timestamp():
+        yield f"is not valid before {one.not_valid_before_utc.date()}"
+    elif now >= one.not_valid_after_utc.timestamp():
+        yield f"expired on {one.not_valid_after_utc.date()}"
+    if isinstance(signed_with, _WEAK):
+        yield f"is signed with {signed_with.name.upper()}"
+    if isinstance(key, RSAPublicKey) and key.key_size < _SHORT_KEY:
+        yield f"has an RSA key of {key.key_size} bits"
 
 
 def expires(certificate: bytes) -> float | None:

@@ -15,7 +15,7 @@ from lonc_gevent.protocol.handshake import NO_SSL
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST, Kind, State, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PROBES: Final = ("ping", "sethost:ID:ping", "encrypt:ping", "sethost:ID:encrypt:ping")
 """Requests that are tried in a session, as the report shows them."""
@@ -35,6 +35,8 @@ _SHOWN_WHOLE: Final = frozenset(
 )
 _PUBLIC_LINES: Final = (b"init", b"version\n", b"sethost:", b"ekey\n")
 _MAX_SHOWN: Final = 80
+_TIMED_OUT: Final = "reply_timeout: "
+_NO_CERTIFICATE_FAULTS: Final = ("inside TLS", "protocol", "record", "before its key")
 _CHALLENGE_FOR_SSL: Final = f"lond sent {Kind.TEXT.value}, expected {State.SSL_OK.value}"
 
 
@@ -49,6 +51,10 @@ class Way:
     tls_close_notify: bool = False
     tls_minimum: str = "1.2"
     check_certificate_name: bool = True
+    patience: int = 1
+    """Factor of the timeouts."""
+    check_certificate: bool = True
+    """Only to look at lond's certificate is it False."""
 
 
 @dataclass(slots=True)
@@ -64,6 +70,25 @@ class Trial:
     fell_back: str = ""
     replies: dict[str, str] = field(default_factory=dict)
     """By probe: `ok` if the reply was the host's id, else a description of it."""
+    handshake_s: float = 0.0
+    reply_s: float = 0.0
+    """Seconds of the slowest reply."""
+    tls_version: str = ""
+    certificate: bytes = b""
+    """lond's certificate in DER, if TLS was set up."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the handshake or a reply took too long."""
+        replies = self.replies.values()
+        return self.error == "handshake_timeout" or any(_TIMED_OUT in reply for reply in replies)
+
+    @property
+    def has_bad_certificate(self) -> bool:
+        """Whether TLS failed for a reason that a certificate can have."""
+        return self.error == "tls_failed" and not any(
+            text in self.detail for text in _NO_CERTIFICATE_FAULTS
+        )
 
     @property
     def has_session(self) -> bool:
@@ -93,44 +118,74 @@ class Finding(NamedTuple):
         return f"{mark} {self.setting + ': ' if self.setting else ''}{self.text}"
 
 
-def _problem(setting: str, text: str) -> Finding:
+def problem(setting: str, text: str) -> Finding:
+    """Return a finding to act on."""
     return Finding(problem=True, setting=setting, text=text)
 
 
-def _note(setting: str, text: str) -> Finding:
+def note(setting: str, text: str) -> Finding:
+    """Return a finding without a problem."""
     return Finding(problem=False, setting=setting, text=text)
 
 
-def conclude(configured: Trial, others: Sequence[Trial]) -> Iterator[Finding]:
-    """Yield the findings of all trials. `configured` is the one with the configured settings."""
+def conclude(
+    configured: Trial,
+    others: Sequence[Trial],
+    limits: tuple[float, float] = (0.0, 0.0),
+    certificates: Iterable[tuple[str, str]] = (),
+) -> Iterator[Finding]:
+    """Yield the findings of all trials.
+
+    configured    the one with the configured settings
+    limits        the configured handshake_timeout and reply_timeout
+    certificates  what is wrong with a certificate: its key in the configuration or "", and a text
+    """
     working = [trial for trial in others if trial.works]
+    for setting, text in certificates:
+        yield problem(setting, text)
     if configured.works:
-        yield _note("", "requests are answered with the configured settings")
+        yield note("", "requests are answered with the configured settings")
         yield from _better_security(configured, working)
     else:
         yield from _what_fails(configured)
         if not any(trial.way.security == configured.way.security for trial in working):
             yield from _wrong_key(configured)
+        if working and working[0].way.patience > 1:
+            yield from _slowness(working[0], limits)
         if working:
             yield from _differences(configured.way, working[0].way)
         else:
-            yield _problem("", "none of the other settings that were tried works")
+            yield problem("", "none of the other settings that were tried works")
     best = configured if configured.has_session else next(iter(working), configured)
     if best.has_session:
         yield from _about_lond(best)
     if any(trial.has_no_certificates for trial in (configured, *others)):
-        yield _note("", "lond answers init:ssl with a challenge, so it has no certificates")
+        yield note("", "lond answers init:ssl with a challenge, so it has no certificates")
+
+
+def _slowness(trial: Trial, limits: tuple[float, float]) -> Iterator[Finding]:
+    """Yield how slow a lond is that needed longer timeouts."""
+    took = f"the handshake took {trial.handshake_s:.1f} s, the slowest reply {trial.reply_s:.1f} s"
+    names = ("handshake_timeout", "reply_timeout")
+    times = (trial.handshake_s, trial.reply_s)
+    late = [n for n, took_, limit in zip(names, times, limits, strict=True) if took_ >= limit]
+    for name in late:
+        yield problem(f"hosts.ID.{name}", f"lond is slow: {took}; expected a longer time")
+    if not late:
+        yield problem("", f"lond is slow: {took}. The configured times are long enough")
 
 
 def _what_fails(trial: Trial) -> Iterator[Finding]:
     if trial.error:
-        yield _problem(_SETTING_OF.get(trial.error, ""), f"{trial.error}: {trial.detail}")
-        advice = _ADVICE.get(trial.error)
+        is_tls = trial.error == "tls_failed"
+        error = "" if is_tls and not trial.has_bad_certificate else trial.error
+        yield problem(_SETTING_OF.get(error, ""), f"{trial.error}: {trial.detail}")
+        advice = _ADVICE.get(error)
         if advice:
-            yield _problem("", advice)
+            yield problem("", advice)
     elif trial.replies.get(PING) != "ok":
         text = f"the handshake succeeds, but the reply to ping is {trial.replies.get(PING)}"
-        yield _problem("", text)
+        yield problem("", text)
 
 
 def _wrong_key(trial: Trial) -> Iterator[Finding]:
@@ -139,7 +194,7 @@ def _wrong_key(trial: Trial) -> Iterator[Finding]:
             "lond cannot open sealed requests, so it has another key. It probably knows this server"
             " by another host id, but none that was tried works"
         )
-        yield _problem("hosts.ID.client_id", text)
+        yield problem("hosts.ID.client_id", text)
 
 
 _NAMES: Final = {
@@ -153,17 +208,25 @@ _NAMES: Final = {
 }
 
 
-def _differences(way: Way, better: Way) -> Iterator[Finding]:
-    """Yield each setting in which a working trial differs from the configured one."""
+def differing(way: Way, better: Way) -> Iterator[tuple[str, object]]:
+    """Yield the key and the value of each setting that is different in `better`."""
     for name, key in _NAMES.items():
-        now, fit = getattr(way, name), getattr(better, name)
-        if now == fit:
-            continue
+        fit = getattr(better, name)
+        if getattr(way, name) != fit:
+            yield key, fit
+
+
+def _differences(way: Way, better: Way) -> Iterator[Finding]:
+    """Yield a finding for each setting in which a working trial differs."""
+    for key, fit in differing(way, better):
         setting = key if "." in key else f"hosts.ID.{key}"
+        name = key.rpartition(".")[2]
         shown = str(fit).lower() if isinstance(fit, bool) else f'"{fit}"'
-        yield _problem(setting, f"works with {shown}")
+        yield problem(setting, f"works with {shown}")
+        if name == "tls_minimum" and fit == "1.0":
+            yield note("", "this also accepts certificates with short keys and old signatures")
         if name == "check_certificate_name":
-            yield _note(
+            yield note(
                 "", "without this check any lond of the network can answer in place of this one"
             )
 
@@ -171,11 +234,11 @@ def _differences(way: Way, better: Way) -> Iterator[Finding]:
 def _better_security(configured: Trial, working: Sequence[Trial]) -> Iterator[Finding]:
     if configured.fell_back:
         text = f"ssl is tried first and fails each time: {configured.fell_back}"
-        yield _problem("hosts.ID.security", text)
+        yield problem("hosts.ID.security", text)
     elif configured.way.security == "insecure":
         better = next((t.way.security for t in working if t.way.security != "insecure"), "")
         if better:
-            yield _note("hosts.ID.security", f'"{better}" also works and is more secure')
+            yield note("hosts.ID.security", f'"{better}" also works and is more secure')
 
 
 def _about_lond(trial: Trial) -> Iterator[Finding]:
@@ -183,14 +246,16 @@ def _about_lond(trial: Trial) -> Iterator[Finding]:
     version = trial.lond_version
     asked = trial.way.negotiation != "legacy"
     if not asked:
-        yield _note("", "version and sethost were not tried, as negotiation is legacy")
+        yield note("", "version and sethost were not tried, as negotiation is legacy")
     elif version is None:
         text = "lond has no version command, so it is very old: use auto or legacy, not modern"
-        yield _note("hosts.ID.negotiation", text)
+        yield note("hosts.ID.negotiation", text)
     else:
-        yield _note("", f"lond is revision 1.{version}")
+        yield note("", f"lond is revision 1.{version}")
+    if trial.tls_version:
+        yield note("", f"TLS is {trial.tls_version}")
     if asked and not trial.host_set:
-        yield _note("", "lond does not know sethost: it serves one host only")
+        yield note("", "lond does not know sethost: it serves one host only")
     inline = trial.replies.get(INLINE) == "ok"
     if asked and version is not None and inline != (version >= INLINE_SETHOST):
         verb = "accepts" if inline else "does not accept"
@@ -198,7 +263,7 @@ def _about_lond(trial: Trial) -> Iterator[Finding]:
         yield Finding(problem=not inline, setting="", text=text)
     if inline and trial.works and trial.replies.get(INLINE_SEALED) != "ok":
         text = "differs from protocol.md, 3e: a sealed request after sethost:ID: is not accepted"
-        yield _problem("", text)
+        yield problem("", text)
 
 
 _SETTING_OF: Final = {
@@ -254,5 +319,5 @@ def describe_reply(reply: bytes, host_id: str) -> str:
         return "ok"
     kind = kind_of(text + b"\n")
     if kind in _SHOWN_WHOLE:
-        return escape_bytes(text[:_MAX_SHOWN])
+        return 'the line "ok"' if kind is Kind.OK else escape_bytes(text[:_MAX_SHOWN])
     return "error:..." if kind is Kind.ERROR else f"another line of {len(text)} bytes"

@@ -7,9 +7,10 @@ the lines sent and received, with secrets masked (doctor/diagnosis.py).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from time import monotonic, time
+from typing import TYPE_CHECKING
 
 import gevent
 import msgspec
@@ -17,10 +18,11 @@ import msgspec
 from lonc_gevent.backend.dial import candidates, dial
 from lonc_gevent.backend.lond import connect
 from lonc_gevent.backend.tls import Credentials
+from lonc_gevent.configuration.certificates import check_dates, faults_of
 from lonc_gevent.errors import ConfigError, LondError
 from lonc_gevent.eventloop import Stream
-from lonc_gevent.protocol.handshake_tables import State
 
+from .changes import but, changes
 from .diagnosis import (
     INLINE,
     INLINE_SEALED,
@@ -30,13 +32,11 @@ from .diagnosis import (
     Way,
     conclude,
     describe_reply,
-    masked,
 )
+from .watched import ReportedStream, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from gevent.hub import Hub
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lonc_gevent.backend.lond import Lond
     from lonc_gevent.configuration.settings import Configuration, HostSettings
@@ -47,14 +47,12 @@ DEADLINE_CHECK = 0.02
 MAX_CLIENT_IDS = 20
 """Other host ids that are tried as client_id."""
 
-SOME_VERSION = "1"
-"""init_version that is tried with a lond that may require one."""
+
+PATIENCE = 4
+"""Factor of the timeouts when a lond that did not answer in time is tried again."""
 
 MAX_CHANGES = 4
 """Settings that are changed together."""
-
-_EARLY_ERRORS = ("refused", "handshake_lost", "handshake_garbage", "challenge_failed")
-_AFTER_TLS = (State.VERSION.value, State.VERSION.name)
 
 
 class Doctor:
@@ -75,6 +73,9 @@ class Doctor:
         }
         pool = msgspec.structs.replace(host.pool, **limits)
         self._host = msgspec.structs.replace(host, pool=pool)
+        self._limits = (host.pool.handshake_timeout, host.pool.reply_timeout)
+        self.configured: Trial | None = None
+        self.others: list[Trial] = []
         self._report = report
         self._hub = gevent.get_hub()
         self._stream: Stream | None = None
@@ -97,16 +98,40 @@ class Doctor:
                 tls_minimum=network.tls_minimum,
                 check_certificate_name=network.check_certificate_name,
             )
-            configured = self._try(way, "as configured")
-            others = list(self._try_others(configured))
+            self.configured = configured = self._try(way, "as configured")
+            self.others.extend(self._try_others(configured))
+            certificates = list(self._certificates([configured, *self.others]))
         finally:
             deadlines.kill()
-        return self._conclude(configured, others)
+        return self._conclude(configured, self.others, certificates)
 
-    def _conclude(self, configured: Trial, others: Sequence[Trial]) -> bool:
+    def _certificates(self, trials: Sequence[Trial]) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the certificates of both sides, if they are in use."""
+        network = self._network
+        used = [trial for trial in trials if trial.way.security.startswith("ssl")]
+        if not used or self._why_not("ssl"):
+            return
+        with suppress(OSError):
+            ours, ca = (Path(p).read_bytes() for p in (network.certificate, network.ca_certificate))
+            for fault in check_dates(ours, ca, time()):
+                yield fault.key, fault.found
+        theirs = next((trial.certificate for trial in used if trial.certificate), b"")
+        failed = next((trial for trial in used if trial.has_bad_certificate), None)
+        if not theirs and failed is not None:
+            way = but(failed.way, check_certificate=False)
+            theirs = self._try(way, "only to look at lond's certificate").certificate
+        for text in faults_of(theirs, time()) if theirs else ():
+            yield "", f"lond's certificate {text}"
+
+    def _conclude(
+        self,
+        configured: Trial,
+        others: Sequence[Trial],
+        certificates: Iterable[tuple[str, str]] = (),
+    ) -> bool:
         self._report("")
         well = True
-        for finding in conclude(configured, others):
+        for finding in conclude(configured, others, self._limits, certificates):
             well = well and not finding.problem
             setting = finding.setting.replace("hosts.ID", f"hosts.{self._host.id}")
             self._report(str(finding._replace(setting=setting)))
@@ -137,11 +162,16 @@ class Doctor:
 
     def _try_others(self, configured: Trial) -> Iterator[Trial]:
         """Try settings that may correct the configured ones, and each other security mode."""
+        if configured.timed_out:
+            patient = self._try(but(configured.way, patience=PATIENCE), "with more time")
+            yield patient
+            if patient.works:
+                configured = patient
         if not configured.works:
             yield from self._correct(configured)
         for security in ("ssl", "local", "insecure"):
             if security != configured.way.security:
-                way = _but(configured.way, security=security, negotiation="auto")
+                way = but(configured.way, security=security, negotiation="auto")
                 yield from self._try_way(way)
 
     def _try_way(self, way: Way) -> Iterator[Trial]:
@@ -160,8 +190,8 @@ class Doctor:
         A change after which it fails in another way is kept for the next trial.
         """
         for _ in range(MAX_CHANGES):
-            for change in self._changes(trial):
-                corrected = self._try(_but(trial.way, **change))
+            for change in changes(trial, self._our_other_ids()):
+                corrected = self._try(but(trial.way, **change))
                 yield corrected
                 if corrected.works:
                     return
@@ -170,22 +200,6 @@ class Doctor:
                     break
             else:
                 return
-
-    def _changes(self, trial: Trial) -> list[dict[str, Any]]:
-        """Return the changes that may help, the most likely first."""
-        way = trial.way
-        changes: list[dict[str, Any]] = []
-        if trial.has_no_certificates and not trial.has_session:
-            return changes
-        if trial.error in _EARLY_ERRORS and way.negotiation != "auto":
-            changes.append({"negotiation": "auto"})
-        if way.security.startswith("ssl"):
-            changes += _tls_changes(trial)
-        if trial.error in _EARLY_ERRORS:
-            changes.append({"init_version": "" if way.init_version else SOME_VERSION})
-        if trial.has_session and trial.replies.get(PING) == "ok":
-            changes += [{"client_id": name} for name in self._our_other_ids()]
-        return changes
 
     def _our_other_ids(self) -> list[str]:
         """Return host ids that lond may know this server by, those with the same dns name first."""
@@ -220,6 +234,7 @@ class Doctor:
         shown += [f"client_id {way.client_id}"] if way.client_id != self._host.client_id else []
         shown += ["tls_close_notify"] if way.tls_close_notify else []
         shown += ["any certificate name"] if not way.check_certificate_name else []
+        shown += [f"TLS from {way.tls_minimum}"] if way.tls_minimum != "1.2" else []
         self._report(f"init         {', '.join(shown)}{' (' + remark + ')' if remark else ''}")
         trial = Trial(way)
         host = msgspec.structs.replace(
@@ -228,10 +243,17 @@ class Doctor:
             negotiation=way.negotiation,
             init_version=way.init_version,
             client_id=way.client_id,
+            pool=msgspec.structs.replace(
+                self._host.pool,
+                handshake_timeout=self._host.pool.handshake_timeout * way.patience,
+            ),
         )
-        self._stream = stream = _ReportedStream(self._hub, self._report)
+        self._stream = stream = ReportedStream(self._hub, self._report)
         try:
-            lond = self._connect(host, way, stream)
+            started = monotonic()
+            lond = self._connect(host, trial, stream)
+            trial.handshake_s = monotonic() - started
+            self._report(f"             connected in {trial.handshake_s * 1000:.0f} ms")
             trial.lond_version = lond.session.lond_version
             trial.host_set = lond.session.host_set
             trial.fell_back = lond.session.fell_back
@@ -247,7 +269,8 @@ class Doctor:
             stream.close()
         return trial
 
-    def _connect(self, host: HostSettings, way: Way, stream: _ReportedStream) -> Lond:
+    def _connect(self, host: HostSettings, trial: Trial, stream: ReportedStream) -> Lond:
+        way = trial.way
         credentials = Credentials(key_directory=self._network.key_directory)
         if way.security.startswith("ssl"):
             network = msgspec.structs.replace(
@@ -257,6 +280,8 @@ class Doctor:
                 check_certificate_name=way.check_certificate_name,
             )
             credentials.load(network)
+            if credentials.context is not None:
+                watch(credentials.context, trial)
         lond = connect(host, self._hub, stream, credentials)
         if lond.session.fell_back:
             self._report(f"             falls back: {lond.session.fell_back}")
@@ -271,9 +296,12 @@ class Doctor:
             requests.append((INLINE, b"sethost:%s:ping\n" % name))
             requests.append((INLINE_SEALED, b"sethost:%s:encrypt:ping\n" % name))
         for probe, request in requests:
-            lond.stream.deadline = monotonic() + self._host.pool.reply_timeout
+            started = monotonic()
+            timeout = self._host.pool.reply_timeout * trial.way.patience
+            lond.stream.deadline = started + timeout
             try:
                 reply = describe_reply(bytes(lond.exchange(request)), self._host.server_id)
+                trial.reply_s = max(trial.reply_s, monotonic() - started)
             except LondError as error:
                 trial.replies[probe] = f"{error.kind}: {error}"
                 self._report(f"             {probe}: {error.kind}: {error}")
@@ -288,55 +316,3 @@ class Doctor:
             stream = self._stream
             if stream is not None and stream.deadline <= monotonic():
                 stream.expire()
-
-
-class _ReportedStream(Stream):
-    """Stream that reports the lines of the handshake."""
-
-    __slots__ = ("paused", "report")
-
-    def __init__(self, hub: Hub, report: Callable[[str], None]) -> None:
-        super().__init__(hub)
-        self.report = report
-        self.paused = False
-
-    def write(self, data: bytes | bytearray, timeout: float | None = None) -> None:
-        """Write, and report the lines."""
-        self._show(">", bytes(data))
-        super().write(data, timeout)
-
-    def read(self) -> bytes:
-        """Read, and report the lines."""
-        data = super().read()
-        self._show("<", data)
-        return data
-
-    def _show(self, mark: str, data: bytes) -> None:
-        if self.paused:
-            return
-        if data[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
-            text = f"<{len(data)} bytes of TLS>"
-        elif not data:
-            text = "<end of stream>"
-        else:
-            ours = mark == ">"
-            text = " | ".join(masked(line, ours=ours) for line in data.splitlines(keepends=True))
-        self.report(f"             {mark} {text}")
-
-
-def _tls_changes(trial: Trial) -> list[dict[str, Any]]:
-    """Return changes that may make TLS work."""
-    changes: list[dict[str, Any]] = []
-    if "ostname mismatch" in trial.detail or "IP address mismatch" in trial.detail:
-        changes.append({"check_certificate_name": False})
-    if "protocol" in trial.detail and trial.way.tls_minimum != "1.0":
-        changes.append({"tls_minimum": "1.0"})
-    if any(text in trial.detail for text in _AFTER_TLS) or trial.way.tls_close_notify:
-        changes.append({"tls_close_notify": not trial.way.tls_close_notify})
-    return changes
-
-
-def _but(way: Way, **changes: Any) -> Way:
-    """Return the settings with these changes."""
-    known = {name: getattr(way, name) for name in Way.__dataclass_fields__}
-    return Way(**{**known, **changes})

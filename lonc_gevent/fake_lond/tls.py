@@ -51,10 +51,10 @@ class TlsProfile:
         """Return the server's context, which requires a client certificate. Raises OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(self.ca_certificate)
-        context.load_cert_chain(self.certificate, self.private_key)
         if self.version == "1.0":
             context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.load_verify_locations(self.ca_certificate)
+        context.load_cert_chain(self.certificate, self.private_key)
         if self.version:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 is meant here

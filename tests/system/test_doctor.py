@@ -6,19 +6,21 @@ The findings are in test_doctor.snapshots; PORT stands for the port of the fake 
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-from certificates import Authority
+from certificates import Authority, signed_with
 from harness import free_port
 
 from lonc_gevent.configuration.files import load
 from lonc_gevent.doctor.examination import Doctor
-from lonc_gevent.fake_lond import FakeLond, Profile, parse_fault
+from lonc_gevent.fake_lond import FakeLond, Profile, parse_fault, server
+from lonc_gevent.fake_lond.commands import Commands
 from lonc_gevent.fake_lond.faults import CATALOGUE
-from lonc_gevent.fake_lond.tls import TlsProfile
+from lonc_gevent.fake_lond.tls import TlsProfile, send_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -300,3 +302,128 @@ def test_the_report_has_no_secret(net: Network, monkeypatch: pytest.MonkeyPatch)
     assert "<18 bytes>" in report
     for secret in ("4711", "C0FFEE", ".lonc-key"):
         assert secret not in report
+
+
+# -- what differs little ----------------------------------------------------------------------
+
+
+def test_ok_is_not_the_right_reply_to_a_ping(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lond that ignores the rest of `sethost:ID:...` answers `ok` (protocol.md, section 8)."""
+    take = Commands._sethost
+
+    def ignore_rest(self: Commands, text: bytes, whole: bytes) -> Any:
+        return take(self, text.split(b":", 1)[0], whole)
+
+    monkeypatch.setattr(Commands, "_sethost", ignore_rest)
+    well, findings, lines = examine(net, PROFILE)
+    assert not well
+    assert '             sethost:ID:ping: the line "ok"' in lines
+    assert any("does not accept sethost:ID:REQUEST in one line" in line for line in findings)
+
+
+@pytest.mark.parametrize("step", ["handshake", "reply"])
+def test_slow_lond_is_reported_as_slow_with_its_times(net: Network, step: str) -> None:
+    """No other mode is advised, though another trial may be answered in time."""
+    fault = "drip:8" if step == "handshake" else "delay:500"
+    well, findings, _ = examine(net, replace(PROFILE, faults=(parse_fault(fault),)))
+    assert not well
+    assert any("lond is slow: the handshake took " in line for line in findings), findings
+    assert not any("works with" in line for line in findings)
+
+
+@pytest.mark.parametrize(("only", "advice"), [("1.2", "1.2"), ("1.0", "1.0")])
+def test_least_lax_version_of_tls_is_advised(net: Network, only: str, advice: str) -> None:
+    profile, authority = tls(net.directory, version=only)
+    net.tables["network"] = authority.settings(authority.sign("lonc")) | {"tls_minimum": "1.3"}
+    profile_ = replace(PROFILE, tls=profile, allow_insecure=False)
+    well, findings, _ = examine(net, profile_, security="ssl")
+    assert not well
+    assert f'! network.tls_minimum: works with "{advice}"' in findings
+    assert any(f"TLS is TLSv1{'.2' if only == '1.2' else ''}" in line for line in findings)
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_expired_certificate_is_named_with_its_date(net: Network, days: int) -> None:
+    """Ours, and not lond's, or the other way round."""
+    authority = Authority(net.directory)
+    ours = authority.sign("lonc", days=-days)
+    theirs = authority.sign("lond", days=days)
+    profile = TlsProfile(theirs.certificate, theirs.key, authority.certificate)
+    net.tables["network"] = authority.settings(ours)
+    profile_ = replace(PROFILE, tls=profile, allow_insecure=False)
+    well, findings, _ = examine(net, profile_, security="ssl")
+    date = (dt.datetime.now(dt.UTC) - dt.timedelta(days=1)).date()
+    assert not well
+    assert (f"! lond's certificate expired on {date}" in findings) is (days < 0)
+    assert (f"! network.certificate: expired on {date}" in findings) is (days > 0)
+
+
+@pytest.mark.parametrize(
+    ("digest", "bits", "fault"),
+    [("sha1", 2048, "is signed with SHA1"), ("sha256", 1024, "has an RSA key of 1024 bits")],
+)
+def test_weak_certificate_of_lond_is_named(
+    net: Network, digest: str, bits: int, fault: str
+) -> None:
+    files = signed_with(net.directory, digest, bits=bits)
+    certificate, key, ca = (net.directory / name for name in files.values())
+    profile = TlsProfile(certificate, key, ca, version="1.0")
+    net.tables["network"] = {**files, "check_certificate_name": False, "tls_minimum": "1.0"}
+    profile_ = replace(PROFILE, tls=profile, allow_insecure=False)
+    _, findings, _ = examine(net, profile_, security="ssl")
+    assert f"! lond's certificate {fault}" in findings
+    assert "- requests are answered with the configured settings" in findings
+
+
+def test_key_of_too_many_digits_is_not_a_certificate_problem(
+    net: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile, authority = tls(net.directory)
+    net.tables["network"] = authority.settings(authority.sign("lonc"))
+    monkeypatch.setattr(
+        server, "send_key", lambda sock, tls, _, rest: send_key(sock, tls, b"0" * 80 + b"\n", rest)
+    )
+    profile_ = replace(PROFILE, tls=profile, allow_insecure=False)
+    well, findings, _ = examine(net, profile_, security="ssl")
+    assert not well
+    assert not any("network.certificate" in line or "CA" in line for line in findings), findings
+
+
+# -- all hosts, and this machine --------------------------------------------------------------
+
+
+def test_all_hosts_are_a_table_and_the_tables_that_fit(net: Network) -> None:
+    """The running lonc is not needed: a rehearsal before it is replaced."""
+    net.add("msul2", "--client-id", "msul1")
+    net.add("old", "--client-id", "msul1", "--habit", "legacy", negotiation="modern")
+    net.add("down", start=False)
+    net.write()
+
+    result = net.command("doctor", "--all", "--timeout", "2")
+
+    head, first, second, third, count, *toml = result.stdout.decode().splitlines()
+    assert result.returncode == 4
+    assert head.split() == ["HOST", "MODE", "NEGOTIATION", "LOND", "TIME", "TO", "SET"]
+    assert first.split()[:4] == ["msul2", "insecure", "auto", "1.402"]
+    assert second.split()[:4] == ["old", "insecure", "auto", "-"]
+    assert second.endswith('negotiation = "auto"')
+    assert third.split()[0] == "down"
+    assert "connected" in third
+    assert count == "1 of 3 hosts answer with the configured settings"
+    assert toml == ["[hosts.old]", 'negotiation = "auto"']
+
+
+def test_this_machine_is_examined(net: Network) -> None:
+    net.add("msul1")
+    net.write()
+    without = net.command("doctor")
+    assert without.returncode == 4
+    assert b"no daemon answers" in without.stdout
+
+    net.run()
+    text = net.command("doctor").stdout.decode()
+    assert "- daemon " in text
+    assert "descriptors are in use" in text
+    assert "localhost leads to 127.0.0.1, and that back to localhost" in text
+    assert "- 2 names looked up" in text or "- 1 names looked up" in text
+    (net.sockets / "msul1").unlink()
