@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The texts of lonc.toml, loncapa.conf and hosts.tab made into a `Configuration`, or into problems.
+"""The check of lonc.toml, loncapa.conf and hosts.tab, which makes a `Configuration` or problems.
 
-Everything is looked at before anything is said, so that a person mends all in one go. A check
-that needs a value which was itself no good is left out: it would only tell a second problem for
-the same fault. Files are read through a function that is handed in, since which file is next
-stands in the one before.
+All problems are collected, so that an administrator can correct them in one go. A check that needs
+a value which is itself invalid is skipped: it would report a second problem for the same fault.
+Files are read through an argument, as one file names the next.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ _NEEDED = (("host_id", "lonHostID"), ("hosts_tab", "lonTabDir"))
 class Checked(Struct, frozen=True):
     """The result: a configuration, or None and at least one fatal problem.
 
-    settings: what there is of them even if there are problems, defaults in place of what is no
-    good; None if the TOML file is no TOML. `bad` names the keys and tables that are no good.
+    settings: the valid ones, with defaults for the others; None if the file is not TOML
+    bad: the invalid keys and tables
     origins: key -> where its value comes from; a key that is not in it has its default.
     """
 
@@ -48,7 +47,7 @@ class Checked(Struct, frozen=True):
     origins: Mapping[str, str] = {}
 
     def is_good(self, key: str) -> bool:
-        """Say whether the value of a key such as `pool.max_queued` is what the user meant."""
+        """Return whether the value of a key such as `pool.max_queued` is valid."""
         return not {key, key.partition(".")[0]} & self.bad
 
 
@@ -56,7 +55,7 @@ def check(toml: bytes, *, file: str, folder: str, read: Read) -> Checked:
     """Check a whole configuration. Never raises, whatever the files hold.
 
     toml    the TOML file
-    file    what its problems call it
+    file    its name in problems
     folder  absolute path that relative ones count from
     read    gives the other files, see `Read`
     """
@@ -115,7 +114,7 @@ def _with_hosts(
 
 
 def _content(path: str, key: str, read: Read, report: Report) -> bytes | None:
-    """Read the file that `key` names, if it names one; that it cannot be read is a problem."""
+    """Read the file that `key` names, if any; report it if that fails."""
     content = read(path) if path else None
     if isinstance(content, str):
         report.fault(key, f"{show(path)} {content}", READABLE)
@@ -128,7 +127,7 @@ def _absolute(folder: str, path: str) -> str:
 
 
 def _settings(draft: tables.Draft, folder: str) -> Settings:
-    """Build the structs: defaults for what is left out or no good, paths made absolute."""
+    """Build the structs, with defaults for missing and invalid values, and absolute paths."""
     directory = draft.tables["sockets"].get("directory")
     if directory is not None:
         for table, key_name, name in _BELOW_SOCKETS:
@@ -145,7 +144,7 @@ def _settings(draft: tables.Draft, folder: str) -> Settings:
 
 
 def _check_needed(settings: Settings, draft: tables.Draft, report: Report) -> None:
-    """See that what has no default is given, here or in loncapa.conf."""
+    """Check that keys without a default have a value, from here or loncapa.conf."""
     for key_name, variable in _NEEDED:
         where = dotted("network", key_name)
         if not getattr(settings.network, key_name) and not {where, "network"} & draft.bad:
@@ -154,7 +153,7 @@ def _check_needed(settings: Settings, draft: tables.Draft, report: Report) -> No
 
 
 def _host_settings(line: hosts_tab.HostLine, settings: Settings) -> HostSettings:
-    """Put together all that holds for one host."""
+    """Return the settings of one host."""
     network = settings.network
     own = settings.hosts.get(line.id) or HostOverrides()
     return HostSettings(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checks that concern several keys at once, or the keys and hosts.tab together.
 
-Each key on its own was checked by its type (settings.py). `bad` is the set of keys whose value
-was no good; nothing is said about a default that stands in for one.
+The value of each key is checked by its type (settings.py). `bad` has the keys with an invalid
+value; the default in its place is not checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHOWN_LONG_PATHS = 5
 _POOL_KEYS = frozenset(Pool.__struct_fields__)
 
 _ORDERS = (
-    # the first may not be greater than the second
+    # the first must not be greater than the second
     ("retry_backoff_min", "retry_backoff_max"),
     ("max_request_bytes", "max_queued_bytes"),
 )
@@ -58,7 +58,7 @@ _WRITTEN = (
 
 
 def pool_of(own: HostOverrides, pool: Pool) -> Pool:
-    """Put a host's own values into `[pool]`."""
+    """Return `[pool]` with a host's own values."""
     changes = {
         name: value
         for name in HostOverrides.__struct_fields__
@@ -82,7 +82,7 @@ def socket_names(style: str, hosts: Iterable[HostLine]) -> dict[str, str]:
 
 
 def asks_for_ssl(settings: Settings) -> tuple[str, str] | None:
-    """Find the first key that asks for ssl, and its value."""
+    """Return the first key that requires ssl, and its value; None if there is none."""
     asking = [("network.security", settings.network.security)]
     asking += [
         (dotted("hosts", host_id, "security"), own.security)
@@ -93,7 +93,7 @@ def asks_for_ssl(settings: Settings) -> tuple[str, str] | None:
 
 
 def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report: Report) -> None:
-    """Check what the tables say together; `file` is the path of the TOML file."""
+    """Check the values of all tables together; `file` is the path of the TOML file."""
     _check_pools(settings, bad, report)
     _check_certificates(settings, bad, report)
     _check_paths(settings, bad, file, report)
@@ -115,9 +115,9 @@ def check_settings(settings: Settings, bad: AbstractSet[str], file: str, report:
 
 
 def check_ids(settings: Settings, known: AbstractSet[str], report: Report) -> None:
-    """See that the ids in the TOML file are hosts of hosts.tab, each named once.
+    """Check that the ids in the TOML file are in hosts.tab, and that each is listed once.
 
-    An id that is not there is not fatal: the network's managers may have removed the host.
+    An unknown id is not fatal: the network's managers may have removed the host.
     """
     ids = sorted(known)
     for host_id in settings.hosts:
@@ -139,10 +139,10 @@ def check_sockets(
     settings: Settings,
     sheet: Sheet,
 ) -> frozenset[str]:
-    """Check the names that the sockets get; return those that no socket can have.
+    """Check the names of the sockets; return those that no socket can have.
 
     hosts  those that are served
-    names  what `socket_names` made of them
+    names  the result of `socket_names` for them
     sheet  the problems of hosts.tab
     """
     by_id = {host.id: host for host in hosts}
@@ -164,9 +164,9 @@ def check_sockets(
 def check_path_lengths(
     names: Collection[str], settings: Settings, report: Report
 ) -> frozenset[str]:
-    """See that the kernel takes the paths of the sockets; of many, report the longest.
+    """Check that the paths of the sockets are short enough; report the longest ones.
 
-    Returns the names of sockets that cannot be made. Fatal if that is all of them.
+    Returns the names of the sockets that cannot be created. Fatal if none can be.
     """
     directory = settings.sockets.directory
     sockets = ((posixpath.join(directory, name), name) for name in names)
@@ -200,14 +200,12 @@ def _unknown_id(where: str, host_id: str, ids: Sequence[str], report: Report) ->
 
 def _check_pools(settings: Settings, bad: AbstractSet[str], report: Report) -> None:
     """Check `[pool]`, and each host that has values of its own."""
-    _check_orders(settings.pool, ("pool",), _unlike_default(settings.pool), bad, report)
+    default = Pool()
+    given = {name for name in _POOL_KEYS if getattr(settings.pool, name) != getattr(default, name)}
+    _check_orders(settings.pool, ("pool",), given, bad, report)
     for host_id, own in settings.hosts.items():
         given = {name for name in own.__struct_fields__ if getattr(own, name) is not None}
         _check_orders(pool_of(own, settings.pool), ("hosts", host_id), given, bad, report)
-
-
-def _unlike_default(pool: Pool) -> set[str]:
-    return {name for name in _POOL_KEYS if getattr(pool, name) != getattr(Pool(), name)}
 
 
 def _check_orders(
@@ -217,7 +215,7 @@ def _check_orders(
     bad: AbstractSet[str],
     report: Report,
 ) -> None:
-    """See that the lesser of two values is the lesser; tell it of one that is `given`."""
+    """Check the order of two values; report the one that is `given`."""
     for lesser, greater in _ORDERS:
         low, high = getattr(pool, lesser), getattr(pool, greater)
         pair = {lesser, greater}
@@ -233,7 +231,7 @@ def _check_orders(
 
 
 def _check_certificates(settings: Settings, bad: AbstractSet[str], report: Report) -> None:
-    """See that what asks for ssl has the files for it, be it only one host."""
+    """Check that the files for ssl are given if any host requires it."""
     first = asks_for_ssl(settings)
     if first is None:
         return
@@ -244,7 +242,7 @@ def _check_certificates(settings: Settings, bad: AbstractSet[str], report: Repor
 
 
 def _check_paths(settings: Settings, bad: AbstractSet[str], file: str, report: Report) -> None:
-    """See that no file or directory that we write to is anything else as well."""
+    """Check that no path that the daemon writes to has another use."""
     taken = {posixpath.normpath(file): "this file"}
     for key in (*_READ, *_WRITTEN):
         path = _value(settings, key)
@@ -266,7 +264,7 @@ def common_parent_name(settings: Settings) -> str:
 
 
 def _taken_names(settings: Settings) -> dict[str, str]:
-    """Find the names in sockets.directory that are not for hosts, with what they are for."""
+    """Return the names in sockets.directory that are not for hosts -> their use."""
     taken = dict.fromkeys(_ALWAYS_TAKEN, "the daemon itself")
     directory = posixpath.normpath(settings.sockets.directory).rstrip("/") + "/"
     for key in (*_READ, *_WRITTEN):

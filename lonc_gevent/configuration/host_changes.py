@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a new list of hosts means for a running daemon: who comes, who goes, who is different."""
+"""Differences between the hosts that a daemon serves and a new list: added, removed, changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class HostChanges(Struct, frozen=True):
-    """Hosts to begin to serve, ids of those to give up, and hosts with other settings than now."""
+    """New hosts, ids of removed ones, and hosts with changed settings."""
 
     added: tuple[HostSettings, ...]
     removed: tuple[str, ...]
@@ -22,7 +22,7 @@ class HostChanges(Struct, frozen=True):
 
 
 def compare(now: Iterable[HostSettings], wanted: Iterable[HostSettings]) -> HostChanges:
-    """Compare the hosts that are served with those that shall be (contract.md, USR2)."""
+    """Compare the hosts that are served with the wanted ones (contract.md, USR2)."""
     served = {host.id: host for host in now}
     wanted = tuple(wanted)
     ids = {host.id for host in wanted}
@@ -36,10 +36,10 @@ def compare(now: Iterable[HostSettings], wanted: Iterable[HostSettings]) -> Host
 
 
 def same(one: HostSettings, other: HostSettings) -> bool:
-    """Whether connections to one are as good as connections to the other.
+    """Return whether connections to one can be used for the other.
 
-    Domain and role are for people: nothing that is sent depends on them. The dns name is what a
-    lond's certificate is for, wherever we connect to.
+    Domain and role do not affect what is sent. The dns name is the name in a lond's certificate,
+    whatever the address is.
     """
     return _essence(one) == _essence(other)
 

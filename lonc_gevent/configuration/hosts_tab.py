@@ -2,12 +2,11 @@
 """hosts.tab: one host a line, `id:domain:role:dns-name[:more]` (protocol.md, section 1).
 
 Lines that start with `#` are comments, those with `^` name the DNS servers of a cluster; both and
-blank lines are skipped. Fields after the fourth are kept aside and mean nothing to us: an IP
-address in old files, a protocol and a domain in newer ones. A comment may be in any encoding,
-a host's line is UTF-8.
+blank lines are skipped. Fields after the fourth are kept and not used: an IP address in old files,
+a protocol and a domain in newer ones. A comment may be in any encoding, a host's line is UTF-8.
 
-The network's managers write the file, not this machine's administrator: a line that is no good
-costs its own host only. A file without any good line is fatal.
+The network's managers write the file, not this machine's administrator: an invalid line affects
+its own host only. A file without any valid line is fatal.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ DNS_NAME = "dns_hosts.tab"
 """The list of hosts that loncron fetches; it overrides hosts.tab (protocol.md, section 1)."""
 
 MAX_LINES = 200_000
-"""More than any network has: a file beyond this is something else."""
+"""Limit of the number of lines: a longer file is not a hosts.tab."""
 
 _FIELDS = 4
-_SPLITS = 64  # beyond them, colons are part of the last extra field
+_SPLITS = 64  # further colons are part of the last extra field
 _SHAPE = "expected id:domain:role:dns-name[:more]"
 
 
@@ -53,10 +52,10 @@ class HostLine(Struct, frozen=True):
 
 
 class HostsTab(Struct, frozen=True):
-    """What a hosts.tab says.
+    """The hosts of a hosts.tab.
 
-    hosts  the good lines, in order
-    ids    every id that has a line, be the line good or not
+    hosts  the valid lines, in order
+    ids    every id that has a line, valid or not
     """
 
     hosts: tuple[HostLine, ...]
@@ -105,7 +104,7 @@ def parse(data: bytes, sheet: Sheet, *, may_be_empty: bool = False) -> HostsTab:
 
 
 def _fields(line: bytes) -> tuple[list[str], tuple[str, str] | None]:
-    """Split a line; say what is wrong with it, if it is: what was found, what was expected."""
+    """Split a line; return its fields, and its fault: what was found, what was expected."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -116,7 +115,7 @@ def _fields(line: bytes) -> tuple[list[str], tuple[str, str] | None]:
 
 
 def _fault(text: str, fields: list[str]) -> tuple[str, str] | None:
-    """Find what is wrong with a line: what was found, what was expected."""
+    """Return the fault of a line: what was found, what was expected."""
     if len(fields) < _FIELDS:
         return f"{len(fields)} of {_FIELDS} fields: {show(text)}", _SHAPE
     if not all(field.isprintable() for field in fields):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What may be a host id, a DNS name, an address: the spelling only, nothing is looked up.
+"""Syntax of host ids, DNS names and addresses; nothing is resolved.
 
 A host id becomes a file name below `sockets.directory` and part of request lines and of the
 session key, so it has no blank, no `/` and no `:`. Beyond letters and digits, ids with `-`, `_`
-and `.` are known (protocol.md, section 4); other printable ASCII does no harm and is let through,
-but for quotes, which are a sign of a quoted value in loncapa.conf.
+and `.` are known (protocol.md, section 4). Other printable ASCII is harmless and accepted, except
+quotes, which are the sign of a quoted value in loncapa.conf.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _PORT_MAX = 65535
 
 
 def is_host_id(text: str) -> bool:
-    """Say whether `text` can be the id of a host."""
+    """Return whether `text` can be a host id."""
     return _HOST_ID.match(text) is not None
 
 
 def is_dns_name(text: str) -> bool:
-    """Say whether a resolver would take `text` (a label of 64 characters makes it raise).
+    """Return whether a resolver accepts `text`. A label of 64 characters would make it raise.
 
-    What ends in a number is an IPv4 address, and must be a right one.
+    A name that ends in a number must be a valid IPv4 address.
     """
     if len(text) > DNS_NAME_MAX or not _DNS_NAME.match(text):
         return False
@@ -41,14 +41,14 @@ def is_dns_name(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Say whether `text` is a DNS name, an IPv4 address or an IPv6 address without brackets."""
+    """Return whether `text` is a DNS name, an IPv4 address or an IPv6 address without brackets."""
     if ":" not in text:
         return is_dns_name(text)
     return _IPV6.match(text) is not None and _is(IPv6Address, text)
 
 
 def split_address(text: str) -> tuple[str, int] | None:
-    """Take `127.0.0.1:9663`, `localhost:9663` or `[::1]:9663` apart; None if it is neither."""
+    """Split `127.0.0.1:9663`, `localhost:9663` or `[::1]:9663`; return None for any other text."""
     match = _ADDRESS_AND_PORT.match(text)
     if match is None:
         return None
@@ -60,7 +60,7 @@ def split_address(text: str) -> tuple[str, int] | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach `host`; of names, only `localhost` counts."""
+    """Return whether `host` is a loopback address or `localhost`."""
     if host == "localhost":
         return True
     try:
@@ -70,7 +70,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_elsewhere(host: str) -> bool:
-    """Say whether `host` is an IP address that is not this machine's; a name may be anybody's."""
+    """Return whether `host` is an IP address other than loopback; False for any name."""
     try:
         return not ip_address(host).is_loopback
     except ValueError:

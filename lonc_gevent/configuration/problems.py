@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Problems of a configuration, each with what a person needs to solve it.
+"""Problems of a configuration, and short forms of the values in them.
 
 A `Problem` is one line: file, key or line number, what was found, what was expected. A `Sheet`
-collects those of one file, a `Report` those of all. What was found is shown short and with
-control characters escaped: the file may hold any bytes.
+collects those of one file, a `Report` those of all. Values are shortened, and control characters
+escaped, as a file may contain any bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import re
 from difflib import get_close_matches
 from enum import Enum
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 SHOWN_PROBLEMS = 50
-"""Of one file; of the rest only the number is told."""
+"""Problems of one file that are listed; the others are only counted."""
 
 _SHOWN_HEAD = 38
 _SHOWN_TAIL = 17
@@ -49,11 +50,11 @@ _REASONS = {
 
 
 class Severity(Enum):
-    """What a problem means for a start and a reload.
+    """Consequence of a problem for a start and a reload.
 
-    FATAL    neither is done
-    ERROR    the rest is served; `check` exits with 2
-    WARNING  all is served; `check` exits with 0
+    FATAL    refused
+    ERROR    the other hosts are served; `check` exits with 2
+    WARNING  all hosts are served; `check` exits with 0
     """
 
     FATAL = "fatal"
@@ -64,10 +65,10 @@ class Severity(Enum):
 class Problem(Struct, frozen=True):
     """One thing to correct.
 
-    file      the file it is in, as the user knows it
-    where     a key (`pool.max_queued`), a line (`line 12`), or "" for the file as a whole
-    found     what is there
-    expected  what should be, or a hint
+    file      the file, as it was named by the user
+    where     a key (`pool.max_queued`), a line (`line 12`), or "" for the whole file
+    found     the value found, or what is wrong
+    expected  the value expected, or a hint
     """
 
     file: str
@@ -94,7 +95,7 @@ class Fault(NamedTuple):
 class Sheet:
     """The problems of one file, the first `SHOWN_PROBLEMS` of them in full.
 
-    severity: that of a problem which is added without one
+    severity: the default of `add`
     """
 
     def __init__(self, file: str, severity: Severity = Severity.FATAL) -> None:
@@ -105,13 +106,13 @@ class Sheet:
 
     @property
     def full(self) -> bool:
-        """True when `add` only counts: no need to think of a good hint any more."""
+        """Whether `add` only counts, so that a caller can skip the search for a hint."""
         return len(self._problems) >= SHOWN_PROBLEMS
 
     def add(
         self, where: str, found: str, expected: str = "", severity: Severity | None = None
     ) -> None:
-        """Note a problem. A fatal one is kept even if the sheet is full."""
+        """Add a problem. A fatal one is listed even if the sheet is full."""
         problem = Problem(self.file, where, found, expected, severity or self.severity)
         if self.full and severity is not Severity.FATAL:
             self._more += 1
@@ -119,7 +120,7 @@ class Sheet:
             self._problems.append(problem)
 
     def problems(self) -> tuple[Problem, ...]:
-        """All that was noted; the last one tells how many more there are, if there are."""
+        """Return the listed problems, and one more with the number of the others, if any."""
         if not self._more:
             return tuple(self._problems)
         rest = Problem(self.file, "", f"... and {self._more} more", "", self.severity)
@@ -135,13 +136,13 @@ class Report:
         self._origins: dict[str, tuple[Sheet, str]] = {}
 
     def sheet(self, file: str, severity: Severity = Severity.FATAL) -> Sheet:
-        """Begin the sheet of another file."""
+        """Add and return the sheet of another file."""
         sheet = Sheet(file, severity)
         self._sheets.append(sheet)
         return sheet
 
     def came_from(self, key: str, sheet: Sheet, where: str) -> None:
-        """Note that the value of `key` is not from the TOML file."""
+        """Record the place of the value of `key`, which is not in the TOML file."""
         self._origins[key] = sheet, where
 
     def origins(self) -> dict[str, str]:
@@ -151,12 +152,12 @@ class Report:
     def fault(
         self, key: str, found: str, expected: str = "", severity: Severity | None = None
     ) -> None:
-        """Note a problem with the value of `key`, at the place where a person finds it."""
+        """Add a problem of the value of `key`, at the place of that value."""
         sheet, where = self._origins.get(key, (self.toml, key))
         sheet.add(where, found, expected, severity)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Collect those of all sheets."""
+        """Return the problems of all sheets."""
         return tuple(problem for sheet in self._sheets for problem in sheet.problems())
 
 
@@ -166,12 +167,12 @@ def reason_of(error: OSError) -> str:
 
 
 def is_fatal(problems: Iterable[Problem]) -> bool:
-    """Say whether one of these keeps the daemon from a start."""
+    """Return whether one of these keeps the daemon from a start."""
     return any(problem.severity is Severity.FATAL for problem in problems)
 
 
 def show(value: object) -> str:
-    """Show a value of a TOML file, or a piece of a line, in at most some 60 characters."""
+    """Return a value of a TOML file, or a part of a line, in about 60 characters at most."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     match value:
@@ -193,25 +194,23 @@ def show(value: object) -> str:
 
 
 def shorten(text: str) -> str:
-    """Keep the first and the last of a long text, escaped for between double quotes."""
-    if len(text) <= _SHOWN:
-        pieces = [_quote(char) for char in text]
-        if sum(map(len, pieces)) <= _SHOWN:
-            return "".join(pieces)
+    """Return the beginning and end of a long text, escaped for use in double quotes."""
+    if len(text) <= _SHOWN and len(whole := "".join(map(_quote, text))) <= _SHOWN:
+        return whole
     head = _fitting(text[:_SHOWN_HEAD], _SHOWN_HEAD)
     tail = _fitting(text[-_SHOWN_TAIL:][::-1], _SHOWN_TAIL)
     return "".join([*head, "...", *reversed(tail)])
 
 
 def dotted(*parts: str) -> str:
-    """Join the parts of a key as TOML would write it: `hosts."s10.l2".port`."""
+    """Join the parts of a key as in TOML: `hosts."s10.l2".port`."""
     return ".".join(shorten(part) if _BARE_KEY.match(part) else show(part) for part in parts)
 
 
 def nearest(name: str, known: Collection[str], likeness: float = 0.0) -> str | None:
-    """Find the known name most like `name`; None if none is at least `likeness` (0 to 1) like it.
+    """Return the known name most similar to `name`, None if its similarity is below `likeness`.
 
-    Of very many known names none is found: comparing with each would take too long.
+    Also returns None for very many known names, as comparing with each would take too long.
     """
     if len(known) > _CANDIDATES:
         return None
@@ -220,20 +219,14 @@ def nearest(name: str, known: Collection[str], likeness: float = 0.0) -> str | N
 
 
 def did_you_mean(name: str | None) -> str:
-    """Make a hint of what `nearest` found."""
+    """Return a hint with the name that `nearest` returned."""
     return f"did you mean {name}?" if name else ""
 
 
 def _fitting(text: str, width: int) -> list[str]:
-    """Escape characters of `text` until `width` is used up; never half an escape."""
-    pieces = []
-    for char in text:
-        piece = _quote(char)
-        width -= len(piece)
-        if width < 0:
-            break
-        pieces.append(piece)
-    return pieces
+    """Return the first characters of `text`, escaped, that fit into `width`."""
+    pieces = [_quote(char) for char in text]
+    return [p for p, end in zip(pieces, accumulate(map(len, pieces)), strict=True) if end <= width]
 
 
 def _quote(char: str) -> str:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The settings as structs: one for each table of the TOML file, and the view the daemon uses.
+"""The settings as structs: one for each table of the TOML file, and those that the daemon uses.
 
 Names and defaults are those of contract.md, "Configuration". Times are seconds, sizes are bytes.
-The constraint of each key is in its type, with the words that a person reads when it is broken;
-what concerns several keys at once is checked in check.py. `config/lonc.toml` says the same for
-administrators (a test compares the two).
+The type of each key has its limits, and a description of them for messages. Checks of several keys
+together are in cross_checks.py. `config/lonc.toml` describes the keys for administrators, and a
+test compares the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from .names import HOST_ID, HOST_ID_EXPECTED
 
 LOCK_NAME = ".lonc.lock"
-"""The file in `sockets.directory` whose lock says that a daemon is at work there."""
+"""The file in `sockets.directory` that a daemon locks while it runs."""
 
 _PATH = r"\A[^\x00-\x1f\x7f\ud800-\udfff]"
 _IS_PATH = {"path": True}
@@ -69,30 +69,22 @@ Accounts = Annotated[
     Meta(description="an array of names and numeric ids"),
 ]
 Text = Annotated[str, Meta(max_length=300, description="text of at most 300 characters")]
-Security = Annotated[
-    Literal["insecure", "ssl", "ssl-or-insecure", "local"],
-    Meta(description='"insecure", "ssl", "ssl-or-insecure" or "local"'),
-]
-Negotiation = Annotated[
-    Literal["auto", "legacy", "modern"], Meta(description='"auto", "legacy" or "modern"')
-]
-TlsVersion = Annotated[Literal["1.0", "1.2", "1.3"], Meta(description='"1.0", "1.2" or "1.3"')]
+Security = Literal["insecure", "ssl", "ssl-or-insecure", "local"]
+Negotiation = Literal["auto", "legacy", "modern"]
+TlsVersion = Literal["1.0", "1.2", "1.3"]
 Switch = Annotated[bool, Meta(description="true or false")]
 InitVersion = Annotated[
     str,
     Meta(pattern=r"\A[!-9;-~]{0,60}\Z", description='a version without blanks and colons, or ""'),
 ]
-SocketName = Annotated[Literal["id", "dns", "both"], Meta(description='"id", "dns" or "both"')]
-Level = Annotated[
-    Literal["debug", "info", "warning", "error", "critical"],
-    Meta(description='"debug", "info", "warning", "error" or "critical"'),
-]
-Format = Annotated[Literal["json", "console"], Meta(description='"json" or "console"')]
-Schema = Annotated[Literal["plain", "ecs"], Meta(description='"plain" or "ecs"')]
+SocketName = Literal["id", "dns", "both"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+Format = Literal["json", "console"]
+Schema = Literal["plain", "ecs"]
 
 
 class Network(Struct, frozen=True, kw_only=True):
-    """`[network]`: who we are and whom we speak to.
+    """`[network]`: our own id, the hosts, and the protocol to their londs.
 
     host_id         our own id in hosts.tab (PerlSetVar lonHostID); has no default
     hosts_tab       the file of hosts (lonTabDir/hosts.tab); has no default
@@ -101,14 +93,14 @@ class Network(Struct, frozen=True, kw_only=True):
                     loncapa_apache.conf beside it, fill what the TOML file leaves out; "": none
     hosts           the ids to serve; empty: every host of hosts.tab
     lond_port       TCP port of each lond that has no `port` of its own (londPort)
-    security        how connections are secured (protocol.md, section 3)
-    negotiation     which dialogue a lond speaks (protocol.md, sections 3a and 3b)
-    init_version    a version that the first line to lond names; "": it names none
+    security        exchange of the session key (protocol.md, section 3)
+    negotiation     dialogue with a lond (protocol.md, sections 3a and 3b)
+    init_version    a version to send in the first line to lond; "" for none
     certificate     PEM file of our certificate, for ssl
     private_key     PEM file of its key
     ca_certificate  PEM file of the CA that signs the londs' certificates
     check_certificate_name  whether lond's certificate must be for its host's dns name
-    tls_minimum     least version of TLS that is spoken
+    tls_minimum     least version of TLS
     tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
     resolve_interval  seconds for which the addresses of a DNS name are used without a new look-up
     watch_files     whether a change of hosts_tab or loncapa_conf is loaded without a command
@@ -200,11 +192,11 @@ class Pool(Struct, frozen=True, kw_only=True):
 
 
 class Delayed(Struct, frozen=True, kw_only=True):
-    """`[delayed]`: requests that wait in files for their host to come back.
+    """`[delayed]`: requests that wait in files until their host is up.
 
     directory      where they are; left out: `delayed` below sockets.directory
-    settle         seconds; a file younger than this is left alone
-    scan_interval  seconds between two looks into the directory
+    settle         seconds; a younger file is not read
+    scan_interval  seconds between two scans of the directory
     max_attempts   attempts that may fail before a file goes to quarantine: the connection was
                    lost, or the answer says that the request did not run
     orphan_after   seconds that files wait for a host that is not in hosts.tab, before quarantine
@@ -224,10 +216,10 @@ class Delayed(Struct, frozen=True, kw_only=True):
 class Admin(Struct, frozen=True, kw_only=True):
     """`[admin]`: status and metrics, and how long a stop may take.
 
-    socket        Unix socket that speaks HTTP; left out: `lonc-admin` below sockets.directory
+    socket        Unix socket with the HTTP API; left out: `lonc-admin` below sockets.directory
     group         the group whose members may use the socket, too; "": only the daemon's user
-    listen        loopback `address:port` to serve the same over TCP, read-only; "": not
-    stop_timeout  seconds that a stop or a restart waits for transactions under way
+    listen        loopback `address:port` for the same API over TCP, read-only; "" for none
+    stop_timeout  seconds that a stop or a restart waits for transactions in progress
     """
 
     socket: Path = "sockets/lonc-admin"
@@ -237,11 +229,11 @@ class Admin(Struct, frozen=True, kw_only=True):
 
 
 class Daemon(Struct, frozen=True, kw_only=True):
-    """`[daemon]`: files for the programs around us.
+    """`[daemon]`: files for other programs.
 
-    pid_file     where our pid is written (reconlonc reads it); "": nowhere
-    report_file  the text report that USR1 writes; "": none
-    core_dumps   whether the kernel may write a core file, with all keys and requests in it
+    pid_file     file with the pid (read by reconlonc); "" for none
+    report_file  file for the text report of USR1; "" for none
+    core_dumps   whether the kernel may write a core file, which contains keys and requests
     """
 
     pid_file: PathOrEmpty = ""
@@ -250,10 +242,10 @@ class Daemon(Struct, frozen=True, kw_only=True):
 
 
 class Log(Struct, frozen=True, kw_only=True):
-    """`[log]`: what goes to stdout.
+    """`[log]`: the log on stdout.
 
-    level   the least level that is logged
-    format  "json", or "console" for people
+    level   least level of events
+    format  "json", or "console" for reading in a terminal
     schema  names of the fields in JSON: "plain", or "ecs" for the Elastic Common Schema
     sample  log every Nth completed transaction at info; 0: none
     """
@@ -265,11 +257,11 @@ class Log(Struct, frozen=True, kw_only=True):
 
 
 class HostOverrides(Struct, frozen=True, kw_only=True):
-    """`[hosts.ID]`: what is different for one host; None: nothing is.
+    """`[hosts.ID]`: values of one host in place of the general ones, or None.
 
     address    IP address or name to connect to in place of the dns name of hosts.tab
     port       TCP port of this lond
-    client_id  the id that this lond takes us for, where it is not network.host_id
+    client_id  our id at this lond, if it is not network.host_id
     others     as in `[network]` and `[pool]`; max_queued_bytes and max_bytes_in_flight are over
                all hosts, so not in here
     """
@@ -295,7 +287,7 @@ class HostOverrides(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The whole TOML file, what it leaves out filled in; `hosts` is keyed by host id."""
+    """The whole TOML file with all defaults; `hosts` is keyed by host id."""
 
     network: Network = Network()
     sockets: Sockets = Sockets()
@@ -308,11 +300,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class HostSettings(Struct, frozen=True, kw_only=True):
-    """One served host with all that holds for it.
+    """One served host with its settings.
 
-    address    where to connect; "": resolve dns_name
-    client_id  what we are called in the session key, never ""
-    server_id  what the host is called there
+    address    address to connect to; "" to resolve dns_name
+    client_id  our id in the session key, never ""
+    server_id  the host's id in it
     pool       `[pool]` with the host's own values in it
     """
 
@@ -332,11 +324,11 @@ class HostSettings(Struct, frozen=True, kw_only=True):
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """What the daemon runs on: settings with absolute paths, and the hosts to serve.
+    """The configuration of the daemon: settings with absolute paths, and the hosts to serve.
 
     hosts    in the order of hosts.tab
     sockets  file name below sockets.directory -> id of the host that it belongs to
-    known    the ids of hosts.tab, those that are not served here included
+    known    all ids of hosts.tab, also of hosts that are not served here
     """
 
     settings: Settings

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which of several processes serves a host: rendezvous hashing.
+"""Assignment of hosts to several processes: rendezvous hashing.
 
-Each process gives each host a number made of the host's id and the process's own, and a host
-belongs to the process that gives it the greatest. So every process can tell alone, each host has
-exactly one, and one process more takes only the hosts that it now wins: one in N of them.
+The weight of a host and a process is a hash of the host's id and the process's number; a host is
+served by the process with the greatest weight. So each process computes the assignment by itself,
+each host has exactly one process, and an N-th process takes over one in N hosts from the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .settings import Configuration
 
 MAX_SHARDS = 1000
-"""More processes than any machine has use for: a typing error, then."""
+"""Limit of the number of processes: a greater one is a typing error."""
 
 
 class Shard(Struct, frozen=True):
@@ -31,12 +31,12 @@ class Shard(Struct, frozen=True):
         return f"{self.number}/{self.of}"
 
     def holds(self, host_id: str) -> bool:
-        """Say whether this process serves the host."""
+        """Return whether this process serves the host."""
         return owner(host_id, self.of) == self.number
 
 
 def parse(text: str) -> Shard:
-    """Read `I/N`. Raises ValueError, with words for people."""
+    """Parse `I/N`. Raises ValueError with the reason."""
     number, slash, of = text.partition("/")
     if not (slash and _is_number(number) and _is_number(of)):
         raise ValueError(f"expected I/N, such as 0/2, not {text[:20]!r}")
@@ -55,11 +55,11 @@ def owner(host_id: str, of: int) -> int:
 
 
 def part(configuration: Configuration, shard: Shard) -> Configuration:
-    """Return what one process of several runs on.
+    """Return the configuration of one process of several.
 
-    Its own hosts, with their sockets, which stand in the one directory; and files of its own
-    where two processes cannot share one: admin socket, pid file and report get the number, and
-    the port of admin.listen is that much higher.
+    It has the hosts of this process with their sockets, which are all in one directory. Where each
+    process needs its own, the names of admin socket, pid file and report get the process's number,
+    and the port of admin.listen is increased by it.
     A dns name that several hosts share belongs to the process of the first of them.
     """
     settings = configuration.settings

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A TOML file taken apart into checked values, key by key, so that every fault is told at once.
+"""The tables of a TOML file, checked key by key, so that all faults are reported at once.
 
-What is known is read off the structs of settings.py: the tables, their keys, each key's type and
-the words for it. Nothing here knows what a key is for.
+The known tables and keys, their types and descriptions are those of the structs in settings.py.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,17 +28,17 @@ _LIKENESS = 0.6
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)\Z", re.DOTALL)
 _INDEX = re.compile(r" - at `\$\[(\d+)\]`\Z")
 _MESSAGE_MAX = 90
-# tomllib's cost grows with the square of the number of names that dots join: 60,000 of them take
-# a minute and more memory than there is. A name is a word or a quoted string.
+# The cost of tomllib grows with the square of the number of names that dots join: 60,000 take a
+# minute, and exhaust the memory. A name is a word or a quoted string.
 _NAME = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _TOO_MANY_DOTS = re.compile(rf"^(?![ \t]*#).*?(?:{_NAME}\.[ \t]*+){{33}}", re.ASCII | re.MULTILINE)
 
 
 class Key(Struct, frozen=True):
-    """What is known about one key of a table.
+    """A known key of a table.
 
-    type      what msgspec checks a value against
-    default   its value when it is left out
+    type      the type for msgspec
+    default   its value if it is missing
     expected  the type in words
     is_path   whether the value is the path of a file
     """
@@ -51,9 +50,9 @@ class Key(Struct, frozen=True):
 
 
 class Draft(Struct):
-    """The good values of a TOML file, by table and key, nothing filled in yet.
+    """The valid values of a TOML file, by table and key, without defaults.
 
-    bad: the dotted keys whose value was no good (their absence means nothing).
+    bad: the dotted keys with an invalid value, which have no value here.
     """
 
     tables: dict[str, dict[str, Any]]
@@ -63,7 +62,7 @@ class Draft(Struct):
 
 @cache
 def keys_of(struct: type[Struct]) -> dict[str, Key]:
-    """Read the keys of a settings struct off its annotations."""
+    """Return the keys of a settings struct, from its annotations."""
     return {
         field.encode_name: _key(field.type, field.default)
         for field in msgspec.structs.fields(struct)
@@ -72,13 +71,13 @@ def keys_of(struct: type[Struct]) -> dict[str, Key]:
 
 @cache
 def known_tables() -> dict[str, type[Struct]]:
-    """Name the tables of the TOML file, but for `[hosts.ID]`, with their structs."""
+    """Return the tables of the TOML file except `[hosts.ID]`, with their structs."""
     fields = msgspec.structs.fields(settings.Settings)
     return {field.name: field.type for field in fields if field.name != HOSTS}
 
 
 def parse(data: bytes, sheet: Sheet) -> dict[str, Any] | None:
-    """Parse a TOML file; None if it is none, and `sheet` says where and why. Never raises."""
+    """Parse a TOML file; return None if it is invalid, with the problem in `sheet`."""
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -108,7 +107,7 @@ def parse(data: bytes, sheet: Sheet) -> dict[str, Any] | None:
 
 
 def read(document: dict[str, Any], sheet: Sheet) -> Draft:
-    """Check each table and key of a parsed TOML file; faults go to `sheet`."""
+    """Check each table and key of a parsed TOML file; add faults to `sheet`."""
     draft = Draft({name: {} for name in known_tables()}, {}, set())
     for name, value in document.items():
         if name == HOSTS:
@@ -125,7 +124,7 @@ def read(document: dict[str, Any], sheet: Sheet) -> Draft:
 
 
 def convert(value: object, key: Key, *, strict: bool = True) -> Any:
-    """Check one value; raises msgspec.ValidationError. Not strict: "5663" is a number, too."""
+    """Check and return one value. Raises msgspec.ValidationError. If not strict, "5663" is 5663."""
     return msgspec.convert(value, key.type, strict=strict)
 
 
@@ -149,7 +148,7 @@ def _read_hosts(value: object, draft: Draft, sheet: Sheet) -> None:
 def _read_table(
     path: tuple[str, ...], table: dict[str, Any], keys: dict[str, Key], draft: Draft, sheet: Sheet
 ) -> dict[str, Any]:
-    """Check the keys of one table; return the good ones."""
+    """Check the keys of one table; return the valid ones."""
     good = {}
     for name, value in table.items():
         key = keys.get(name)
@@ -174,7 +173,7 @@ def _read_table(
 def _unknown_key(
     path: tuple[str, ...], name: str, value: object, keys: dict[str, Key]
 ) -> tuple[str, str]:
-    """Say what an unknown key might have been meant to be: what was found, a hint."""
+    """Return the fault of an unknown key, and a hint which key may be meant."""
     if path[0] == HOSTS:
         if name in ("max_queued_bytes", "max_bytes_in_flight"):
             return "holds for all hosts together", "expected in [pool] only"
@@ -183,7 +182,7 @@ def _unknown_key(
             return "unknown table", f"an id with a dot is quoted: [{whole}]"
     near = nearest(name, keys, _LIKENESS)
     if near is None:
-        # Perhaps it is in the wrong table, right but for that.
+        # A key of another table, perhaps.
         homes = {key: table for table, struct in known_tables().items() for key in keys_of(struct)}
         elsewhere = nearest(name, homes, _LIKENESS)
         if elsewhere:
@@ -206,16 +205,19 @@ def _unknown_table(name: str, value: object, sheet: Sheet) -> None:
 
 
 def _show_untabled(value: object) -> str:
-    """Show what stands in place of a table; `[[x]]` makes an array where `[x]` was meant."""
+    """Return the short form of a value in place of a table, such as `[[x]]` for `[x]`."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "an array of tables ([[...]])"
     return show(value)
 
 
 def _key(annotation: Any, default: Any) -> Key:
-    """Make the `Key` of one annotation: `Annotated[...]`, or that `| None` for an override."""
-    if get_origin(annotation) is not Annotated:
-        annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
+    """Return the `Key` of an annotation: a Literal or Annotated, or that `| None`."""
+    if type(None) in get_args(annotation):
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        *others, last = (f'"{value}"' for value in get_args(annotation))
+        return Key(annotation, default, f"{', '.join(others)} or {last}", is_path=False)
     meta = next(item for item in get_args(annotation) if isinstance(item, Meta))
     is_path = bool((meta.extra or {}).get("path"))
     return Key(annotation, default, meta.description or "", is_path)
