@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness import Network
 
 SUPPORT = Path(__file__).parents[1] / "support"
-FLAVOURS = ["sync", "threads", "gevent", "asyncio", "gunicorn-sync", "gunicorn-gevent"]
+FLAVOURS = ["sync", "threads", "gevent", "asyncio", "fork", "gunicorn-sync", "gunicorn-gevent"]
 AT_ONCE = 32
 LOST = {"ConLostError", "NoDaemonError", "DisconnectedError"}
 
@@ -51,9 +51,9 @@ class Program:
         process.stdin = None  # communicate() would write to it
         return process
 
-    def calls(self, *calls: tuple[str, str, float]) -> list[str]:
+    def calls(self, *calls: tuple[str, str, float], **user: Any) -> list[str]:
         """Make all these calls, at once if the flavour can; return the outcomes."""
-        with self._start({"calls": calls}) as process:
+        with self._start({"calls": calls, **user}) as process:
             output, _ = process.communicate(timeout=PATIENCE * 2)
         outcomes: list[str] = json.loads(output)
         return outcomes
@@ -92,17 +92,17 @@ class Gunicorn:
             return bool(self._post("nobody", "ping", 1.0))
         return False
 
-    def _post(self, host: str, request: str, timeout: float, *, kept: bool = False) -> str:
-        job = {"sockets": self.sockets, "call": [host, request, timeout], "kept": kept}
+    def _post(self, host: str, request: str, timeout: float, **user: Any) -> str:
+        job = {"sockets": self.sockets, "call": [host, request, timeout], **user}
         data = json.dumps(job).encode()
         with urllib.request.urlopen(self.url, data, PATIENCE * 2) as answer:  # noqa: S310 - ours
             outcome: str = json.load(answer)
         return outcome
 
-    def calls(self, *calls: tuple[str, str, float]) -> list[str]:
+    def calls(self, *calls: tuple[str, str, float], **user: Any) -> list[str]:
         """Make all these calls concurrently, each in an HTTP request of its own."""
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            return list(threads.map(lambda call: self._post(*call), calls))
+            return list(threads.map(lambda call: self._post(*call, **user), calls))
 
     @contextlib.contextmanager
     def loops(self, host: str, stop: Path) -> Iterator[list[dict[str, Any]]]:
@@ -113,7 +113,7 @@ class Gunicorn:
             number = 0
             while not stop.exists():
                 number += 1
-                outcome = self._post(host, f"echo:{number}", 10.0, kept=number % 2 == 0)
+                outcome = self._post(host, f"echo:{number}", 10.0)
                 last = "ok" if outcome == str(number) else outcome.strip("<>")
                 report["last"] = last
                 report["outcomes"][last] = report["outcomes"].get(last, 0) + 1
@@ -159,7 +159,7 @@ def test_each_request_gets_its_own_reply(web: Program | Gunicorn) -> None:
 
 def test_concurrent_requests_wait_concurrently(web: Program | Gunicorn) -> None:
     """Wherever the kind of process allows it."""
-    count = 4 if isinstance(web, Program) and web.flavour == "sync" else AT_ONCE
+    count = 4 if isinstance(web, Program) and web.flavour in ("sync", "fork") else AT_ONCE
     began = time.monotonic()
 
     outcomes = web.calls(*(("msul2", f"delay:400:{number}", 20.0) for number in range(count)))
@@ -206,3 +206,28 @@ def test_requests_during_a_restart_are_lost_but_not_mixed_up(
     outcomes = {name for report in reports for name in report["outcomes"]}
     assert outcomes <= {"ok"} | LOST
     assert [report["last"] for report in reports] == ["ok"] * len(reports)
+
+
+def test_a_restart_in_place_loses_no_request(
+    web: Program | Gunicorn, net: Network, short_path: Path
+) -> None:
+    lond = net.londs["msul2"]
+    with web.loops("msul2", short_path / "stop") as reports:
+        wait_until(lambda: len(lond.received) > 100, "the loops send requests")
+        for times in (2, 3):
+            assert net.daemon
+            net.daemon.send_signal(signal.SIGHUP)
+            net.wait_for("ready", times=times)
+            seen = len(lond.received)
+            wait_until(lambda seen=seen: len(lond.received) > seen + 100, "the loops send again")  # type: ignore[misc]
+
+    assert {name for report in reports for name in report["outcomes"]} == {"ok"}
+
+
+def test_a_user_without_permission_gets_an_error_of_its_own(
+    web: Program | Gunicorn, net: Network
+) -> None:
+    user: dict[str, Any] = {"uid": 65534} if os.geteuid() == 0 else {}
+    (net.sockets / "msul2").chmod(0)
+
+    assert web.calls(("msul2", "ping", 5.0), **user) == ["<PermissionDeniedError>"]
