@@ -21,6 +21,8 @@ from gevent import socket
 from lonc_gevent.configuration.hosts_tab import dns_path
 from lonc_gevent.configuration.names import is_host_id
 
+from .file_watch import version
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -91,18 +93,9 @@ class CommonParent:
     def _read_again(self) -> bool:
         """Have hosts.tab read again if it has changed; return whether it is read."""
         path = self._configuration().settings.network.hosts_tab
-        now = (*_stamp(path), *_stamp(dns_path(path)))
+        now = (*version(path), *version(dns_path(path)))
         if now == self._read:
             return False
         self._read = now
         signal.raise_signal(signal.SIGUSR2)
         return True
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    """Return values that change when a file is replaced or written; zeros if it is not there."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)

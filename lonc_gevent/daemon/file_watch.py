@@ -79,7 +79,7 @@ class FileWatch:
         now: monotonic seconds
         """
         paths = self._paths
-        versions = [_version(path) for path in paths]
+        versions = [version(path) for path in paths]
         if versions != self._versions:
             self._versions, self._changed_at, self._is_settled = versions, now, False
         elif not self._is_settled and now - self._changed_at >= SETTLED:
@@ -92,8 +92,8 @@ class FileWatch:
         return ""
 
 
-def _version(path: str) -> tuple[int, ...]:
-    """Return what changes with each change of a file; nothing for one that cannot be found."""
+def version(path: str) -> tuple[int, ...]:
+    """Return values that change with each change of a file; none if it cannot be found."""
     try:
         found = Path(path).stat()
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All that a start needs, in one list: for `check`, the rehearsal of a restart, and `run`."""
+"""The checks before a start: the same for `check`, the rehearsal of a restart and `run`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _FLIGHTS: Final = 4
 
 
 def examine(config: Path, files: Files | None = None, *, to_start: bool = True) -> Examined:
-    """Read the configuration; find all that keeps the daemon from a start, or should be better.
+    """Read the configuration; find everything that prevents a start or should be corrected.
 
-    files     reads the configuration's files, and keeps what it read
-    to_start  whether the surroundings are examined too; after a restart in place they are not, as
-              only the configuration is a reason to end then
+    files     reads the files, and keeps their contents
+    to_start  whether the machine is examined, too; not after a restart in place, when only the
+              configuration is a reason to end
 
-    Blocks: call it in a thread where there is an event loop.
+    Blocks: in a process with an event loop, call it in a thread.
     """
     files = files or Files()
     file = str(config)
@@ -66,7 +66,7 @@ def examine(config: Path, files: Files | None = None, *, to_start: bool = True) 
 
 
 def _key_file_faults(file: str, configuration: Configuration) -> Iterator[Problem]:
-    """See that the key of delayed requests can be read and trusted."""
+    """Check that the key of delayed requests can be read and trusted."""
     path = configuration.settings.delayed.key_file
     if path:
         try:
