@@ -161,7 +161,7 @@ def answers(net: Network) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_another_user_has_room(net: Network) -> None:
+def test_client_of_another_user_is_served_at_the_limit_of_one(net: Network) -> None:
     """What one user id holds is not taken from another."""
     net.add("msul2")
     net.tables["sockets"] = {"max_clients_per_uid": 1, "mode": "0666"}

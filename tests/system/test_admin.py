@@ -437,7 +437,7 @@ def test_status_is_compressed_when_gzip_is_accepted(net: Network) -> None:
     assert json.loads(gzip.decompress(response.body))["hosts"][0]["host"] == "msul2"
 
 
-def test_nonsense_is_refused_quietly(net: Network) -> None:
+def test_invalid_http_is_refused_without_an_error_event(net: Network) -> None:
     """What is no HTTP gets 400, and nothing is logged or said on stderr."""
     net.add("msul2")
     net.start()

@@ -86,7 +86,7 @@ def test_check_names_every_problem(net: Network) -> None:
 
 
 @only_root
-def test_check_as_root_warns_unless_it_is_told_the_user(net: Network) -> None:
+def test_check_as_root_without_user_option_warns(net: Network) -> None:
     net.add("msul1", start=False)
     net.write()
 

@@ -127,7 +127,7 @@ def test_a_stop_while_dialling_a_blackhole(net: Network) -> None:
         assert time.monotonic() - began < PATIENCE / 3
 
 
-def test_clients_in_the_backlog_hear_of_a_stop(net: Network) -> None:
+def test_clients_in_the_backlog_are_disconnected_at_a_stop(net: Network) -> None:
     """Whoever could connect before the stop gets an answer."""
     net.add("msul2")
     daemon = net.start()
@@ -200,7 +200,7 @@ def test_sockets_of_a_killed_daemon_are_replaced(net: Network) -> None:
     assert not (net.sockets / "msul2.lock").exists()
 
 
-def test_a_socket_that_somebody_listens_on_is_left_alone(net: Network) -> None:
+def test_socket_of_another_listening_process_is_not_replaced(net: Network) -> None:
     """Exit 3: another program's socket is not taken away from it."""
     net.add("msul2")
     net.sockets.mkdir()
@@ -344,7 +344,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_frozen_log_reader_stops_nobody(net: Network) -> None:
+def test_requests_are_answered_while_the_log_reader_is_frozen(net: Network) -> None:
     """A reader that stops reading stdout does not hold a single request; lines are counted."""
     net.tables["log"] = {"sample": 1}
     net.add("msul2")

@@ -196,7 +196,7 @@ def test_alerts_and_dashboard_use_what_there_is(net: Network) -> None:
         assert used_labels(expression) <= values, expression
 
 
-def test_alerts_say_what_to_do() -> None:
+def test_each_alert_has_a_description() -> None:
     """Each alert has a severity, a summary and what to do; names are unique."""
     rules = alerts()
 

@@ -190,7 +190,9 @@ def test_certificates_that_are_no_good(
         works(net)
 
 
-def test_a_name_that_nobody_checks(net: Network, authority: Authority) -> None:
+def test_certificate_of_another_name_is_accepted_without_the_check(
+    net: Network, authority: Authority
+) -> None:
     """The name in lond's certificate does not matter where it is told not to."""
     theirs = authority.sign("lond", "elsewhere.example")
     net.add("msul2", *authority.lond_options(theirs), security="ssl")

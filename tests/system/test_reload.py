@@ -117,7 +117,7 @@ def test_refused_usr2_is_in_the_metrics_until_one_succeeds(net: Network) -> None
     assert metric(net, SUCCESSFUL) == 1
 
 
-def test_reload_without_a_daemon_says_so(net: Network) -> None:
+def test_reload_without_a_daemon_fails_with_a_reason(net: Network) -> None:
     net.add("msul2", start=False)
     net.write()
 

@@ -160,9 +160,7 @@ def test_what_is_not_settled_is_left_alone(net: Network, directory: Path) -> Non
     assert lond.received == [b"echo:young"]
 
 
-def test_what_is_unfinished_is_left_alone_and_holds_up_nobody(
-    net: Network, directory: Path
-) -> None:
+def test_unfinished_file_is_not_sent_and_delays_no_other(net: Network, directory: Path) -> None:
     """An empty file and one without a newline wait, those behind them are sent."""
     lond = net.add("msul2")
     empty = put(directory, "1.1.1.echo.msul2", b"", age=HOUR - 60)
@@ -482,7 +480,9 @@ def test_file_that_does_not_settle_stops_its_host_for_a_minute_at_most(
     later.greenlet.kill()
 
 
-def test_poison_goes_to_quarantine_and_holds_up_nobody(net: Network, directory: Path) -> None:
+def test_file_that_ends_connections_is_quarantined_and_delays_no_other(
+    net: Network, directory: Path
+) -> None:
     """A file that takes max_attempts connections down is put away; the ones behind it are sent."""
     net.tables["delayed"]["max_attempts"] = 3
     lond = net.add("msul2")

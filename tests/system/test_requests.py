@@ -162,7 +162,7 @@ def test_a_client_that_closes_its_sending_side_gets_its_reply(net: Network) -> N
         assert client.at_end()
 
 
-def test_a_client_that_never_reads_costs_nobody_else(net: Network) -> None:
+def test_client_that_never_reads_delays_no_other(net: Network) -> None:
     """The lond connection is free as soon as its reply is whole, whoever takes it."""
     net.pool["max_connections"] = 1
     net.add("msul2")

@@ -151,7 +151,7 @@ def test_another_socket_directory(net: Network) -> None:
         assert client.ask(b"ping") == b"msul2"
 
 
-def test_a_socket_that_somebody_removed(net: Network) -> None:
+def test_removed_socket_is_made_again_at_a_restart(net: Network) -> None:
     """A restart puts it there again, as the old one is nowhere to be found."""
     net.add("msul2")
     net.start()
@@ -238,7 +238,7 @@ def test_what_takes_too_long_gets_con_lost(net: Network) -> None:
         assert client.ask(b"ping") == b"msul2"
 
 
-def test_who_connects_meanwhile_waits(net: Network) -> None:
+def test_client_that_connects_during_a_restart_is_served_after_it(net: Network) -> None:
     """While the old program ends and the new one starts, clients wait, and are answered."""
     net.pool["reply_timeout"] = 60.0
     net.tables["admin"] = {"stop_timeout": 30.0}
@@ -409,7 +409,7 @@ def test_no_descriptor_is_left_to_child_processes(net: Network) -> None:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_told(net: Network, *, abstract: bool) -> None:
+def test_systemd_is_notified(net: Network, *, abstract: bool) -> None:
     """READY at the start, RELOADING and READY at a restart, STOPPING at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         name = f"\0lonc-{os.getpid()}" if abstract else str(net.directory / "notify")

@@ -146,7 +146,7 @@ def stream_of(sock: socket.socket) -> Stream:
     return stream
 
 
-def test_a_line_that_nobody_asked_for_behind_sethosts() -> None:
+def test_unrequested_line_after_the_answer_to_sethost_closes_the_connection() -> None:
     """It is nobody's reply: nothing of the request was sent, so another connection may try."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)

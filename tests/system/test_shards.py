@@ -101,7 +101,7 @@ def test_a_restart_and_another_list_of_hosts(net: Network) -> None:
 
 
 @pytest.mark.parametrize("shard", [None, "0/2", "2/3"])
-def test_who_would_serve_hosts_twice_is_refused(net: Network, shard: str | None) -> None:
+def test_shard_that_would_serve_a_host_twice_is_refused(net: Network, shard: str | None) -> None:
     """Exit 3: a daemon for all hosts, the same shard again, and a shard of another number."""
     net.add("msul2")
     with shards(net):

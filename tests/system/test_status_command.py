@@ -277,7 +277,7 @@ def test_json_is_the_document(net: Network, status: Status) -> None:
     assert set(document) == set(Status.__struct_fields__)
 
 
-def test_nobody_at_home(net: Network) -> None:
+def test_status_without_a_daemon_fails(net: Network) -> None:
     """No daemon: exit 5 and one line, in every form."""
     net.add("msul2", start=False)
     net.write()
@@ -395,7 +395,7 @@ def test_watch_ends_for_the_key_q(terminal: Terminal) -> None:
     terminal.wait_for("\x1b[?1049l")
 
 
-def test_watch_hears_an_impatient_user(terminal: Terminal) -> None:
+def test_watch_ends_at_an_interrupt(terminal: Terminal) -> None:
     """A second Ctrl-C while the first one is under way changes nothing: exit 0, no traceback."""
     terminal.wait_for("● up")
     for _ in range(3):

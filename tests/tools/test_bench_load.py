@@ -98,7 +98,7 @@ def test_sealed_requests_come_back_without_their_prefix(load: Path, tmp_path: Pa
     assert counts(wrong) == (REQUESTS, 0, 0, REQUESTS)
 
 
-def test_a_reply_of_somebody_else_is_noticed(load: Path, tmp_path: Path) -> None:
+def test_reply_to_another_request_is_detected(load: Path, tmp_path: Path) -> None:
     """One byte that differs makes a reply wrong, be it in the number or in the filling."""
     with server(tmp_path / "s", lambda line: line[:-2] + b"!\n") as path:
         assert counts(run(load, path)) == (REQUESTS, 0, 0, REQUESTS)

@@ -88,7 +88,7 @@ def test_without_patience_the_least_disturbed_counts(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("machine", [(MUCH,) * (TRIES + 3) + (LITTLE,)], indirect=True)
-def test_a_quiet_moment_is_waited_for(machine: Machine) -> None:
+def test_measurement_waits_until_the_machine_is_idle(machine: Machine) -> None:
     """As long as it takes, if there is so much patience."""
     quiet, best, tries = machine.measure(patience=100.0)
     assert best == len(tries) - 1 == TRIES + 3

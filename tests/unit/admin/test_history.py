@@ -19,7 +19,7 @@ def answer(stats: HostStats, count: int, seconds: float = 0.0002) -> None:
         stats.duration.observe(seconds)
 
 
-def test_a_quiet_step_takes_no_room() -> None:
+def test_step_without_events_takes_no_memory() -> None:
     """A step in which nothing happened is not kept."""
     series, stats = Series(), HostStats()
 

@@ -94,7 +94,7 @@ def test_the_budget_is_bytes_over_all_hosts() -> None:
     assert budget.used == 0
 
 
-def test_one_host_can_use_half_of_the_bytes_and_leaves_room_to_others() -> None:
+def test_queue_of_one_host_may_use_half_of_the_bytes() -> None:
     """Each may use as many as are free: one host a half, the next one half of the rest."""
     budget = QueueBudget(1000)
     mute, healthy = TransactionQueue(budget), TransactionQueue(budget)

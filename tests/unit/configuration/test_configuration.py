@@ -82,7 +82,9 @@ def test_relative_paths_count_from_the_file(toml: Path, monkeypatch: pytest.Monk
     assert loaded.settings.sockets.directory == str(toml.parent / "sockets")
 
 
-def test_a_gone_directory_is_told(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removed_working_directory_is_a_problem(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A relative name in a directory that was removed is no traceback."""
     gone = toml.parent / "gone"
     gone.mkdir()
@@ -132,14 +134,14 @@ def test_what_is_no_file(toml: Path, name: str, kind: str, words: str) -> None:
     assert "expected a " in lines[0]
 
 
-def test_an_unreadable_file_is_told(open_toml: Path) -> None:
+def test_unreadable_file_is_a_problem(open_toml: Path) -> None:
     """A file that this user may not read is told with its key."""
     (open_toml.parent / "hosts.tab").chmod(0)
     with as_nobody():
         assert "may not be read by this user" in told(open_toml)[0]
 
 
-def test_too_large_files_are_told(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_over_its_limit_is_a_problem(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beyond all reason is refused; a sparse one costs nothing to make."""
     with (toml.parent / "hosts.tab").open("wb") as stream:
         stream.truncate(configuration_files.OTHER_MAX + 1)
@@ -149,7 +151,7 @@ def test_too_large_files_are_told(toml: Path, monkeypatch: pytest.MonkeyPatch) -
     assert told(toml) == ["lonc.toml: is larger than 1 MB; expected a TOML file that can be read"]
 
 
-def test_binary_rubbish_is_told(toml: Path) -> None:
+def test_binary_files_are_problems(toml: Path) -> None:
     """Any bytes at all give problems, none of them long or unprintable."""
     (toml.parent / "hosts.tab").write_bytes(os.urandom(100_000))
     assert all(line.isprintable() for line in told(toml))
@@ -215,7 +217,7 @@ def test_bad_surroundings(toml: Path, table: str, line: str, key: str) -> None:
     assert f"lonc.toml: {key}" in {": ".join(x.split(": ")[:2]) for x in told(toml, to_run=True)}
 
 
-def test_an_unwritable_directory_is_told(open_toml: Path) -> None:
+def test_unwritable_directory_is_a_problem(open_toml: Path) -> None:
     """The nearest directory that exists must be one that we can write to and look into."""
     (open_toml.parent / "closed").mkdir(mode=0o555)
     (open_toml.parent / "shut").mkdir(mode=0)

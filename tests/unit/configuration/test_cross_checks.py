@@ -155,7 +155,7 @@ def test_directory_that_is_too_long_for_every_socket_is_fatal() -> None:
     assert run(toml.format("d" * 100)).configuration is not None
 
 
-def test_of_many_long_paths_some_are_told() -> None:
+def test_many_long_paths_are_reported_in_part() -> None:
     """A directory that is too long for every host is no problem a host."""
     hosts = b"".join(b"h%d:a:b:c\n" % number for number in range(100))
     lines = told(BASE + '[sockets]\ndirectory = "/' + "d" * 120 + '"', hosts)

@@ -25,7 +25,7 @@ TWO = msgspec.structs.replace(ONE, id="two", server_id="two")
 THREE = msgspec.structs.replace(ONE, id="three", server_id="three")
 
 
-def test_who_comes_and_who_goes() -> None:
+def test_added_and_removed_hosts_are_distinguished() -> None:
     """New ids are added, ids that are not there any more are removed, in their order."""
     changes = compare([ONE, TWO], [THREE, ONE])
 

@@ -65,7 +65,7 @@ def test_line_ends_and_blanks_of_editors(data: bytes) -> None:
         (b"good:b:c:d", 'line 2: id "good" is already on line 1'),
     ],
 )
-def test_bad_lines_are_told_by_number(line: bytes, told: str) -> None:
+def test_invalid_line_is_reported_by_number(line: bytes, told: str) -> None:
     """A bad line is one problem; the lines around it are read all the same."""
     parsed, problems = parse(b"good:b:c:d\n" + line + b"\nlast:b:c:d\n")
     assert [host.id for host in parsed.hosts] == ["good", "last"]
@@ -91,7 +91,7 @@ def test_file_without_a_good_line_is_fatal(data: bytes) -> None:
     ]
 
 
-def test_rubbish_is_told_shortly() -> None:
+def test_long_invalid_line_is_reported_shortened() -> None:
     """Of many bad lines the first are shown, the rest counted, each short and printable."""
     rubbish = random.Random(5).randbytes(200_000)
     _, problems = parse(rubbish)

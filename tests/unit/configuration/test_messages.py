@@ -97,7 +97,7 @@ def test_the_id_of_a_bad_line_is_known() -> None:
     assert parsed.hosts[0].extra[-1] == ":" * 9
 
 
-def test_a_byte_order_mark_of_loncapa_conf_is_skipped() -> None:
+def test_byte_order_mark_of_loncapa_conf_is_skipped() -> None:
     data = b"\xef\xbb\xbfPerlSetVar lonHostID msul1"
 
     assert parse_loncapa_conf(data) == {"lonHostID": PerlVar("msul1", 1)}
@@ -119,7 +119,7 @@ def test_equal_backoff_limits_are_allowed() -> None:
     assert run(toml).configuration is not None
 
 
-def test_a_byte_order_mark_of_a_toml_file_is_skipped() -> None:
+def test_byte_order_mark_of_a_toml_file_is_skipped() -> None:
     """And does not change line numbers."""
     checked = run(b"\xef\xbb\xbf" + BASE.encode())
     assert checked.configuration is not None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("mode", "expected"), [(0o600, ""), (0o640, ""), (0o660, "group 4321"), (0o606, "everybody")]
 )
-def test_who_can_write(tmp_path: Path, mode: int, expected: str) -> None:
+def test_writers_of_a_file_by_its_mode(tmp_path: Path, mode: int, expected: str) -> None:
     """Neither root nor we are anybody else."""
     path = tmp_path / "file"
     path.touch()
@@ -34,7 +34,7 @@ def test_who_can_write(tmp_path: Path, mode: int, expected: str) -> None:
     assert writers(tmp_path / "none") == ""
 
 
-def test_who_can_read(tmp_path: Path) -> None:
+def test_readers_of_a_file_by_its_mode(tmp_path: Path) -> None:
     """A secret is for us alone."""
     path = tmp_path / "file"
     path.touch(0o600)
@@ -44,7 +44,7 @@ def test_who_can_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_another_owner(tmp_path: Path) -> None:
+def test_owner_of_a_file_can_write_to_it(tmp_path: Path) -> None:
     """The owner of a file can write to it, whatever its mode."""
     path = tmp_path / "file"
     path.touch(0o400)
@@ -53,7 +53,7 @@ def test_another_owner(tmp_path: Path) -> None:
     assert writers(path) == "uid 4321"
 
 
-def test_a_sticky_directory(tmp_path: Path) -> None:
+def test_sticky_directory_is_as_safe_as_its_owner(tmp_path: Path) -> None:
     """Where others can add but not replace, as in /tmp, our files are safe."""
     tmp_path.chmod(0o777)
     assert writers(tmp_path) == "everybody"
@@ -61,7 +61,7 @@ def test_a_sticky_directory(tmp_path: Path) -> None:
     assert writers(tmp_path) == ""
 
 
-def test_the_daemon_tells_what_is_too_open(net: Network) -> None:
+def test_file_that_others_can_write_to_is_logged_at_the_start(net: Network) -> None:
     """What others can write to is a warning event at the start."""
     net.add("msul2")
     net.write()
@@ -75,7 +75,7 @@ def test_the_daemon_tells_what_is_too_open(net: Network) -> None:
     assert not net.find("too_open", key="sockets.directory")
 
 
-def test_the_configuration_itself(net: Network) -> None:
+def test_configuration_that_others_can_write_to_is_logged_at_the_start(net: Network) -> None:
     """Who can write to the TOML file chooses whom we speak to, and how: that is told, too."""
     net.add("msul2")
     net.write()

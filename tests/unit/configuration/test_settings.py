@@ -111,7 +111,7 @@ def test_the_toml_file_wins() -> None:
         ),
     ],
 )
-def test_bad_values_of_loncapa_conf_are_told_there(conf: bytes, expected: str) -> None:
+def test_invalid_value_of_loncapa_conf_is_reported_at_its_line(conf: bytes, expected: str) -> None:
     """The file and line with the value are named, not the key that it would fill."""
     lines = told(BASE + 'loncapa_conf = "loncapa.conf"', conf=conf)
     assert any(line.startswith("/etc/lonc/loncapa.conf: " + expected) for line in lines), lines
@@ -231,7 +231,7 @@ def test_all_problems_at_once() -> None:
     ]
 
 
-def test_a_bad_value_is_told_once() -> None:
+def test_invalid_value_is_reported_once() -> None:
     """The default that stands in for a bad value gives no problem of its own."""
     toml = BASE + '[pool]\nretry_backoff_min = 100.0\nretry_backoff_max = "x"\n'
     assert len(told(toml)) == 1

@@ -50,7 +50,7 @@ def test_the_warning(left: float, expected: list[tuple[str, str, int | None]]) -
     assert all(f["expires"] == "2030-03-17" for _, _, f in events.seen)
 
 
-def test_the_daemon_warns(net: Network) -> None:
+def test_daemon_logs_a_certificate_that_expires_soon(net: Network) -> None:
     """A certificate with less than 30 days to go is an event at the start."""
     authority = Authority(net.directory)
     net.add("msul2", *authority.lond_options(authority.sign("lond")), security="ssl")
@@ -63,7 +63,7 @@ def test_the_daemon_warns(net: Network) -> None:
     assert 12 < (float(line) - time.time()) / DAY < 13
 
 
-def test_check_looks_at_dates_and_modes(net: Network) -> None:
+def test_check_reports_dates_and_modes(net: Network) -> None:
     """`check` calls an expired certificate an error, and warns of a key that others can read."""
     authority = Authority(net.directory)
     net.add("msul2", start=False, security="ssl")

@@ -69,7 +69,7 @@ def before_opening(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[],
     monkeypatch.setattr(os, "open", opening)
 
 
-def test_a_file_that_is_exchanged_while_it_is_looked_at(
+def test_file_that_is_replaced_during_inspection_is_judged_by_what_is_read(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is read is what was judged: another file in its place at the last moment is judged."""
@@ -93,7 +93,9 @@ def umask() -> Iterator[Callable[[int], int]]:
     os.umask(before)
 
 
-def test_modes_do_not_depend_on_the_umask(spool: Spool, umask: Callable[[int], int]) -> None:
+def test_mode_of_a_new_file_does_not_depend_on_the_umask(
+    spool: Spool, umask: Callable[[int], int]
+) -> None:
     """What is written can be read again by us, and by nobody else."""
     for mask in (0o777, 0):
         umask(mask)
@@ -189,7 +191,9 @@ def put_as_web(directory: Path, name: str = NAME, *, mode: int) -> Path:
         (0o602, Verdict.BAD, "writable_by_others"),
     ],
 )
-def test_a_file_of_a_trusted_user(shared: Spool, mode: int, verdict: Verdict, reason: str) -> None:
+def test_file_of_a_trusted_user_is_judged_by_its_mode(
+    shared: Spool, mode: int, verdict: Verdict, reason: str
+) -> None:
     """What its owner only forgot to let us read is not bad."""
     put_as_web(shared.path, mode=mode)
 
@@ -200,7 +204,7 @@ def test_a_file_of_a_trusted_user(shared: Spool, mode: int, verdict: Verdict, re
 
 
 @only_root
-def test_a_file_of_somebody_else_that_cannot_be_read(shared: Spool) -> None:
+def test_unreadable_file_of_a_foreign_owner_is_bad(shared: Spool) -> None:
     """It is not to be trusted, whether it can be read or not."""
     os.chown(put(shared.path), WEB + 7, SHARED)
 
@@ -212,7 +216,7 @@ def test_a_file_of_somebody_else_that_cannot_be_read(shared: Spool) -> None:
 
 @only_root
 @pytest.mark.parametrize("mode", [0o640, 0o600])
-def test_the_clock_was_set_back_and_the_file_is_not_ours(shared: Spool, mode: int) -> None:
+def test_file_of_another_user_dated_later_than_the_clock_is_young(shared: Spool, mode: int) -> None:
     """Its time cannot be mended: it is young until the clock has caught up with it."""
     put_as_web(shared.path, mode=mode)
 
@@ -223,7 +227,9 @@ def test_the_clock_was_set_back_and_the_file_is_not_ours(shared: Spool, mode: in
     assert found.age < -3500
 
 
-def test_the_clock_was_set_back(spool: Spool, directory: Path) -> None:
+def test_file_of_ours_dated_later_than_the_clock_settles_from_now(
+    spool: Spool, directory: Path
+) -> None:
     """A file of our own settles from now on, as if it had just been written."""
     path = put(directory, age=-3600)
 
@@ -234,7 +240,7 @@ def test_the_clock_was_set_back(spool: Spool, directory: Path) -> None:
 
 
 @only_root
-def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
+def test_scan_leaves_an_unreadable_file_until_it_can_be_read(shared: Spool) -> None:
     """It says so and moves nothing; the others get their turn; once readable, the file does."""
     path = put_as_web(shared.path, mode=0o600)
     put_as_web(shared.path, "1.1.2.echo.msul2", mode=0o640)
@@ -256,7 +262,7 @@ def test_a_scan_leaves_what_it_cannot_read(shared: Spool) -> None:
     assert found.trouble == ""
 
 
-def test_more_files_are_left_than_are_remembered(
+def test_unfinished_files_over_the_limit_are_not_sent(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many are unfinished, they never take the places of those that can be sent."""
@@ -275,7 +281,9 @@ def test_more_files_are_left_than_are_remembered(
 
 @only_root
 @pytest.mark.parametrize("mode", [0o750, 0o700])
-def test_a_directory_that_we_may_not_use(short_path: Path, mode: int) -> None:
+def test_directory_without_permission_names_its_owner_and_what_to_do(
+    short_path: Path, mode: int
+) -> None:
     """One that a web process made, say: one line tells whose it is, and what to do."""
     directory = shared_directory(short_path, WEB, SHARED)
     directory.chmod(mode)
@@ -290,7 +298,7 @@ def test_a_directory_that_we_may_not_use(short_path: Path, mode: int) -> None:
     )
 
 
-def test_a_file_system_that_is_read_only(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_file_system_is_the_reason(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is not the directory's mode that is to be mended."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
@@ -311,7 +319,7 @@ def failing_to_open(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> 
 @pytest.mark.parametrize(
     "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENOSYS]
 )
-def test_what_says_nothing_of_the_file(
+def test_error_of_the_machine_is_no_verdict_on_a_file(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """No descriptor left, say: the file is as good as before, and nobody judges it now."""
@@ -325,7 +333,7 @@ def test_what_says_nothing_of_the_file(
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 @pytest.mark.parametrize("call", ["open", "read"])
-def test_what_keeps_one_file_from_being_read(
+def test_error_of_one_file_makes_it_unreadable(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
     """A bad place on the disk, say: the file is left where it is, and the others go on."""
@@ -350,7 +358,7 @@ def in_order(directory: SpoolDirectory, folder: str = ".") -> Iterator[SimpleNam
         yield SimpleNamespace(name=path.name, stat=path.stat)
 
 
-def test_a_scan_without_descriptors_moves_nothing(
+def test_scan_without_descriptors_moves_no_file(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It tells how many wait and whose turn is next by their names, and looks again next time."""
@@ -391,7 +399,9 @@ def hour_later() -> float:
     return time.time() + UNFINISHED_AGE + 60
 
 
-def test_a_leftover_that_cannot_be_removed(spool: Spool, directory: Path) -> None:
+def test_old_unfinished_folder_is_reported_and_the_scan_goes_on(
+    spool: Spool, directory: Path
+) -> None:
     """A folder that is named like one is told of; all others are looked at as ever."""
     (directory / ".new.folder").mkdir()
     put(directory, ".new.file")
@@ -406,7 +416,7 @@ def test_a_leftover_that_cannot_be_removed(spool: Spool, directory: Path) -> Non
     assert not (directory / ".new.file").exists()
 
 
-def test_an_entry_that_cannot_be_asked(
+def test_entry_without_a_status_is_reported_and_the_scan_goes_on(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One entry that the disk knows nothing of keeps nobody else from being sent."""
@@ -435,7 +445,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_folder_in_place_of_a_note(spool: Spool, directory: Path) -> None:
+def test_folder_in_place_of_a_note_counts_as_no_note(spool: Spool, directory: Path) -> None:
     """It tells nothing of any attempt, holds up nobody, and leaves no descriptor open."""
     put(directory)
     (directory / ".notes" / NAME).mkdir()
@@ -449,7 +459,9 @@ def test_a_folder_in_place_of_a_note(spool: Spool, directory: Path) -> None:
 
 @pytest.mark.parametrize("name", ["quarantine", ".notes", ".lonc.lock"])
 @pytest.mark.parametrize("how", ["removed", "renamed", "exchanged"])
-def test_what_is_open_in_it_goes_away(spool: Spool, directory: Path, name: str, how: str) -> None:
+def test_missing_folder_or_lock_is_made_again_by_the_next_scan(
+    spool: Spool, directory: Path, name: str, how: str
+) -> None:
     """A folder, or the lock, that is no longer there is made anew, and the work goes on."""
     path = directory / name
     if how == "removed":
@@ -471,7 +483,7 @@ def test_what_is_open_in_it_goes_away(spool: Spool, directory: Path, name: str, 
     assert not spool.open()
 
 
-def test_the_quarantine_goes_at_the_last_moment(spool: Spool, directory: Path) -> None:
+def test_file_stays_if_the_quarantine_was_removed(spool: Spool, directory: Path) -> None:
     """What could not be put away is not taken for a file that is gone."""
     put(directory)
     (directory / "quarantine").rmdir()
@@ -482,7 +494,7 @@ def test_the_quarantine_goes_at_the_last_moment(spool: Spool, directory: Path) -
     assert (directory / NAME).exists()
 
 
-def test_the_quarantine_goes_while_a_scan_is_at_work(
+def test_quarantine_removed_during_a_scan_is_made_again_by_the_next(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is told of as one that waits, and put away by the next scan."""
@@ -498,7 +510,7 @@ def test_the_quarantine_goes_while_a_scan_is_at_work(
     assert len(scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time()).moved) == 1
 
 
-def test_a_file_in_place_of_the_quarantine(directory: Path) -> None:
+def test_file_in_place_of_the_quarantine_is_named(directory: Path) -> None:
     """It is named: `no directory` alone would be taken for the delayed directory itself."""
     (directory / "quarantine").touch()
 
@@ -516,7 +528,9 @@ def test_a_file_in_place_of_the_quarantine(directory: Path) -> None:
         (lambda path: path.symlink_to("elsewhere"), "Too many levels of symbolic links"),
     ],
 )
-def test_a_lock_that_is_none(directory: Path, make: Callable[[Path], None], reason: str) -> None:
+def test_lock_that_is_not_a_regular_file_is_refused(
+    directory: Path, make: Callable[[Path], None], reason: str
+) -> None:
     """It is told of in words, nothing is waited for, and no descriptor stays open."""
     make(directory / ".lonc.lock")
     spool = Spool(directory, settle=1.0)
