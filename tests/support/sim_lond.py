@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from lonc_gevent.eventloop import Stream
 
 MADE = b"+"
-"""What a peer says in place of a handshake."""
+"""Sent by a peer in place of a handshake."""
 
-NO_TURN, CALLBACKS, ONE_ROUND, ALL = range(4)
-"""How long the loop may run: not at all; what is ready now; one round, input included; until
-every greenlet waits for something that only the test can bring."""
+NOTHING, CALLBACKS, ONE_ITERATION, ALL = range(4)
+"""How long the loop runs: not at all; callbacks that are ready; one iteration, with input; until
+every greenlet waits for an action of the test."""
 
 
-def turn(how: int) -> None:
-    """Let the loop run so long. `no_hurry` must be in force, or chance plays a part."""
+def run_loop(how: int) -> None:
+    """Run the loop so long. The same in each run only inside `without_switch_interval`."""
     if how == CALLBACKS:
         gevent.sleep(0)
-    for _ in range({ONE_ROUND: 1, ALL: 6}.get(how, 0)):
+    for _ in range({ONE_ITERATION: 1, ALL: 6}.get(how, 0)):
         gevent.idle()
 
 
 @contextmanager
-def no_hurry() -> Iterator[None]:
-    """Keep gevent from looking for input whenever 5 ms have passed: the same in each run."""
+def without_switch_interval() -> Iterator[None]:
+    """Keep gevent from polling for input each 5 ms, so that each run is the same."""
     before = gevent.getswitchinterval()
     gevent.setswitchinterval(3600.0)
     try:
@@ -118,26 +118,26 @@ class Peer:
         self.made = False
         self.open = True
         self.reading = True
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         """The requests that arrived whole, without their newlines."""
-        self.asked: bytes | None = None
-        """The one that is not answered yet."""
-        self.unsaid = b""
-        """The rest of a reply that was begun."""
+        self.unanswered: bytes | None = None
+        """The last one, until it is answered."""
+        self.unsent = b""
+        """The rest of a reply that was sent in part."""
         self._rest = b""
         self._unread = b""
 
     @property
     def begun(self) -> list[bytes]:
         """The requests that arrived, the last one perhaps in part, or unread as the peer closed."""
-        return [*self.heard, *filter(None, (self._rest + self._unread).split(b"\n"))]
+        return [*self.received, *filter(None, (self._rest + self._unread).split(b"\n"))]
 
     @property
     def expects_more(self) -> bool:
-        """Whether a request is under way here, or a part of one."""
-        return self.asked is not None or bool(self._rest)
+        """Whether a request, or a part of one, has arrived and is not answered."""
+        return self.unanswered is not None or bool(self._rest)
 
-    def hear(self) -> list[bytes]:
+    def receive(self) -> list[bytes]:
         """Read what has arrived; return the new requests."""
         new: list[bytes] = []
         while self.open and self.reading:
@@ -151,19 +151,19 @@ class Peer:
             *lines, self._rest = (self._rest + data).split(b"\n")
             new += lines
         if new:
-            self.heard += new
-            self.asked = new[-1]
+            self.received += new
+            self.unanswered = new[-1]
         return new
 
-    def say(self, data: bytes) -> None:
-        """Send bytes as they are; the other end may be gone already."""
+    def send(self, data: bytes) -> None:
+        """Send bytes; close if the other end is closed."""
         try:
             self.sock.send(data)
         except OSError:
             self.close()
 
     def close(self) -> None:
-        """Close this end: what was not read yet makes it a reset."""
+        """Close this end, which is a reset if unread data has arrived."""
         with suppress(OSError):
             self._unread = self.sock.recv(1 << 20, socket.MSG_PEEK)
         self.open = False
@@ -171,7 +171,7 @@ class Peer:
 
 
 class SimConnection(LondConnection):
-    """A connection whose dial ends as the peer wants."""
+    """A connection whose handshake is the line MADE of a Peer."""
 
     __slots__ = ()
 
@@ -190,7 +190,7 @@ class SimConnection(LondConnection):
         stream.deadline = monotonic() + pool.host.pool.connect_timeout
         pool.peers.append(Peer(self.number, theirs))
         try:
-            self._hear(stream)
+            self._shake_hands(stream)
         except BaseException:
             stream.close()
             raise
@@ -198,15 +198,15 @@ class SimConnection(LondConnection):
         return Lond(stream, session, pool.host.server_id, pool.host.pool.max_reply_bytes)
 
     @staticmethod
-    def _hear(stream: Stream) -> None:
+    def _shake_hands(stream: Stream) -> None:
         try:
             data = stream.read()
         except OSError:
-            raise UnreachableError("the peer is gone") from None
+            raise UnreachableError("the peer has closed") from None
         except DeadlineError:
             raise ConnectTimeoutError("the peer does not answer") from None
         if data != MADE:
-            raise UnreachableError("the peer does not want us")
+            raise UnreachableError("the peer did not send MADE")
 
 
 class SimPool(Pool):

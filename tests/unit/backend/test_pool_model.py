@@ -28,7 +28,17 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sim_lond import ALL, CALLBACKS, MADE, NO_TURN, ONE_ROUND, Peer, SimPool, no_hurry, turn
+from sim_lond import (
+    ALL,
+    CALLBACKS,
+    MADE,
+    NOTHING,
+    ONE_ITERATION,
+    Peer,
+    SimPool,
+    run_loop,
+    without_switch_interval,
+)
 from sim_lond import settings as host_settings
 
 from lonc_gevent.backend.pool_state import PoolState
@@ -41,7 +51,7 @@ if TYPE_CHECKING:
 
     from lonc_gevent.backend.transaction import Transaction
 
-turns = st.sampled_from([ALL, ALL, ALL, NO_TURN, CALLBACKS, ONE_ROUND])
+LOOP_RUNS = st.sampled_from([ALL, ALL, ALL, NOTHING, CALLBACKS, ONE_ITERATION])
 """How long the loop runs after a step: not at all, or until nothing goes on by itself."""
 
 which = st.integers(0, 1 << 16)
@@ -85,7 +95,7 @@ class PoolModel(RuleBasedStateMachine):
         self.settled = True
         self.ticked = False
         self.answered: set[bytes] = set()
-        self.heard_since: list[Transaction] = []
+        self.received_since: list[Transaction] = []
 
     @initialize(
         limit=st.integers(1, 4), warm=st.integers(0, 4), queued=st.sampled_from([4, 6, 1000])
@@ -100,39 +110,39 @@ class PoolModel(RuleBasedStateMachine):
         self.pool = SimPool(host, schedule=self.janitor.schedule)
         self.pools["msul2"] = self.pool
         self.limits = self.pool.host.pool
-        turn(ALL)
+        run_loop(ALL)
         if warm:
-            self.ask(some=warm, size=10, some_turns=ALL)
+            self.ask(some=warm, size=10, iterations=ALL)
         for _ in range(warm):
-            self.take_connection(index=0, some_turns=ALL)
-        self.answer(index=0, several=True, some_turns=ALL)
+            self.take_connection(index=0, iterations=ALL)
+        self.answer(index=0, several=True, iterations=ALL)
 
     # -- helpers -----------------------------------------------------------------------------
 
     def run_loop(self, some: int) -> None:
         """Run so many loop iterations, and read the requests on all connections."""
-        turn(some)
-        self.hear_all()
+        run_loop(some)
+        self.receive_all()
         if some == ALL:
             # The read can have ended a long request, or the connection.
-            turn(ALL)
-            self.hear_all()
+            run_loop(ALL)
+            self.receive_all()
         self.settled = some == ALL
         self.ticked = False
 
-    def hear_all(self) -> None:
+    def receive_all(self) -> None:
         """Let every peer read: never a second request before the first one's reply."""
         by_text = {bytes(t.request[:-1]): t for t in self.pool.submitted}
         for peer in self.pool.peers:
             if not peer.open:
                 continue
-            before = peer.asked
-            new = peer.hear()
+            before = peer.unanswered
+            new = peer.receive()
             assert len(new) <= 1, "two transactions on one connection"
             assert not (new and before), "a request before the last one was answered"
             for text in new:
                 assert text in by_text, "it arrives as it was sent"
-                self.heard_since.append(by_text[text])
+                self.received_since.append(by_text[text])
 
     def peer(self, index: int, wanted: Callable[[Peer], object]) -> Peer | None:
         """Choose one of the peers that are as wanted."""
@@ -147,116 +157,116 @@ class PoolModel(RuleBasedStateMachine):
         """
 
         def is_busy(peer: Peer) -> bool:
-            return peer.asked is not None and not peer.unsaid
+            return peer.unanswered is not None and not peer.unsent
 
         if self.peer(index, is_busy) is None:
             if not self.pool.connections:
                 self.pool.gate.open()
-            self.ask(some=3, size=10, some_turns=ALL)
-            self.take_connection(index=index, some_turns=ALL)
+            self.ask(some=3, size=10, iterations=ALL)
+            self.take_connection(index=index, iterations=ALL)
         return self.peer(index, is_busy)
 
     # -- steps: clients ----------------------------------------------------------------------
 
-    @rule(some=st.integers(1, 6), size=SIZES, some_turns=turns)
-    def ask(self, some: int, size: int, some_turns: int) -> None:
+    @rule(some=st.integers(1, 6), size=SIZES, iterations=LOOP_RUNS)
+    def ask(self, some: int, size: int, iterations: int) -> None:
         """Let some clients send a request each."""
         for _ in range(some):
             asker = Asker(self.pool, next(self.numbers), size)
             self.askers[asker.text] = asker
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns)
-    def kill_client(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def kill_client(self, index: int, iterations: int) -> None:
         """End a client's greenlet while it waits."""
         waiting = [a for a in self.askers.values() if not a.replies and not a.killed]
         if waiting:
             asker = waiting[index % len(waiting)]
             asker.killed = True
             asker.greenlet.kill(block=False)
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
     # -- steps: lond -------------------------------------------------------------------------
 
-    @rule(index=which, some_turns=turns)
-    def take_connection(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def take_connection(self, index: int, iterations: int) -> None:
         """Make a connection that is being made."""
         peer = self.peer(index, lambda p: not p.made)
         if peer is not None:
             peer.made = True
-            peer.say(MADE)
-        self.run_loop(some_turns)
+            peer.send(MADE)
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns, several=st.booleans())
-    def answer(self, index: int, some_turns: int, several: bool) -> None:
+    @rule(index=which, iterations=LOOP_RUNS, several=st.booleans())
+    def answer(self, index: int, iterations: int, several: bool) -> None:
         """Send a reply, or the rest of one, on one connection or on all."""
-        if self.peer(index, lambda p: p.asked is not None) is None:
+        if self.peer(index, lambda p: p.unanswered is not None) is None:
             self.busy_peer(index)
         for offset in range(4 if several else 1):
-            peer = self.peer(index + offset, lambda p: p.asked is not None)
-            if peer is not None and peer.asked is not None:
-                self.answered.add(peer.asked)
-                peer.say(peer.unsaid or b"R" + peer.asked[:6] + b"\n")
-                peer.asked, peer.unsaid = None, b""
-        self.run_loop(some_turns)
+            peer = self.peer(index + offset, lambda p: p.unanswered is not None)
+            if peer is not None and peer.unanswered is not None:
+                self.answered.add(peer.unanswered)
+                peer.send(peer.unsent or b"R" + peer.unanswered[:6] + b"\n")
+                peer.unanswered, peer.unsent = None, b""
+        self.run_loop(iterations)
 
-    @rule(index=which, cut=st.integers(1, 7), some_turns=turns)
-    def answer_in_part(self, index: int, cut: int, some_turns: int) -> None:
+    @rule(index=which, cut=st.integers(1, 7), iterations=LOOP_RUNS)
+    def answer_in_part(self, index: int, cut: int, iterations: int) -> None:
         """Send the beginning of a reply."""
         peer = self.busy_peer(index)
-        if peer is not None and peer.asked is not None:
-            reply = b"R" + peer.asked[:6] + b"\n"
-            peer.say(reply[:cut])
-            peer.unsaid = reply[cut:]
-        self.run_loop(some_turns)
+        if peer is not None and peer.unanswered is not None:
+            reply = b"R" + peer.unanswered[:6] + b"\n"
+            peer.send(reply[:cut])
+            peer.unsent = reply[cut:]
+        self.run_loop(iterations)
 
-    @rule(index=which, apart=st.booleans(), some_turns=turns)
-    def answer_and_more(self, index: int, apart: bool, some_turns: int) -> None:
+    @rule(index=which, apart=st.booleans(), iterations=LOOP_RUNS)
+    def answer_and_more(self, index: int, apart: bool, iterations: int) -> None:
         """Send bytes without a request after a reply."""
         peer = self.busy_peer(index)
-        if peer is not None and peer.asked is not None:
-            self.answered.add(peer.asked)
-            reply = b"R" + peer.asked[:6] + b"\n"
+        if peer is not None and peer.unanswered is not None:
+            self.answered.add(peer.unanswered)
+            reply = b"R" + peer.unanswered[:6] + b"\n"
             for data in (reply, b"X\n") if apart else (reply + b"X\n",):
                 if peer.open:
-                    peer.say(data)
-            peer.asked = None
-        self.run_loop(some_turns)
+                    peer.send(data)
+            peer.unanswered = None
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns)
-    def speak_unasked(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def speak_unasked(self, index: int, iterations: int) -> None:
         """Send bytes on an idle connection."""
-        self.hear_all()
+        self.receive_all()
         peer = self.peer(index, lambda p: p.made and p.reading and not p.expects_more)
         if peer is not None:
-            peer.say(b"X\n")
-        self.run_loop(some_turns)
+            peer.send(b"X\n")
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns)
-    def close_peer(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def close_peer(self, index: int, iterations: int) -> None:
         """Close a connection, idle or busy."""
         peer = self.peer(index, lambda _: True)
         if peer is not None:
             peer.close()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns)
-    def close_peer_with_unread_request(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def close_peer_with_unread_request(self, index: int, iterations: int) -> None:
         """Close a connection whose request was sent and not read, which resets it."""
         peer = self.peer(index, lambda p: p.made and p.reading and not p.expects_more)
         if peer is not None:
             peer.reading = False
-            self.ask(some=4, size=10, some_turns=ALL)
+            self.ask(some=4, size=10, iterations=ALL)
             peer.close()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(some_turns=turns)
-    def restart_lond(self, some_turns: int) -> None:
+    @rule(iterations=LOOP_RUNS)
+    def restart_lond(self, iterations: int) -> None:
         """Close all connections."""
         for peer in self.pool.peers:
             if peer.open:
                 peer.close()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
     @rule(index=which)
     def stop_reading(self, index: int) -> None:
@@ -280,8 +290,8 @@ class PoolModel(RuleBasedStateMachine):
         self.run_loop(ALL)
         self.ticked = True
 
-    @rule(index=which, clients=st.booleans(), some_turns=turns)
-    def wake_for_no_reason(self, index: int, clients: bool, some_turns: int) -> None:
+    @rule(index=which, clients=st.booleans(), iterations=LOOP_RUNS)
+    def wake_for_no_reason(self, index: int, clients: bool, iterations: int) -> None:
         """Switch to a greenlet although nothing has happened."""
         loop = self.pool.hub.loop
         found: list[Any] = (
@@ -292,41 +302,41 @@ class PoolModel(RuleBasedStateMachine):
         started = [greenlet for greenlet in found if greenlet and not greenlet.ready()]
         if started:
             loop.run_callback(started[index % len(started)].switch)
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(index=which, some_turns=turns)
-    def disconnect(self, index: int, some_turns: int) -> None:
+    @rule(index=which, iterations=LOOP_RUNS)
+    def disconnect(self, index: int, iterations: int) -> None:
         """Let a client disconnect whose request may still wait in the queue."""
         waiting = [a for a in self.askers.values() if not (a.replies or a.killed or a.is_gone)]
         if waiting:
             asker = waiting[index % len(waiting)]
             asker.is_gone = True
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(some_turns=turns)
-    def reset_retries(self, some_turns: int) -> None:
+    @rule(iterations=LOOP_RUNS)
+    def reset_retries(self, iterations: int) -> None:
         """Open the retry gate, as an operator can."""
         self.pool.retry_now()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(some_turns=turns)
-    def close_connections(self, some_turns: int) -> None:
+    @rule(iterations=LOOP_RUNS)
+    def close_connections(self, iterations: int) -> None:
         """Close the connections, as an operator can."""
         self.pool.close_connections()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
-    @rule(some_turns=turns)
-    def pause_or_resume(self, some_turns: int) -> None:
+    @rule(iterations=LOOP_RUNS)
+    def pause_or_resume(self, iterations: int) -> None:
         """Pause or resume the host, as an operator can."""
         (self.pool.resume if self.pool.state is PoolState.PAUSED else self.pool.pause)()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
     @precondition(lambda self: len(self.askers) > 12)
-    @rule(some_turns=turns)
-    def stop(self, some_turns: int) -> None:
+    @rule(iterations=LOOP_RUNS)
+    def stop(self, iterations: int) -> None:
         """Stop the pool: transactions in progress go on."""
         self.pool.stop()
-        self.run_loop(some_turns)
+        self.run_loop(iterations)
 
     # -- what holds after each step, whether its work is done or not ---------------------------
 
@@ -395,7 +405,7 @@ class PoolModel(RuleBasedStateMachine):
         assert len(begun) == len(set(begun))
 
     @invariant()
-    def looked_after(self) -> None:
+    def scheduled_while_anything_waits(self) -> None:
         """Find the pool scheduled if something has a deadline."""
         pool = self.pool
         if pool.queue or pool.busy or pool.connecting:
@@ -435,14 +445,14 @@ class PoolModel(RuleBasedStateMachine):
     @invariant()
     def nothing_overtaken(self) -> None:
         """Send no request while an older one waits, except a requeued one and under overload."""
-        if self.heard_since and self.settled:
-            newest = max(t.since for t in self.heard_since)
+        if self.received_since and self.settled:
+            newest = max(t.since for t in self.received_since)
             requeue = self.pool.returned
             overload = self.pool.queue.oldest_since < monotonic() - OVERLOAD
             assert overload or all(
                 t.since > newest for t in self.pool.waiting if id(t) not in requeue
             )
-            self.heard_since.clear()
+            self.received_since.clear()
 
     @invariant()
     def in_time(self) -> None:
@@ -502,7 +512,7 @@ class PoolModel(RuleBasedStateMachine):
 
 def test_the_pool_keeps_its_promises() -> None:
     """No order of requests, faults, time, wake-ups and ends breaks one of them."""
-    with no_hurry():
+    with without_switch_interval():
         run_state_machine_as_test(
             PoolModel,
             settings=settings(

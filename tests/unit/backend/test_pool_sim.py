@@ -10,7 +10,7 @@ from unittest import mock
 import gevent
 import pytest
 from greenlet import getcurrent
-from sim_lond import ALL, MADE, SimConnection, SimPool, no_hurry, settings, turn
+from sim_lond import ALL, MADE, SimConnection, SimPool, run_loop, settings, without_switch_interval
 
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.transaction import Transaction
@@ -38,7 +38,7 @@ class Bench:
         """Let a client of its own send each of these requests."""
         for request in requests:
             gevent.spawn(self._ask, request)
-        turn(ALL)
+        run_loop(ALL)
 
     def _ask(self, request: bytes) -> None:
         self.replies.append(bytes(self.pool.transact(request)))
@@ -47,22 +47,22 @@ class Bench:
         """Make the connection that is being made."""
         peer = self.pool.peers[number]
         peer.made = True
-        peer.say(MADE)
-        turn(ALL)
+        peer.send(MADE)
+        run_loop(ALL)
 
     def answer(self, number: int = -1, reply: bytes = b"yes\n") -> list[bytes]:
         """Answer the request on a connection; return all requests received on it."""
         peer = self.pool.peers[number]
-        peer.hear()
-        peer.say(reply)
-        peer.asked = None
-        turn(ALL)
-        return peer.heard
+        peer.receive()
+        peer.send(reply)
+        peer.unanswered = None
+        run_loop(ALL)
+        return peer.received
 
     def refuse(self, number: int = -1) -> None:
         """End a connection, made or not."""
         self.pool.peers[number].close()
-        turn(ALL)
+        run_loop(ALL)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the fields of each event of that name."""
@@ -72,7 +72,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def slow_loop() -> Iterator[None]:
     """Keep the speed of this machine out of the results."""
-    with no_hurry():
+    with without_switch_interval():
         yield
 
 
@@ -80,7 +80,7 @@ def end(bench: Bench) -> None:
     """Leave nothing behind."""
     bench.pool.stop()
     bench.pool.kill()
-    turn(ALL)
+    run_loop(ALL)
     bench.pool.dispose()
 
 
@@ -164,14 +164,14 @@ def test_host_that_refuses_is_down_until_an_attempt_succeeds(
     assert bench.replies == [b"con_lost\n"]
     failed = bench.logged("connection_failed")[0]
     assert (failed["connection"], failed["error"]) == (1, "unreachable")
-    assert failed["detail"] == "the peer does not want us"
+    assert failed["detail"] == "the peer did not send MADE"
     assert 0.0 <= failed["retry_in_s"] < pool.host.pool.retry_backoff_min
     assert isinstance(failed["retry_in_s"], float)
     assert failed["retry_in_s"] == round(failed["retry_in_s"], 3)
     assert len(bench.logged("host_down")) == 1
     down = bench.logged("host_down")[0]
-    assert (down["error"], down["detail"]) == ("unreachable", "the peer does not want us")
-    assert pool.last_error == "unreachable: the peer does not want us"
+    assert (down["error"], down["detail"]) == ("unreachable", "the peer did not send MADE")
+    assert pool.last_error == "unreachable: the peer did not send MADE"
     assert (pool.state, pool.is_down, pool.stats.con_lost) == (PoolState.DOWN, True, 1)
     assert pool.stats.attempts == {"unreachable": 1}
 
@@ -251,7 +251,7 @@ def test_request_that_waits_too_long_gets_con_lost() -> None:
 
     pool.pass_time(5.0)
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
 
     assert bench.replies == [b"con_lost\n"] * 2
     assert bench.logged("requests_refused") == [{"error": "queue_timeout", "count": 1}]
@@ -305,7 +305,7 @@ def test_an_idle_connection_ages() -> None:
     assert pool.next_due is not None
     assert pool.next_due <= monotonic()
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
 
     assert [c.number for c in pool.idle] == [2]
     assert pool.run_maintenance(monotonic()), "all is quiet"
@@ -322,7 +322,7 @@ def test_an_idle_connection_has_no_deadline() -> None:
     bench.answer()
     pool.pass_time(pool.host.pool.reply_timeout + 1.0)
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
 
     assert [c.number for c in pool.idle] == [1]
     end(bench)
@@ -338,7 +338,7 @@ def test_what_was_not_sent_goes_to_another_connection() -> None:
     bench.answer(1)
     bench.pool.peers[1].close()
     gevent.spawn(lambda: bench.replies.append(bytes(bench.pool.transact(b"3\n"))))
-    turn(ALL)
+    run_loop(ALL)
 
     assert bench.answer(0) == [b"1", b"3"]
     assert bench.replies == [b"yes\n"] * 3
@@ -357,7 +357,7 @@ def test_a_stop() -> None:
     assert len(pool.peers) == 2, "one is being made"
 
     pool.stop()
-    turn(ALL)
+    run_loop(ALL)
     assert pool.state is PoolState.STOPPING
     assert bench.replies == [b"con_lost\n"] * 2
     assert pool.connecting is None
@@ -377,7 +377,7 @@ def test_a_kill() -> None:
     bench.ask(b"1\n")
     bench.take()
     bench.pool.kill()
-    turn(ALL)
+    run_loop(ALL)
 
     assert bench.replies == [b"con_lost\n"]
     assert not bench.pool.connections
@@ -392,7 +392,7 @@ def test_closing_connections() -> None:
     bench.take()
     bench.answer(0)
     bench.pool.close_connections()
-    turn(ALL)
+    run_loop(ALL)
     assert [c.number for c in bench.pool.connections] == [2]
     bench.ask(b"3\n")
     bench.take(2)
@@ -489,9 +489,9 @@ def test_a_connection_that_ends_at_birth() -> None:
     bench.ask(b"1\n")
     peer = bench.pool.peers[0]
     peer.made = True
-    peer.say(MADE)
+    peer.send(MADE)
     peer.close()
-    turn(ALL)
+    run_loop(ALL)
 
     assert bench.replies == [b"con_lost\n"]
     (failed,) = bench.logged("connection_failed")
@@ -537,8 +537,8 @@ def test_bytes_without_a_request_end_the_connection(
     bench.take()
     bench.answer(reply=reply)
     if later:
-        bench.pool.peers[0].say(later)
-        turn(ALL)
+        bench.pool.peers[0].send(later)
+        run_loop(ALL)
 
     (lost,) = bench.logged("connection_lost")
     assert lost == {"connection": 1, "error": "unsolicited_bytes", "detail": detail}
@@ -553,7 +553,7 @@ def test_request_is_not_written_while_input_is_pending() -> None:
     bench.ask(b"1\n")
     bench.take()
     bench.answer()
-    bench.pool.peers[0].say(b"unasked\n")
+    bench.pool.peers[0].send(b"unasked\n")
     bench.ask(b"2\n")
     bench.take()
 
@@ -570,7 +570,7 @@ def test_schedule_is_called_when_something_begins() -> None:
     pool.open_connection(monotonic())
     assert bench.watched == [pool]
     assert pool._is_scheduled is True
-    turn(ALL)
+    run_loop(ALL)
     assert pool.run_maintenance(monotonic()) is False, "one is being made"
     bench.take()
     assert pool.run_maintenance(monotonic()) is True
@@ -589,11 +589,11 @@ def test_what_waits_has_a_connection_made_when_the_gate_opens() -> None:
     bench.refuse(1)
     pool.gate.opens_at = monotonic() + 100.0
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
     assert len(pool.peers) == 2
     pool.gate.opens_at = monotonic() - 1.0
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
 
     assert len(pool.peers) == 3
     end(bench)
@@ -606,7 +606,7 @@ def test_connection_stopped_before_it_ran_is_closed() -> None:
     bench.pool.stop()
     assert not bench.pool.connections
     assert bench.pool.connecting is None
-    turn(ALL)
+    run_loop(ALL)
 
     assert not bench.pool.peers
     assert bench.logged("connection_closed") == [{"connection": 1}]
@@ -625,11 +625,11 @@ def test_killed_request_has_an_error() -> None:
     bench = Bench()
     found = []
     gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
-    turn(ALL)
+    run_loop(ALL)
     bench.take()
     bench.pool.kill()
     assert found == [], "a kill does not wait"
-    turn(ALL)
+    run_loop(ALL)
 
     assert str(found[0].error) == "connection ended by lonc"
     assert found[0].waiter is None
@@ -642,13 +642,13 @@ def test_request_that_was_not_sent_has_no_error() -> None:
     bench = Bench()
     found = []
     gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
-    turn(ALL)
+    run_loop(ALL)
     bench.refuse()
     assert (found[0].reply, found[0].error) == (b"con_lost\n", None)
 
     bench.pool.gate.open()
     gevent.spawn(lambda: found.append(carried(bench.pool, b"2\n")))
-    turn(ALL)
+    run_loop(ALL)
     bench.take()
     bench.refuse()
     assert isinstance(found[1].error, ConnectionLostError)
@@ -681,21 +681,21 @@ def test_paused_host_keeps_requests_and_is_not_dialled() -> None:
     bench.take()
     pool.pause()
     bench.answer()
-    turn(ALL)
+    run_loop(ALL)
     assert not pool.connections
     pool.gate.opens_at = monotonic() + 100.0
     bench.ask(b"2\n")
     pool.run_maintenance(monotonic())
     pool.open_connection(monotonic())
-    turn(ALL)
+    run_loop(ALL)
     assert (bench.replies, len(pool.queue), len(pool.peers)) == ([b"yes\n"], 1, 1)
     pool.gate.open()
     pool.run_maintenance(monotonic())
-    turn(ALL)
+    run_loop(ALL)
     assert len(pool.peers) == 1
 
     pool.resume()
-    turn(ALL)
+    run_loop(ALL)
     bench.take()
     assert bench.answer() == [b"2"]
     assert bench.replies == [b"yes\n"] * 2
@@ -717,13 +717,13 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
     for early in (TICK, 0.0):
         assert bench.replies == []
         pool.run_maintenance(pool.queue.oldest_since + limits.queue_timeout - early)
-        turn(ALL)
+        run_loop(ALL)
     assert bench.replies == [b"con_lost\n"], "the one that waited"
 
     for early in (TICK, 0.0):
         assert bench.replies == [b"con_lost\n"]
         pool.run_maintenance(busy._started + limits.reply_timeout - early)
-        turn(ALL)
+        run_loop(ALL)
     assert bench.replies == [b"con_lost\n"] * 2
     assert bench.logged("reply_lost")[0]["error"] == "reply_timeout"
 
@@ -735,7 +735,7 @@ def test_a_limit_that_is_reached_to_the_tick() -> None:
     for early in (TICK, 0.0):
         assert pool.connections
         pool.run_maintenance(idle.idle_since + limits.idle_timeout - early)
-        turn(ALL)
+        run_loop(ALL)
     assert not pool.connections
     end(bench)
 
@@ -752,7 +752,7 @@ def test_reply_that_drips_does_not_put_off_its_deadline() -> None:
         assert connection.stream.deadline == deadline
 
     bench.pool.run_maintenance(deadline)
-    turn(ALL)
+    run_loop(ALL)
 
     assert bench.replies == [b"con_lost\n"]
     end(bench)
@@ -803,7 +803,7 @@ def test_a_bug_while_connecting_leaves_no_connection_behind(
     pool.connection_class = Broken
     monkeypatch.setattr(pool.hub, "print_exception", lambda *_: None)
     pool.open_connection(monotonic())
-    turn(ALL)
+    run_loop(ALL)
     assert (pool.connections, pool.connecting) == (set(), None)
     pool.connection_class = SimConnection
     bench.ask(b"1\n")
@@ -822,7 +822,7 @@ def test_connection_that_ended_while_idle_gets_no_request() -> None:
     (idle,) = bench.pool.connections
     idle._greenlet.kill(RuntimeError, block=False)
     with mock.patch.object(bench.pool.hub, "handle_error"):
-        turn(ALL)
+        run_loop(ALL)
     assert not bench.pool.idle
 
     bench.ask(b"2\n")
@@ -844,12 +844,12 @@ def test_aborted_attempt_changes_nothing() -> None:
         pool.open_connection(monotonic())
         new = pool.connecting
         assert new not in (None, old)
-        bench.pool.peers[0].say(outcome)
-        turn(ALL)
+        bench.pool.peers[0].send(outcome)
+        run_loop(ALL)
 
         assert pool.connecting is new
         assert pool.gate.failures == 0
-        assert pool.peers[0].heard == []
+        assert pool.peers[0].received == []
         bench.take()
         bench.answer()
         assert bench.replies == [b"yes\n"]
@@ -866,7 +866,7 @@ def test_requeued_request_has_its_whole_reply_timeout() -> None:
     transaction.waiter = None
     (idle,) = bench.pool.connections
     bench.pool.requeue(transaction)
-    turn(ALL)
+    run_loop(ALL)
 
     assert idle.stream.deadline > monotonic()
     bench.answer()
