@@ -122,8 +122,8 @@ class Commands:
     ) -> None:
         """Call `find` in a thread, and put `act` with its result into the queue.
 
-        Does nothing while the same command is at work. If no thread can be started the command is
-        refused.
+        Does nothing while the same command is at work. If no thread can be started, or there is no
+        descriptor, the command is refused.
         """
         if command in self._at_work:
             return
@@ -132,7 +132,7 @@ class Commands:
         def run() -> None:
             try:
                 self.signals.put(partial(act, self._threadpool.apply(find)))
-            except RuntimeError as error:
+            except (OSError, RuntimeError) as error:
                 self.signals.put(partial(self._refuse, command, [f"not examined ({error})"]))
             finally:
                 self._at_work.discard(command)
@@ -239,8 +239,12 @@ class Commands:
         if Command.RESTART in self._at_work:
             return
         systemd.reloading()
-        rehearse = partial(rehearsal.rehearse, self.config, self._outline())
-        self._in_background(Command.RESTART, rehearse, self._restart)
+        self._in_background(
+            Command.RESTART,
+            # The outline has descriptors of its own, which only a rehearsal that begins closes.
+            lambda: rehearsal.rehearse(self.config, self._outline()),
+            self._restart,
+        )
 
     def _restart(self, rehearsed: Rehearsal) -> None:
         """Start the new program in this process, unless the rehearsal found problems."""
