@@ -107,7 +107,9 @@ def test_the_hosts_spread_over_processes(net: Network) -> None:
             assert net.ask(host, b"ping") == host.encode()
 
 
-@pytest.mark.parametrize("name", ["supervisord.conf", "supervisord-shards.conf"])
+@pytest.mark.parametrize(
+    "name", ["supervisord.conf", "supervisord-shards.conf", "supervisor-program.conf"]
+)
 def test_the_values_fit_together(name: str) -> None:
     """KILL comes well after the longest stop, children included; only a wanted end is one."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))

@@ -74,7 +74,7 @@ def try_scenarios(options: argparse.Namespace, given: Options) -> int:
         failed |= result != "passed"
         log.write_text(output, encoding="utf-8")
         seconds = time.monotonic() - began
-        print(f"Debian {options.system:<8} {user:<7} {name:<12} {seconds:6.0f} s  {result}")
+        print(f"Debian {options.system:<8} {user:<7} {name:<20} {seconds:6.0f} s  {result}")
     return int(failed)
 
 

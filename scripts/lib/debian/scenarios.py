@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from debian import install
 from debian.root import REPOSITORY, USER
 
 if TYPE_CHECKING:
@@ -69,5 +70,9 @@ SCENARIOS: dict[str, Callable[[Root, str], str]] = {
     "quickstart": quickstart,
     "test": test,
     "systemd": systemd,
+    "install-systemd": install.systemd,
+    "install-supervisord": install.supervisord,
+    "install-loncapa": install.loncapa,
+    "upgrade": install.upgrade,
 }
 """Name -> what runs it: gets a fresh system and a user, returns the output, raises RootError."""
