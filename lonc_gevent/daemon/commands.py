@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,6 +22,7 @@ from lonc_gevent.admin.report import describe, text_report, write_whole
 from lonc_gevent.configuration.files import Files
 from lonc_gevent.configuration.shard import part
 from lonc_gevent.errors import LoncError
+from lonc_gevent.eventloop import in_slices
 
 from . import rehearsal, systemd
 from .file_watch import FileWatch
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 LAST_LINES = 1.0
 """Seconds that a slow log reader can delay a restart in place."""
+
+REPORT_INTERVAL: Final = 1.0
+"""Seconds between two status reports: a report of many hosts is a lot of work, and of log."""
 
 STACKS_TIMEOUT: Final = 10.0
 STACKS_PAUSE: Final = 0.01
@@ -93,6 +98,8 @@ class Commands:
         self._flush = logs.flush
         self._threadpool = gevent.get_hub().threadpool
         self._at_work: set[Command] = set()
+        self._report: gevent.Greenlet[..., None] | None = None
+        self._reported = -inf
 
     def __repr__(self) -> str:
         return f"<Commands {self.signals!r}>"
@@ -102,7 +109,7 @@ class Commands:
         actions: dict[Command, Callable[[], object]] = {
             Command.RESTART: self._check_for_restart,
             Command.HOSTS: self._read_hosts,
-            Command.STATUS: self.report_status,
+            Command.STATUS: self._schedule_report,
             Command.STACKS: partial(gevent.spawn, self._write_stacks),
         }
         self.parts.required = False
@@ -149,11 +156,18 @@ class Commands:
 
     # -- reports -----------------------------------------------------------------------------
 
+    def _schedule_report(self) -> None:
+        """Report the status, REPORT_INTERVAL after the last report, for all USR1 until then."""
+        if not self._report:
+            wait = max(self._reported + REPORT_INTERVAL - monotonic(), 0.0)
+            self._report = gevent.spawn_later(wait, self.signals.put, self.report_status)
+
     def report_status(self) -> None:
         """Log a `status` event for each host, and open the retry gates (USR1)."""
-        pools = self.hosts.pools.values()
+        self._reported = monotonic()
+        pools = tuple(self.hosts.pools.values())
         report = text_report(pools)  # of the state before the gates open
-        for pool in pools:
+        for pool in in_slices(pools):
             self.log.info("status", **describe(pool, self.shard))
             pool.retry_now()
         report_file = self.hosts.configuration.settings.daemon.report_file

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
+from .fairness import yield_to_others
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -109,7 +111,9 @@ class Stream:
         only if there is nothing to read, as input that has arrived is returned first.
         """
         while True:
-            if not (self._read_first or self._expired or self._interrupted):
+            if self._expired or self._interrupted:
+                yield_to_others(self.hub)  # there may be input for as long as the peer sends it
+            elif not self._read_first:
                 self.wait_readable()
             self._read_first = False
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""HTTP clients that never pause, while web processes send their requests."""
+"""Peers that never pause, of each loop over a descriptor or a queue, while web processes ask."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ STOP_TIMEOUT: Final = 1.0
 
 @contextmanager
 def attack(net: Network, kind: str, clients: int = 1) -> Iterator[None]:
-    """Run child processes that attack the admin socket."""
-    command = [sys.executable, flood.__file__, str(net.sockets / "lonc-admin"), kind]
+    """Run child processes that attack the daemon."""
+    assert net.daemon
+    command = [sys.executable, flood.__file__, str(net.sockets), kind, str(net.daemon.pid)]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(clients)]
     try:
         for child in children:
@@ -54,18 +55,20 @@ def longest_wait(net: Network, seconds: float) -> float:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
-        assert net.ask("msul2", b"ping") == b"msul2"
+        assert net.ask("msul3", b"ping") == b"msul3"
         longest = max(longest, time.monotonic() - began)
     return longest
 
 
-@pytest.mark.parametrize("kind", flood.KINDS)
-def test_web_client_is_served_at_once_during_http_flood(net: Network, kind: str) -> None:
+@pytest.mark.parametrize("kind", [*flood.HTTP, *flood.LINES, *flood.OTHERS])
+def test_web_client_is_served_at_once_during_flood(net: Network, kind: str) -> None:
     """In the best of several spells, the slowest request takes less than BOUND; TERM is obeyed."""
     net.tables["admin"] = {"stop_timeout": STOP_TIMEOUT}
     net.add("msul2")
+    net.add("msul3")
+    net.add("gone", start=False)
     daemon = net.start()
-    assert net.ask("msul2", b"ping") == b"msul2"
+    assert net.ask("msul3", b"ping") == b"msul3"
 
     with attack(net, kind):
         waits: list[float] = []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,18 @@ def test_the_text_report(net: Network) -> None:
     assert down[2] == "Connection count: 0 >>> DEAD !!!! <<< failed attempts: 1"
     assert down[3].startswith("unreachable: ")
     assert sorted(p.name for p in net.directory.glob("loncstatus*")) == ["loncstatus.txt"]
+
+
+def test_many_usr1_are_merged_into_one_report_per_second(net: Network) -> None:
+    """The last of them gets a report, too: it shows what happened before it."""
+    net.add("msul2")
+    daemon = net.start()
+    began = time.monotonic()
+    while time.monotonic() - began < 1.5:
+        daemon.send_signal(signal.SIGUSR1)
+    assert net.ask("msul2", b"ping") == b"msul2"
+    assert net.status("msul2")["requests"] == 1
+    assert len(net.find("status")) <= 2 + (time.monotonic() - began)
 
 
 def test_a_report_that_cannot_be_written(net: Network) -> None:

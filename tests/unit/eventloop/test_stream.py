@@ -13,7 +13,7 @@ import pytest
 from lonc_gevent.eventloop import DeadlineError, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LARGE = 2_000_000
 
@@ -142,6 +142,28 @@ def test_write_raises_deadline_error_after_its_timeout(ends: Ends) -> None:
     with pytest.raises(DeadlineError):
         ends.stream.write(b"x" * LARGE, 0.05)
     assert 0 < ends.stream.sent < LARGE
+
+
+@pytest.mark.parametrize("end", [Stream.expire, Stream.interrupt])
+def test_others_run_between_the_reads_of_a_stream_that_always_has_input(
+    ends: Ends, end: Callable[[Stream], None]
+) -> None:
+    """Also once its deadline has passed: the input may never end."""
+    rounds = 0
+
+    def count() -> None:
+        nonlocal rounds
+        while True:
+            gevent.sleep(0)
+            rounds += 1
+
+    counter = gevent.spawn(count)
+    end(ends.stream)
+    for number in range(3):
+        ends.peer.send(b"x")
+        assert ends.stream.read() == b"x"
+        assert rounds >= number
+    counter.kill()
 
 
 def test_write_goes_on_after_expire_while_writable(ends: Ends) -> None:
