@@ -65,9 +65,9 @@ def _daemon(configuration: Configuration) -> Iterator[Finding]:
         text = f"{len(lost)} sockets are missing, such as {lost[0]}"
         yield problem("sockets.directory", text)
     waiting, quarantined = status.totals.delayed_waiting, status.totals.delayed_quarantined
-    text = f"delayed requests: {waiting} wait, {quarantined} are quarantined"
+    text = f"{waiting} requests wait, {quarantined} are quarantined"
     yield (problem if quarantined > 0 else note)("delayed.directory", text)
-    text = f"log: {status.log_lines_dropped} lines dropped, as their reader was slow"
+    text = f"{status.log_lines_dropped} lines dropped, as their reader was slow"
     yield (problem if status.log_lines_dropped > 0 else note)("log", text)
     yield from _descriptors(status.pid)
 
