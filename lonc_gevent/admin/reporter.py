@@ -185,6 +185,7 @@ class Reporter:
         wait = pool.gate.opens_at - monotonic() if pool.is_down else 0.0
         requests = stats.ok + stats.con_lost
         recent: list[int] = []
+        recent_lost: list[int] = []
         ended = lost_lately = 0
         rate, p50, p99 = 0.0, None, None
         if requests:
@@ -197,6 +198,8 @@ class Reporter:
             if series.steps:
                 line = series.line(history.number, lambda s: s.ok + s.con_lost, SPARK_STEPS)
                 recent = list(map(int, line))
+                line = series.line(history.number, lambda s: s.con_lost, SPARK_STEPS)
+                recent_lost = list(map(int, line)) if any(line) else []
         since = monotonic() - pool.since
         answered = monotonic() - stats.last_reply if stats.last_reply else None
         status = HostStatus(
@@ -227,6 +230,7 @@ class Reporter:
             recent=recent,
             delayed_oldest_s=round(delayed_age(pool), 1),
             requests_lately=ended,
+            recent_lost=recent_lost,
             since=timestamp(time.time() - since),
             since_s=round(since, 1),
             last_reply_s=None if answered is None else round(answered, 1),

@@ -114,6 +114,7 @@ class Admin:
         self._unix: HttpServer | None = None
         self._encode = msgspec.json.Encoder().encode
         self._status = Document(lambda: (self._encode(reporter.status()),))
+        self._html = Document(lambda: (self.page.render(reporter.status()),))
         self._metrics = Document(Metrics(reporter).render)
         self._readers: dict[str, Callable[[WSGIEnvironment], Answer]] = {
             "/": self._page,
@@ -211,8 +212,9 @@ class Admin:
         detail = self.reporter.host(_host_id(path))
         return NOT_FOUND if detail is None else Answer(_OK, self._encode(detail), _JSON)
 
-    def _page(self, _environ: WSGIEnvironment) -> Answer:
-        return Answer(_OK, self.page.html, "text/html; charset=utf-8", self.page.headers)
+    def _page(self, environ: WSGIEnvironment) -> Answer:
+        answer = _document(self._html, "text/html; charset=utf-8", environ)
+        return answer._replace(headers=(*answer.headers, *self.page.headers))
 
     def _health(self, _environ: WSGIEnvironment) -> Answer:
         return plain(_OK, "ok")

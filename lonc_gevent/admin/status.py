@@ -66,6 +66,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     p50_ms        half of the requests of the last minutes took at most so long; null: none
     lost_lately   requests of the last minutes that got con_lost
     recent        requests that ended, in steps of 30 s over 15 minutes; empty if none did
+    recent_lost   those of them that got con_lost; empty if none did
     requests_lately  requests that ended in the last minutes
     level         how well the host is (admin/verdict.py)
     since         when `state` began, `since_s` seconds ago
@@ -104,6 +105,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     recent: list[int]
     delayed_oldest_s: float = 0.0
     requests_lately: int = 0
+    recent_lost: list[int] = []
     level: Level = "well"
     since: str = ""
     since_s: float = 0.0

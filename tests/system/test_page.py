@@ -77,7 +77,7 @@ def test_the_policy_lets_nothing_else_in(net: Network) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "*" not in policy
-    assert len(re.findall(r"'sha256-[\w+/]{43}='", policy)) == 2
+    assert len(re.findall(r"'sha256-[\w+/]{43}='", policy)) == 3
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 

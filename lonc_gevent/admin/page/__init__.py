@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The status page: one self-contained file, and the policy that lets nothing else in.
+"""The status page: one self-contained file, and the policy that permits nothing else.
 
-The page has one style and one script, inline; the policy names them by their hashes. So the page
-needs nothing from outside, and nothing that somebody smuggled into it would run.
+The styles and the script are inline, and the policy names them by their hashes. The page needs no
+other file, and no injected script would run.
 """
 
 from __future__ import annotations
@@ -10,19 +10,38 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from hashlib import sha256
+from html import escape
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from lonc_gevent.admin.status import HostStatus, Status
+
+PLACE: Final = b"<!-- hosts -->"
+"""Where the page has the table for browsers without JavaScript."""
+
+COLUMNS: Final = (
+    "Host",
+    "State",
+    "Since",
+    "Why",
+    "Waiting",
+    "Requests",
+    "Lost",
+    "Delayed",
+    "Quarantined",
+)
 
 
 class Page(NamedTuple):
-    """The page and the headers that belong to it."""
+    """The page and its headers."""
 
     html: bytes
     headers: tuple[tuple[str, str], ...]
 
     @classmethod
     def load(cls) -> Page:
-        """Read it from the package."""
+        """Read the page from the package."""
         html = files(__name__).joinpath("index.html").read_bytes()
         policy = "; ".join(
             [
@@ -37,6 +56,36 @@ class Page(NamedTuple):
             ]
         )
         return cls(html, (("Content-Security-Policy", policy), ("Referrer-Policy", "no-referrer")))
+
+    def render(self, status: Status) -> bytes:
+        """Return the page, with the hosts as a plain table for browsers without JavaScript."""
+        head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
+        rows = "\n".join(
+            "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in _cells(host)) + "</tr>"
+            for host in status.hosts
+        )
+        reasons = "".join(f"<li>{escape(r.text)}</li>" for r in status.verdict.reasons[1:])
+        text = (
+            f'<div class="wrap"><h1>{escape(status.verdict.headline)}</h1>'
+            f"<ul>{reasons}</ul><p>lonc on {escape(status.host_id)}, {status.timestamp}</p>"
+            f'<div class="plain"><table><thead><tr>{head}</tr></thead>\n{rows}</table></div></div>'
+        )
+        return self.html.replace(PLACE, text.encode("utf-8", "backslashreplace"), 1)
+
+
+def _cells(host: HostStatus) -> tuple[object, ...]:
+    """Return a host's cells in the order of COLUMNS."""
+    return (
+        host.host,
+        host.state,
+        host.since,
+        host.cause or "",
+        host.queue,
+        host.requests,
+        host.lost_lately,
+        host.delayed_waiting,
+        host.delayed_quarantined,
+    )
 
 
 def _hashes(html: bytes, tag: bytes) -> str:
