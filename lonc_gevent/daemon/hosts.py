@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hosts that are served: their pools and their sockets, and how they change while we run."""
+"""The hosts that are served: their pools and sockets, and their change by a reload."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ COMMON_PARENT: Final = ""
 class Hosts:
     """All pools, and the sockets that belong to them.
 
-    Where the sockets are and whom they let in stays as it was at the start; which there are, and
-    what holds for a host, follows the configuration that is given to `change`.
+    `change` replaces the hosts and their settings. The directory, mode, group and access control of
+    the sockets stay as they were at the start.
     """
 
-    def __init__(  # noqa: PLR0913 - it joins what else stands apart
+    def __init__(  # noqa: PLR0913 - collaborators, each used
         self,
         configuration: Configuration,
         logger: FilteringBoundLogger,
@@ -87,7 +87,7 @@ class Hosts:
         return f"<Hosts {len(self.pools)} on {len(self.clients.listeners)} sockets>"
 
     def all_pools(self) -> list[Pool]:
-        """Return the pools of all hosts, those that are gone and still have something under way."""
+        """Return all pools, also those of removed hosts that still have connections."""
         self._leaving = [pool for pool in self._leaving if pool.connections]
         return [*self.pools.values(), *self._leaving]
 
@@ -141,16 +141,16 @@ class Hosts:
         self.parts.try_again(f"socket {name}", str(error), partial(self._listen_again, name))
 
     def _listen_again(self, name: str) -> None:
-        """Open a socket that could not be had, unless it is there or not wanted any more."""
+        """Open a socket that could not be opened, if it is still configured and not yet open."""
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         host_id = names_of(self.configuration).get(name)
         if host_id is not None and self._path(name) not in self._listeners:
             self._listen(name, host_id, {})
 
     def check_sockets(self) -> None:
-        """Open each socket anew whose file was removed or replaced.
+        """Open each socket anew whose file was removed or replaced, or else try again later.
 
-        Clients that connected before are served on. What cannot be had is tried again.
+        Connected clients are served on.
         """
         if self.clients.holding or self.clients.draining:
             return
@@ -158,7 +158,7 @@ class Hosts:
             found = {entry.name: entry.inode() for entry in os.scandir(self._directory)}
         except FileNotFoundError:
             found = {}
-        except OSError:  # no descriptor left to look with, say
+        except OSError:  # such as no descriptor
             return
         for path, listener in tuple(self._listeners.items()):
             if found.get(path.name) != listener.inode:
@@ -171,7 +171,7 @@ class Hosts:
                     self._listen_later(path.name, host_id, error)
 
     def probe_directory(self) -> None:
-        """Make a socket in the directory as hosts get them, and remove it. Raises ConfigError."""
+        """Make a socket in the directory as for a host, and remove it. Raises ConfigError."""
         path = self._path(f".lonc.rehearsal.{os.getpid()}")
         if len(os.fsencode(path)) > UNIX_PATH_MAX:
             return
