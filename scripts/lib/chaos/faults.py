@@ -7,9 +7,15 @@ import os
 import resource
 import signal
 import subprocess
+import sys
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .scene import HOSTS
+import flood
+from harness import Client
+
+from .scene import HOSTS, POOL
 
 if TYPE_CHECKING:
     import random
@@ -21,6 +27,12 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 3.0
 """Seconds that a fault lasts, at most."""
+
+HELD: Final = POOL["reply_timeout"] + 1.0
+"""Seconds more that requests may wait for a lond or daemon that was silent."""
+
+SOCKETS_BACK: Final = 10.0
+"""Seconds in which socket files must be there again that were removed."""
 
 
 class At(NamedTuple):
@@ -46,6 +58,8 @@ class Fault(NamedTuple):
     """Causes the fault; returns a text for the timeline."""
     loses: bool
     """Whether a client may get con_lost, or no connection, because of it."""
+    longer: float = 0.0
+    """Seconds more than RECOVERY until every host answers again."""
 
 
 def kill_lond(at: At) -> str:
@@ -122,6 +136,78 @@ def freeze_daemon(at: At) -> str:
     return f"for {seconds:.1f} s"
 
 
+def freeze_daemon_for_long(at: At) -> str:
+    """Stop the daemon (SIGSTOP) for longer than its limits, as a suspended machine does."""
+    with at.scene.away():
+        at.scene.daemon.send_signal(signal.SIGSTOP)
+        try:
+            at.over.wait(POOL["reply_timeout"])
+            seconds = POOL["reply_timeout"] + at.pause()
+        finally:
+            at.scene.daemon.send_signal(signal.SIGCONT)
+    return f"for {seconds:.1f} s"
+
+
+def flood_http(at: At) -> str:
+    """Send HTTP to the admin socket without a pause, in one of the ways of flood.py."""
+    kind = at.chance.choice(list(flood.HTTP))
+    scene = at.scene
+    command = [sys.executable, flood.__file__, str(scene.net.sockets), kind, str(scene.daemon.pid)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as attacker:
+        try:
+            seconds = at.pause()
+        finally:
+            attacker.kill()
+    return f"{kind} for {seconds:.1f} s"
+
+
+def leave_queue(at: At) -> str:
+    """Let many clients disconnect whose requests wait in the queue."""
+    path = at.scene.net.sockets / at.chance.choice(HOSTS)
+    left = 0
+    for _ in range(at.chance.randint(1, 4)):
+        with ExitStack() as stack:
+            for _ in range(100):
+                client = stack.enter_context(Client(path))
+                client.send(b"ping\n")
+            left += 100
+            at.pause(0.5)
+    return f"{left} clients of {path.name}"
+
+
+def cut_hosts_tab(at: At) -> str:
+    """Cut hosts.tab short, as a full disk does, have it read, and restore it."""
+    path = at.scene.net.directory / "hosts.tab"
+    whole = path.read_bytes()
+    size = at.chance.randint(0, len(whole) - 1)
+    with at.scene.away():
+        try:
+            path.write_bytes(whole[:size])
+            at.scene.daemon.send_signal(signal.SIGUSR2)
+            at.pause()
+        finally:
+            path.write_bytes(whole)
+            loaded = at.scene.count("hosts_reloaded")
+            at.scene.daemon.send_signal(signal.SIGUSR2)
+        for _ in range(100):
+            if at.scene.count("hosts_reloaded") > loaded and at.scene.all_sockets:
+                break
+            at.over.wait(0.1)
+    return f"after {size} of {len(whole)} bytes"
+
+
+def remove_sockets(at: At) -> str:
+    """Remove the socket files of some hosts; the daemon makes them again."""
+    hosts = at.chance.sample(HOSTS, at.chance.randint(1, len(HOSTS)))
+    with at.scene.away():
+        for host in hosts:
+            (at.scene.net.sockets / host).unlink(missing_ok=True)
+        began = time.monotonic()
+        while not at.scene.all_sockets and time.monotonic() - began < SOCKETS_BACK:
+            at.over.wait(0.1)
+    return f"{', '.join(hosts)}, back after {time.monotonic() - began:.1f} s"
+
+
 def kill_clients(at: At) -> str:
     """Kill a client in the middle of a large reply, several times."""
     times = at.chance.randint(2, 5)
@@ -173,11 +259,13 @@ def stop_reading_log(at: At) -> str:
 
 
 def many_signals(at: At) -> str:
-    """Request the status report again and again, which also opens every retry gate."""
-    for _ in range(20):
+    """Request the status report without a pause, which also opens every retry gate."""
+    end = time.monotonic() + at.chance.uniform(0.1, LONGEST)
+    sent = 0
+    while time.monotonic() < end:
         at.scene.daemon.send_signal(signal.SIGUSR1)
-        at.over.wait(0.02)
-    return "20 USR1"
+        sent += 1
+    return f"{sent} USR1"
 
 
 def fill_disk(at: At) -> str:
@@ -212,13 +300,18 @@ def faults(scene: Scene) -> dict[str, Fault]:
     found = {
         "kill lond": Fault(kill_lond, loses=True),
         "kill all londs": Fault(kill_all_londs, loses=True),
-        "stop lond": Fault(stop_lond, loses=True),
+        "stop lond": Fault(stop_lond, loses=True, longer=HELD),
         "kill daemon": Fault(kill_daemon, loses=True),
         "stop daemon": Fault(stop_daemon, loses=True),
-        "freeze daemon": Fault(freeze_daemon, loses=False),
+        "freeze daemon": Fault(freeze_daemon, loses=False, longer=HELD),
+        "long freeze": Fault(freeze_daemon_for_long, loses=True, longer=HELD),
+        "flood of HTTP": Fault(flood_http, loses=False),
+        "leave the queue": Fault(leave_queue, loses=False),
+        "cut hosts.tab": Fault(cut_hosts_tab, loses=True),
+        "remove sockets": Fault(remove_sockets, loses=True),
         "kill clients": Fault(kill_clients, loses=False),
         "stop client": Fault(stop_client, loses=False),
-        "no descriptors": Fault(no_descriptors, loses=True),
+        "no descriptors": Fault(no_descriptors, loses=True, longer=HELD),
         "log reader stops": Fault(stop_reading_log, loses=False),
         "many signals": Fault(many_signals, loses=False),
         "busy machine": Fault(busy_machine, loses=False),

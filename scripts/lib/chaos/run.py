@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from lonc_gevent.client.delayed import delay
 
 from .clients import Clients, Victim
-from .faults import At, faults
+from .faults import HELD, At, faults
 from .scene import HOSTS, POOL, Scene
 from .verdict import delayed_problems, events, problems
 
@@ -37,9 +37,6 @@ CALM: Final = 1.5
 
 RECOVERY: Final = POOL["retry_backoff_max"] + 1.0
 """Seconds in which every host must answer again after a fault: one backoff step and a second."""
-
-HELD: Final = POOL["reply_timeout"] + 1.0
-"""Seconds more that requests may wait for a lond or daemon that was silent."""
 
 DELAYED_PATIENCE: Final = 60.0
 """Seconds at the end in which all delayed requests must have been sent."""
@@ -112,7 +109,7 @@ def one(at: At, clients: Clients, name: str, step: int) -> tuple[str, list[str]]
     began = time.monotonic()
     what = entry.do(at)
     recovery = recover(clients, step)
-    bound = RECOVERY + (HELD if name in ("stop lond", "freeze daemon", "no descriptors") else 0.0)
+    bound = RECOVERY + entry.longer
     if recovery > bound:
         found.append(f"{name}: good again only after {recovery:.1f} s, more than {bound:.1f}")
     seen = Counter(o.what for o in tuple(clients.outcomes)[before:])

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,6 +19,8 @@ from harness import Network, Process, wait_until
 from .record import Received
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness import Lond
 
 HOSTS: Final = ("msul1", "msul2", "nscll1", "s10l2")
@@ -63,7 +65,7 @@ class Scene:
         self.clock.write_bytes(bytes(8))
         self.preload = self._build_clock(directory / "clock.so")
         self.deaths: list[tuple[float, float]] = []
-        """From and to when the daemon was not there, by our own doing."""
+        """From and to when the daemon, or a socket, was not there, by our own doing."""
         self.received: dict[str, Received] = {}
         self.stderr: list[str] = []
         self.lines: list[str] = []
@@ -159,6 +161,22 @@ class Scene:
         self.start()
         self.deaths.append((began, time.monotonic()))
         return code
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Note that the daemon is not there for its clients during the block."""
+        began = time.monotonic()
+        yield
+        self.deaths.append((began, time.monotonic()))
+
+    def count(self, event: str) -> int:
+        """Return how often the daemon has logged an event."""
+        return sum(f'"{event}"' in line for line in tuple(self.daemon.lines))
+
+    @property
+    def all_sockets(self) -> bool:
+        """Whether every host has its socket."""
+        return all((self.net.sockets / host).is_socket() for host in HOSTS)
 
     def set_clock(self, offset: int) -> None:
         """Set the daemon's clock so many seconds off the machine's."""
