@@ -177,7 +177,7 @@ def test_the_page_by_keyboard(net: Network, tab: Tab) -> None:
     tab.keyboard.press("Enter")
     tab.locator(".detail .facts dd").first.wait_for()
 
-    button = tab.get_by_role("button", name="nscll1")
+    button = tab.get_by_role("button", name="nscll1", exact=True)
     assert button.get_attribute("aria-expanded") == "true"
     assert "127.0.0.1 port" in tab.locator(".detail .facts").inner_text()
     for _ in range(2):
