@@ -114,5 +114,5 @@ def _thaw(data: bytes, at: int, errors: str, depth: int) -> tuple[Nested, int]:
                 raise ArgumentError(f"expected & or the end at byte {at}")
         return (values if begin is HASH else list(values.values())), at + len(end)
     found = _SCALAR.match(data, at)
-    assert found is not None  # noqa: S101 - it matches nothing, too
+    assert found is not None  # noqa: S101 - it matches nothing, too # nosec B101
     return unescape(found[0]).decode(errors=errors), found.end()

@@ -127,7 +127,7 @@ def exec_again(handover: Handover, before: Callable[[], None]) -> NoReturn:
         _set_inheritable(handover, inheritable=True)
         before()
         environment = {**os.environ, VARIABLE: str(state)}
-        os.execve(sys.executable, command_line(), environment)  # noqa: S606 - ourselves # nosec B606
+        os.execve(sys.executable, command_line(), environment)  # noqa: S606 - ourselves # nosec
     finally:
         # Only if it failed.
         _set_inheritable(handover, inheritable=False)

@@ -9,7 +9,7 @@ back, and are what the new program runs on.
 from __future__ import annotations
 
 import os
-import subprocess  # nosec B404 - it starts this very program, from a list
+import subprocess  # nosec B404 # it starts this very program, from a list
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec

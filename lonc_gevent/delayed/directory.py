@@ -64,7 +64,7 @@ def prepare(directory: Path, gid: int = -1) -> None:
                 return
             if made and gid >= 0:
                 os.fchown(fd, -1, gid)
-                os.fchmod(fd, 0o1770)  # nosec B103 - the group of the web processes writes here
+                os.fchmod(fd, 0o1770)  # nosec B103 # the group of the web processes writes here
             elif status.st_mode & stat.S_IWGRP:
                 os.fchmod(fd, stat.S_IMODE(status.st_mode) | stat.S_ISVTX)
         finally:
