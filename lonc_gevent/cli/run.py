@@ -18,7 +18,7 @@ from lonc_gevent.daemon.life_cycle import Daemon
 from lonc_gevent.daemon.process_limits import STANDARD, open_standard_descriptors
 from lonc_gevent.daemon.requirements import examine, log_problems
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
-from lonc_gevent.logs import open_logs
+from lonc_gevent.logs import Logs
 from lonc_gevent.logs.capture import capture_foreign, capture_hub_errors
 
 from .common import config_option, echo, exit_bad_config
@@ -104,7 +104,8 @@ def _running(
     except ConfigError as error:
         exit_bad_config(error)
     faulthandler.enable(STANDARD[-1])
-    logs = open_logs(configuration.settings.log)
+    log = configuration.settings.log
+    logs = Logs(1, level=log.level, format=log.format, schema=log.schema)
     release_foreign = capture_foreign(logs)
     release_hub = capture_hub_errors(gevent.get_hub(), logs.logger)
     log_problems(logs.logger, examined.problems)

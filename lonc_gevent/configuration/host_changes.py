@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,31 +31,19 @@ def compare(now: Iterable[HostSettings], wanted: Iterable[HostSettings]) -> Host
         added=tuple(host for host in wanted if host.id not in served),
         removed=tuple(host_id for host_id in served if host_id not in ids),
         changed=tuple(
-            host for host in wanted if host.id in served and not same(host, served[host.id])
+            host
+            for host in wanted
+            if host.id in served and _essence(host) != _essence(served[host.id])
         ),
     )
 
 
-def same(one: HostSettings, other: HostSettings) -> bool:
-    """Return whether connections to one can be used for the other.
+def _essence(host: HostSettings) -> HostSettings:
+    """Return what connections depend on: those of two hosts with the same can be exchanged.
 
     Domain and role do not affect what is sent. The dns name is the name in a lond's certificate,
     whatever the address is.
     """
-    return _essence(one) == _essence(other)
-
-
-def _essence(host: HostSettings) -> tuple[object, ...]:
-    where = host.address or host.dns_name
     name = host.dns_name if host.security.startswith("ssl") else ""
-    return (
-        where,
-        name,
-        host.port,
-        host.security,
-        host.negotiation,
-        host.init_version,
-        host.client_id,
-        host.server_id,
-        host.pool,
-    )
+    address = host.address or host.dns_name
+    return replace(host, address=address, dns_name=name, domain="", role="", resolve_interval=0.0)

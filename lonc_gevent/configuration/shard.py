@@ -11,8 +11,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from .settings import Configuration
@@ -63,30 +63,22 @@ def part(configuration: Configuration, shard: Shard) -> Configuration:
     A dns name that several hosts share belongs to the process of the first of them.
     """
     settings = configuration.settings
-    return msgspec.structs.replace(
-        configuration,
-        settings=msgspec.structs.replace(
-            settings,
-            sockets=msgspec.structs.replace(
-                settings.sockets,
-                common_parent="" if shard.number else settings.sockets.common_parent,
-            ),
-            admin=msgspec.structs.replace(
-                settings.admin,
-                socket=_numbered(settings.admin.socket, shard),
-                listen=_shifted(settings.admin.listen, shard),
-            ),
-            daemon=msgspec.structs.replace(
-                settings.daemon,
-                pid_file=_numbered(settings.daemon.pid_file, shard),
-                report_file=_numbered(settings.daemon.report_file, shard),
-            ),
-        ),
-        hosts=tuple(host for host in configuration.hosts if shard.holds(host.id)),
-        sockets={
-            name: host_id for name, host_id in configuration.sockets.items() if shard.holds(host_id)
-        },
+    parent = "" if shard.number else settings.sockets.common_parent
+    sockets = replace(settings.sockets, common_parent=parent)
+    admin = replace(
+        settings.admin,
+        socket=_numbered(settings.admin.socket, shard),
+        listen=_shifted(settings.admin.listen, shard),
     )
+    daemon = replace(
+        settings.daemon,
+        pid_file=_numbered(settings.daemon.pid_file, shard),
+        report_file=_numbered(settings.daemon.report_file, shard),
+    )
+    hosts = tuple(host for host in configuration.hosts if shard.holds(host.id))
+    names = {name: id_ for name, id_ in configuration.sockets.items() if shard.holds(id_)}
+    settings = replace(settings, sockets=sockets, admin=admin, daemon=daemon)
+    return replace(configuration, settings=settings, hosts=hosts, sockets=names)
 
 
 def _weight(name: bytes, number: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -23,31 +23,12 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-FORMATS: Final = ("json", "console")
-SCHEMAS: Final = ("plain", "ecs")
-
-
-class LogSettings(Protocol):
-    """The keys of the `[log]` section that the log reads."""
-
-    @property
-    def level(self) -> str:
-        """One of `LEVELS`."""
-
-    @property
-    def format(self) -> str:
-        """One of `FORMATS`."""
-
-    @property
-    def schema(self) -> str:
-        """One of `SCHEMAS`: the names of the fields in JSON."""
 
 
 class Logs:
     """A logger, and the writer of its lines to the descriptor `fd`, which the caller closes.
 
-    `logger` is passed to the code that logs. Raises ValueError for an unknown level, format or
-    schema.
+    `logger` is passed to the code that logs. The levels, formats and schemas are those of `[log]`.
     """
 
     def __init__(
@@ -60,12 +41,6 @@ class Logs:
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        if level not in LEVELS:
-            raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
-        if format not in FORMATS:
-            raise ValueError(f"log format {format!r} is not one of {', '.join(FORMATS)}")
-        if schema not in SCHEMAS:
-            raise ValueError(f"log schema {schema!r} is not one of {', '.join(SCHEMAS)}")
         json = ecs_line if schema == "ecs" else json_line
         render = json if format == "json" else _console(fd)
         processors: list[Any] = [
@@ -109,11 +84,6 @@ class Logs:
         events are lost and counted.
         """
         return self._writer.close(timeout)
-
-
-def open_logs(settings: LogSettings, fd: int = 1) -> Logs:
-    """Open the log that `[log]` defines, on stdout unless another descriptor is given."""
-    return Logs(fd, level=settings.level, format=settings.format, schema=settings.schema)
 
 
 class _Sink:
