@@ -70,6 +70,7 @@ class Credentials:
         try:
             certificate = Path(network.certificate).read_bytes()
             ca_certificate = Path(network.ca_certificate).read_bytes()
+            crl = Path(network.crl).read_bytes() if network.crl else b""
         except OSError as error:
             raise ConfigError([f"network.certificate: {_reason(error)}"]) from None
         self.certificate_expires = expires(certificate)
@@ -79,6 +80,7 @@ class Credentials:
             network.tls_close_notify,
             certificate,
             ca_certificate,
+            crl,
         )
 
 
@@ -103,6 +105,12 @@ def client_context(network: Network) -> ssl.SSLContext:
         context.load_verify_locations(network.ca_certificate)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError([f"network.ca_certificate: {_reason(error)}"]) from None
+    if network.crl:
+        try:
+            context.load_verify_locations(network.crl)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError([f"network.crl: {_reason(error)}"]) from None
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     try:
         # `str` gives an empty pass phrase, where OpenSSL would ask for one on the terminal.
         context.load_cert_chain(network.certificate, network.private_key, password=str)

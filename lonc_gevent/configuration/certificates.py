@@ -17,7 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509 import Certificate, load_der_x509_certificate, load_pem_x509_certificates
+from cryptography.x509 import (
+    Certificate,
+    load_der_x509_certificate,
+    load_pem_x509_certificates,
+    load_pem_x509_crl,
+)
 
 from .problems import Fault, Severity
 
@@ -35,6 +40,7 @@ _SHORT_KEY: Final = 2048
 CERTIFICATE: Final = "network.certificate"
 PRIVATE_KEY: Final = "network.private_key"
 CA: Final = "network.ca_certificate"
+CRL: Final = "network.crl"
 
 
 def check_together(certificate: bytes, private_key: bytes, ca: bytes) -> Iterator[Fault]:
@@ -65,6 +71,18 @@ def check_dates(certificate: bytes, ca: bytes, now: float) -> Iterator[Fault]:
             elif now >= ends.timestamp() - SOON:
                 expected = f"expected more than {SOON / 86400:.0f} days"
                 yield Fault(key, f"expires on {ends.date()}", expected, Severity.WARNING)
+
+
+def check_crl(content: bytes, now: float) -> Iterator[Fault]:
+    """Check that a list of revoked certificates in PEM is valid at `now`. Never raises."""
+    try:
+        ends = load_pem_x509_crl(content).next_update_utc
+    except ValueError:
+        yield Fault(CRL, "no list of revoked certificates in it", "expected a PEM file")
+        return
+    if ends is not None and now >= ends.timestamp():
+        expected = "expected a newer list: with this one no certificate is accepted"
+        yield Fault(CRL, f"expired on {ends.date()}", expected, Severity.ERROR)
 
 
 def faults_of(certificate: bytes, now: float) -> Iterator[str]:

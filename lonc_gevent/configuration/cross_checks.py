@@ -44,6 +44,7 @@ _READ = (
     "network.certificate",
     "network.private_key",
     "network.ca_certificate",
+    "network.crl",
     "delayed.key_file",
 )
 _WRITTEN = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .accounts import group_id, user_id
-from .certificates import check_dates, check_together
+from .certificates import check_crl, check_dates, check_together
 from .cross_checks import TLS_FILES, asks_for_ssl
 from .permissions import openings
 from .problems import READABLE, Fault, Severity, did_you_mean, dotted, nearest, reason_of, show
@@ -75,6 +75,9 @@ def check_advice(
         certificate, ca = read(network.certificate), read(network.ca_certificate)
         if isinstance(certificate, bytes) and isinstance(ca, bytes):
             yield from check_dates(certificate, ca, now)
+        crl = read(network.crl) if network.crl else ""
+        if isinstance(crl, bytes):
+            yield from check_crl(crl, now)
     if network.host_id not in configuration.known:
         found = f"no host {show(network.host_id)} in hosts.tab"
         expected = "expected our own id in it, as londs refuse other servers"
@@ -208,6 +211,8 @@ def _contents(paths: dict[str, str], read: Read) -> tuple[list[bytes], list[Faul
 
 def _certificate_faults(network: Network, read: Read) -> Iterator[Fault]:
     """Check that the three files of ssl can be read and belong together."""
+    _, faults = _contents({"network.crl": network.crl}, read)
+    yield from faults
     paths = {f"network.{name}": getattr(network, name) for name in TLS_FILES}
     contents, faults = _contents(paths, read)
     yield from faults

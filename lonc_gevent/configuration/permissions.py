@@ -46,6 +46,7 @@ def openings(configuration: Configuration, config: Path) -> Iterator[Opening]:
         ("network.loncapa_conf", network.loncapa_conf),
         ("network.certificate", network.certificate),
         ("network.ca_certificate", network.ca_certificate),
+        ("network.crl", network.crl),
         ("network.key_directory", network.key_directory),
     ):
         yield from _openings(key, path)

@@ -99,6 +99,7 @@ class Network(Struct, frozen=True, kw_only=True):
     certificate     PEM file of our certificate, for ssl
     private_key     PEM file of its key
     ca_certificate  PEM file of the CA that signs the londs' certificates
+    crl             PEM file of certificates that this CA has revoked; "": none is checked
     check_certificate_name  whether lond's certificate must be for its host's dns name
     tls_minimum     least version of TLS
     tls_close_notify  whether TLS ends with a close_notify from either side (protocol.md, 3d)
@@ -119,6 +120,7 @@ class Network(Struct, frozen=True, kw_only=True):
     certificate: PathOrEmpty = ""
     private_key: PathOrEmpty = ""
     ca_certificate: PathOrEmpty = ""
+    crl: PathOrEmpty = ""
     check_certificate_name: Switch = True
     tls_minimum: TlsVersion = "1.2"
     tls_close_notify: Switch = False

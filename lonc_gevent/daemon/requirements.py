@@ -148,7 +148,7 @@ def accepted_files(
     network = configuration.settings.network
     paths = {}
     with ExitStack() as stack:
-        for key in ("certificate", "private_key", "ca_certificate"):
+        for key in ("certificate", "private_key", "ca_certificate", "crl"):
             content = files.get(getattr(network, key))
             if content is not None:
                 fd = in_memory(content)
