@@ -20,12 +20,10 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from statistics import linear_regression
+from typing import Final
 
 from harness import Client, Network, Process, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "rss_kb": (4096.0, 256.0),
@@ -46,15 +44,6 @@ WARM_UP: Final = 0.25
 CLIENTS: Final = 6
 CHURN: Final = 10.0
 """Seconds between two kills of a lond."""
-
-
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the straight line through the points, by least squares."""
-    n = len(points)
-    mean_x = sum(x for x, _ in points) / n
-    mean_y = sum(y for _, y in points) / n
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
 
 
 class Load:
@@ -124,13 +113,13 @@ def judge(samples: list[tuple[float, dict[str, float]]]) -> bool:
     good = True
     print(f"{'':12} {'first':>10} {'last':>10} {'per minute':>12} {'growth':>10} {'bound':>10}")
     for name, (whole, each) in BOUNDS.items():
-        points = [(at, sample[name]) for at, sample in used]
-        rate = slope(points)
+        values = [sample[name] for _, sample in used]
+        rate = linear_regression([at for at, _ in used], values).slope
         bound = max(whole, each * minutes)
         fits = rate * minutes <= bound
         good &= fits
         print(
-            f"{name:12} {points[0][1]:10.0f} {points[-1][1]:10.0f} {rate:12.3f}"
+            f"{name:12} {values[0]:10.0f} {values[-1]:10.0f} {rate:12.3f}"
             f" {rate * minutes:10.1f} {bound:10.1f}{'' if fits else '  NOT GOOD'}"
         )
     return good
