@@ -242,29 +242,36 @@ class ClientCore:
         place = find(sockets) if self._sockets is None or sockets is not None else self._sockets
         now = time.monotonic()
         return Call(
-            line=line,
-            host=host,
-            place=place,
-            path=place.path_of(host),
-            deadline=now + (self.timeout if timeout is None else check_timeout(timeout)),
-            connect_by=now + self.connect_timeout,
-            retry=self.retry if retry is None else check_retry(retry),
-            check=check,
+            line,
+            host,
+            place,
+            place.path_of(host),
+            now + (self.timeout if timeout is None else check_timeout(timeout)),
+            now + self.connect_timeout,
+            self.retry if retry is None else check_retry(retry),
+            check,
         )
 
     async def _ask(self, call: Call, sock: DaemonSocket | None = None) -> bytes:
         """Return the reply; `sock` is a connection on which the request was sent already."""
         sends = 1 if call.retry == "never" else MAX_SENDS
         while True:
+            sock = sock or await self._send(call)
             sends -= 1
             try:
-                answer = await self._receive(sock or await self._send(call))
-            except DisconnectedError as error:
-                if error.may_have_run or not sends:
+                answer = await sock.receive()
+            except BaseException as error:
+                # A late reply must not answer the next request. gevent.Timeout, KeyboardInterrupt
+                # and asyncio.CancelledError are no Exceptions.
+                sock.close()
+                if not isinstance(error, DisconnectedError) or error.may_have_run or not sends:
                     raise
                 sock = None
-            else:
-                return raise_for_error(answer, call.host, call.path) if call.check else answer
+                continue
+            self._kept.give(sock)
+            if answer == CON_LOST:
+                raise ConLostError(call.host, call.path, "con_lost")
+            return raise_for_error(answer, call.host, call.path) if call.check else answer
 
     async def _send(self, call: Call) -> DaemonSocket:
         """Send the request on a kept connection or a new one."""
@@ -281,19 +288,6 @@ class ClientCore:
             sock.close()
             raise
         return sock
-
-    async def _receive(self, sock: DaemonSocket) -> bytes:
-        try:
-            answer = await sock.receive()
-        except BaseException:
-            # A late reply must not answer the next request. gevent.Timeout, KeyboardInterrupt and
-            # asyncio.CancelledError are no Exceptions.
-            sock.close()
-            raise
-        self._kept.give(sock)
-        if answer == CON_LOST:
-            raise ConLostError(sock.host, sock.path, "con_lost")
-        return answer
 
     async def _ask_twice(self, call: Call) -> bytes:
         """Return the reply; after con_lost, make the daemon reconnect and ask once more."""

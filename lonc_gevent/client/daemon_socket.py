@@ -108,7 +108,15 @@ class DaemonSocket:
         """
         self._sent = False
         try:
-            await self._waits.send(self._sock, line, self._left(self.deadline))
+            # The socket does not block here, and its buffer is empty: this is nearly always all.
+            done = self._sock.send(line)
+        except BlockingIOError:
+            done = 0
+        except OSError:
+            return
+        try:
+            if done < len(line):
+                await self._waits.send(self._sock, line[done:], self._left(self.deadline))
         except TimeoutError:
             raise self._timed_out() from None
         except OSError:

@@ -33,7 +33,7 @@ class KeptSockets:
 
     def take(self, path: str) -> DaemonSocket | None:
         """Return a connection to this socket that has no input, or None."""
-        while True:
+        while self._open:
             with self._lock:
                 for index in range(len(self._open) - 1, -1, -1):
                     if self._open[index].path == path:
@@ -46,9 +46,13 @@ class KeptSockets:
             if not sock.has_input():
                 return sock
             sock.close()
+        return None
 
     def give(self, sock: DaemonSocket) -> None:
         """Keep a connection whose last reply was read whole."""
+        if not self._limit:
+            sock.close()
+            return
         with self._lock:
             self._open.append(sock)
             oldest = self._open.pop(0) if len(self._open) > self._limit else None

@@ -114,7 +114,7 @@ class Sockets:
         """Return the path of a host's socket. Raises UnknownHostError if it has none."""
         if not isinstance(host, str):
             raise ArgumentError(f"expected the host id as text, not {type(host).__name__}")
-        if self._names is None and is_host_id(host):
+        if self._names is None and _is_host_id(host):
             return f"{self.directory}/{host}"
         name = None if self._names is None else self._names.get(host)
         if name is None:
@@ -158,6 +158,9 @@ def find(sockets: Where) -> Sockets:
     except TypeError:
         what = f"sockets = {sockets!r}: expected a directory or a Sockets"
         raise ArgumentError(what) from None
+
+
+_is_host_id = lru_cache(maxsize=1024)(is_host_id)
 
 
 def _is_listening(path: str) -> bool:
