@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import PATIENCE, Client, wait_until
+from harness import PATIENCE, Client, readable, wait_until
 from unixhttp import http
 from users import only_root
 
@@ -231,3 +233,33 @@ def test_daemon_that_can_start_no_thread_serves_and_shows_its_stacks(
 
     assert answers(net)
     assert len((net.directory / "log").read_text().splitlines()) < 30
+
+
+def test_stacks_wait_for_a_slow_reader_of_stderr_and_nothing_else_does(net: Network) -> None:
+    net.add("msul2")
+    net.write()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    full = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            full += os.write(writer, bytes(select.PIPE_BUF))
+    os.set_blocking(writer, True)  # as the daemon finds it
+    command = [sys.executable, "-m", "lonc_gevent", "run", "--config", str(net.config)]
+    daemon = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writer)
+    os.close(writer)
+    try:
+        wait_until(lambda: answers(net), "the daemon serves")
+        daemon.send_signal(signal.SIGQUIT)
+        daemon.send_signal(signal.SIGUSR2)  # it is run after QUIT
+        assert [net.ask("msul2", b"ping") for _ in range(10)] == [b"msul2"] * 10
+
+        stacks = b""
+        while b"janitor.py" not in stacks:
+            assert readable(reader, PATIENCE), stacks[full:]
+            stacks += os.read(reader, 1 << 16)
+        assert answers(net)
+    finally:
+        daemon.terminate()
+        assert daemon.wait(PATIENCE) == 0
+        os.close(reader)
