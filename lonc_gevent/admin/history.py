@@ -34,21 +34,23 @@ _NONE: Final = (0,) * (len(DURATION_BOUNDS) + 1)
 
 
 class Step(NamedTuple):
-    """What happened in one step; `queue` is the length at its end."""
+    """What happened in one step; `queue` is the length at its end, `highest` the latency."""
 
     number: int
     ok: int
     con_lost: int
     queue: int
     buckets: bytes
+    highest: float
 
 
 class Reading(NamedTuple):
-    """The counters of a host at one moment."""
+    """The counters of a host at one moment, and the highest latency since the last step."""
 
     ok: int = 0
     con_lost: int = 0
     buckets: Sequence[int] = _NONE
+    highest: float = 0.0
 
 
 class Series:
@@ -59,7 +61,7 @@ class Series:
     def __init__(self) -> None:
         self.last = Reading()
         self.steps: list[Step] = []
-        self._recent = (0, _NONE)
+        self._recent = Reading()
         self._recent_at = -1
 
     def read(self, number: int, now: Reading, queue: int) -> Step | None:
@@ -75,6 +77,7 @@ class Series:
             now.con_lost - last.con_lost,
             queue,
             _BUCKETS.pack(*map(sub, buckets, last.buckets)),
+            now.highest,
         )
         self.last = Reading(now.ok, now.con_lost, buckets)
         self._recent_at = -1
@@ -92,6 +95,7 @@ class Series:
                 step.con_lost + other.con_lost,
                 step.queue + other.queue,
                 _BUCKETS.pack(*map(add, unpack(step), unpack(other))),
+                max(step.highest, other.highest),
             )
         self.steps.append(step)
 
@@ -102,18 +106,24 @@ class Series:
             del steps[0]
 
     def recent(self, number: int, now: Reading) -> Reading:
-        """Return the con_lost and the buckets of the last RECENT steps and since (`ok`: none)."""
+        """Return all but `ok` of the last RECENT steps and since."""
         if self._recent_at != number:
             self._recent_at = number
-            lost, buckets = 0, _NONE
+            lost, buckets, highest = 0, _NONE, 0.0
             for step in self.steps:
                 if step.number > number - RECENT:
                     lost += step.con_lost
                     buckets = tuple(map(add, buckets, unpack(step)))
-            self._recent = (lost, buckets)
-        lost, buckets = self._recent
+                    highest = max(highest, step.highest)
+            self._recent = Reading(0, lost, buckets, highest)
+        recent = self._recent
         since = map(sub, now.buckets, self.last.buckets)
-        return Reading(0, lost + now.con_lost - self.last.con_lost, tuple(map(add, buckets, since)))
+        return Reading(
+            0,
+            recent.con_lost + now.con_lost - self.last.con_lost,
+            tuple(map(add, recent.buckets, since)),
+            max(recent.highest, now.highest),
+        )
 
     def done(self, number: int, now: Reading) -> int:
         """Return the requests that ended in the last MINUTE steps and since."""
@@ -139,7 +149,9 @@ class Series:
         first = number - LENGTH + 1
         for step in self.steps:
             if first <= step.number <= number:
-                found[step.number - first] = milliseconds(estimate(unpack(step), share))
+                found[step.number - first] = milliseconds(
+                    estimate(unpack(step), share, step.highest)
+                )
         return found
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The metrics of contract.md in Prometheus' text format, read when they are scraped.
 
-A request pays nothing for them: it adds to plain integers (backend/stats.py). With 1,000 hosts the
-text has some 60,000 lines, so it is made in pieces of a few hosts, and other greenlets run in
-between; a host's histogram is read in one go, so its buckets fit each other.
+A request only adds to integers (backend/stats.py). The text of 1,000 hosts is long, so it is made
+in pieces of a few hosts, and other greenlets run in between. A host's histogram is read without a
+pause, so its buckets are of one moment.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BOUNDS: Final = (*map(str, DURATION_BOUNDS), "+Inf")
 
 
 class Metrics:
-    """Makes the text. `registry` has what is not by host: the process, the build, the clients."""
+    """Makes the text. `registry` has the metrics of the process."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -52,7 +52,7 @@ class Metrics:
         self.registry.register(_DaemonCollector(reporter))
 
     def render(self) -> Iterator[bytes]:
-        """Yield the text in pieces. It gives turns: for a greenlet that may sleep."""
+        """Yield the text in pieces. The calling greenlet sleeps in between."""
         yield generate_latest(self.registry)
         pools = tuple(self.reporter.pools.values())
         pieces = [
@@ -69,7 +69,7 @@ class Metrics:
 
 
 class _Fixed(Collector):
-    """A registry of one metric, as generate_latest likes it."""
+    """A registry of one metric, for generate_latest."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
@@ -80,13 +80,13 @@ class _Fixed(Collector):
 
 
 class _DaemonCollector(Collector):
-    """What there is once a process."""
+    """The metrics of the process."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the metrics."""
         reporter = self._reporter
         vitals = reporter.vitals
         build = GaugeMetricFamily(
@@ -114,18 +114,28 @@ class _DaemonCollector(Collector):
             "lonc_clients", "Clients connected to the Unix sockets.", value=vitals.clients()
         )
         yield CounterMetricFamily(
+            "lonc_clients_denied",
+            "Clients that access control did not admit.",
+            value=vitals.denied(),
+        )
+        yield GaugeMetricFamily(
+            "lonc_start_timestamp_seconds",
+            "When this program was started, a restart in place included (Unix time).",
+            value=time.time() - monotonic() + reporter.history.started,
+        )
+        yield CounterMetricFamily(
             "lonc_log_lines_dropped",
             "Log lines lost because their reader was slow or gone.",
             value=vitals.dropped(),
         )
         yield CounterMetricFamily(
             "lonc_hub_holds",
-            "Times that something kept everybody else waiting for 100 ms or more.",
+            "Times that the event loop was blocked for 100 ms or more.",
             value=vitals.hub.holds,
         )
         held = GaugeMetricFamily(
             "lonc_hub_longest_hold_seconds",
-            "The longest time for which something kept everybody else waiting.",
+            "The longest time that the event loop was blocked.",
             labels=["of"],
         )
         held.add_metric(["last_minute"], vitals.hub.last_minute_ms / 1000)
@@ -155,7 +165,7 @@ class _DaemonCollector(Collector):
         )
         missing = GaugeMetricFamily(
             "lonc_part_missing",
-            "1 for a part of the daemon that could not be had and is tried again.",
+            "1 for a part of the daemon that is not available and is tried again.",
             labels=["part"],
         )
         for part in vitals.missing:
@@ -170,7 +180,7 @@ class _DaemonCollector(Collector):
             )
 
 
-# -- by host: each function is a family, for some of the pools --------------------------------
+# -- by host: each function makes a family, for some of the pools --------------------------------
 
 
 def _requests(pools: Iterable[Pool]) -> Metric:
@@ -207,6 +217,8 @@ def _queue_wait(pools: Iterable[Pool]) -> Metric:
 
 
 def _add_histogram(metric: HistogramMetricFamily, pool: Pool, histogram: Histogram) -> None:
+    if not any(histogram.buckets):
+        return  # a host that was never asked has no series
     counts = accumulate(histogram.buckets)
     metric.add_metric([pool.host.id], list(zip(_BOUNDS, counts, strict=True)), histogram.sum)
 
@@ -214,7 +226,7 @@ def _add_histogram(metric: HistogramMetricFamily, pool: Pool, histogram: Histogr
 def _gauge(
     name: str, text: str, value: Callable[[Pool], float]
 ) -> Callable[[Iterable[Pool]], Metric]:
-    """Make the family of a gauge that each host has once."""
+    """Return a function that makes the family of a gauge with one sample per host."""
 
     def family(pools: Iterable[Pool]) -> Metric:
         metric = GaugeMetricFamily(name, text, labels=["host"])

@@ -69,6 +69,7 @@ class History:
                     continue
                 series = self.hosts[pool.host.id] = Series()
             step = series.read(number, now, len(pool.queue))
+            pool.stats.duration.highest = 0.0
             if step is not None:
                 self.total.add(step)
         for host_id in self.hosts.keys() - self.pools.keys():
@@ -83,4 +84,5 @@ class History:
 
 def reading(pool: Pool) -> Reading:
     """Return the host's counters as they are now; the buckets are not copied."""
-    return Reading(pool.stats.ok, pool.stats.con_lost, pool.stats.duration.buckets)
+    stats = pool.stats
+    return Reading(stats.ok, stats.con_lost, stats.duration.buckets, stats.duration.highest)

@@ -63,6 +63,7 @@ class Vitals(NamedTuple):
     clients  the number of clients connected now
     dropped  the log lines lost since the start
     hub      how long the event loop was blocked
+    denied   the number of clients that access control did not admit
     delayed  why the delayed directory cannot be used, "" if it can, and the number of its files
              that belong to no known host
     certificate_expires  when our certificate does, in seconds since 1970; None without one
@@ -74,6 +75,7 @@ class Vitals(NamedTuple):
     dropped: Callable[[], int]
     hub: HubHolds
     certificate_expires: Callable[[], float | None]
+    denied: Callable[[], int] = int
     delayed: Callable[[], tuple[str, int]] = lambda: ("", 0)
     missing: Mapping[str, str] = MappingProxyType({})
     last_reload: Callable[[], LastReload] = LastReload
@@ -109,6 +111,7 @@ class Reporter:
         connections = ended = 0
         oldest_wait = 0.0
         buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        highest = 0.0
         for pool in in_slices(tuple(self.pools.values())):
             host = self._host(pool)
             hosts.append(host)
@@ -117,7 +120,9 @@ class Reporter:
             if host.requests:
                 series, now = history.series(host.host), reading(pool)
                 ended += series.done(history.number, now)
-                buckets = list(map(add, buckets, series.recent(history.number, now).buckets))
+                recent = series.recent(history.number, now)
+                buckets = list(map(add, buckets, recent.buckets))
+                highest = max(highest, recent.highest)
         hosts.sort(key=badness)
         vitals = self.vitals
         expires = vitals.certificate_expires()
@@ -133,8 +138,8 @@ class Reporter:
             con_lost=sum(host.con_lost for host in hosts),
             lost_lately=sum(host.lost_lately for host in hosts),
             rate=self._rate(ended),
-            p50_ms=milliseconds(estimate(buckets, 0.5)),
-            p99_ms=milliseconds(estimate(buckets, 0.99)),
+            p50_ms=milliseconds(estimate(buckets, 0.5, highest)),
+            p99_ms=milliseconds(estimate(buckets, 0.99, highest)),
             delayed_waiting=sum(host.delayed_waiting for host in hosts),
             delayed_quarantined=sum(host.delayed_quarantined for host in hosts),
             delayed_replayed=sum(host.delayed_replayed for host in hosts),
@@ -193,7 +198,7 @@ class Reporter:
             lately = series.recent(history.number, now)
             lost_lately = lately.con_lost
             ended = lost_lately + sum(lately.buckets)
-            p50, p99 = estimate(lately.buckets, 0.5), estimate(lately.buckets, 0.99)
+            p50, p99 = (estimate(lately.buckets, share, lately.highest) for share in (0.5, 0.99))
             rate = self._rate(series.done(history.number, now))
             if series.steps:
                 line = series.line(history.number, lambda s: s.ok + s.con_lost, SPARK_STEPS)

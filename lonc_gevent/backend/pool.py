@@ -204,8 +204,10 @@ class Pool(PoolConnections):
             stats.last_reply = now = monotonic()
             seconds = now - transaction.since
             # Histogram.observe, written out: one call less for each request.
-            stats.duration.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
-            stats.duration.sum += seconds
+            duration = stats.duration
+            duration.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+            duration.sum += seconds
+            duration.highest = max(duration.highest, seconds)
             if self._sample and not stats.ok % self._sample:
                 self.log.info("transaction", reply_bytes=len(reply), **transaction.fields(now))
         transaction.reply = reply

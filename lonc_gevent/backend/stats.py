@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,20 +27,29 @@ DURATION_BOUNDS = (
     5.0,
     10.0,
     30.0,
+    45.0,
     60.0,
+    75.0,
+    90.0,
+    120.0,
+    180.0,
     300.0,
 )
 """Upper bounds of the duration buckets, in seconds; one more bucket has none."""
 
 
 class Histogram:
-    """Counts of observations by bucket, and their sum, in seconds."""
+    """Counts of observations by bucket, their sum, and the highest, in seconds.
 
-    __slots__ = ("buckets", "sum")
+    The reader of `highest` may set it to 0 to begin anew.
+    """
+
+    __slots__ = ("buckets", "highest", "sum")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
         self.sum = 0.0
+        self.highest = 0.0
 
     @property
     def count(self) -> int:
@@ -51,13 +61,14 @@ class Histogram:
         shortest = seconds <= DURATION_BOUNDS[0]  # the usual case of a wait in the queue
         self.buckets[0 if shortest else bisect_left(DURATION_BOUNDS, seconds)] += 1
         self.sum += seconds
+        self.highest = max(self.highest, seconds)
 
 
-def estimate(buckets: Sequence[int], share: float) -> float | None:
+def estimate(buckets: Sequence[int], share: float, highest: float = inf) -> float | None:
     """Estimate the quantile `share` of the observations, in seconds; None if there are none.
 
-    Assumes an even distribution within a bucket, as Prometheus' histogram_quantile does. A
-    quantile over the last bound is estimated as the last bound.
+    Assumes an even distribution within a bucket, as Prometheus' histogram_quantile does. The
+    estimate is not over the last bound, nor over `highest`, the highest observation.
     """
     rank = share * sum(buckets)
     if not rank:
@@ -66,10 +77,10 @@ def estimate(buckets: Sequence[int], share: float) -> float | None:
     lower = 0.0
     for bound, count in zip(DURATION_BOUNDS, buckets, strict=False):
         if count and seen + count >= rank:
-            return lower + (bound - lower) * (rank - seen) / count
+            return min(lower + (bound - lower) * (rank - seen) / count, highest)
         seen += count
         lower = bound
-    return DURATION_BOUNDS[-1]
+    return min(DURATION_BOUNDS[-1], highest)
 
 
 class HostStats:

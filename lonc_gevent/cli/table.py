@@ -37,6 +37,9 @@ ALIKE: Final = 4
 MEDIUM, WIDE = 100, 150
 """Columns of a terminal from which on the table has more columns."""
 
+LEAST_LATENCY: Final = 0.5
+"""Milliseconds; the least bound of the histograms: no shorter time is known."""
+
 _HOUR, _MINUTE = 3600, 60
 _PLAIN_COUNTS: Final = 100_000
 _LONG: Final = 10_000
@@ -241,6 +244,8 @@ def latency(milliseconds: float | None) -> str:
     """Return milliseconds, or seconds with their unit, in at most five characters."""
     if milliseconds is None:
         return "-"
+    if milliseconds < LEAST_LATENCY:
+        return f"<{LEAST_LATENCY:g}"
     if milliseconds < 10:  # noqa: PLR2004 - one digit and hundredths
         return f"{milliseconds:.2f}"
     if milliseconds < 100:  # noqa: PLR2004 - two digits and a tenth

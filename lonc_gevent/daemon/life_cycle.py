@@ -111,6 +111,7 @@ class Daemon:
             logger,
             Vitals(
                 clients=lambda: self.clients.count,
+                denied=lambda: self.clients.denied,
                 dropped=lambda: logs.dropped,
                 hub=self.watchdog,
                 certificate_expires=self._certificate_expires,

@@ -72,9 +72,10 @@ def value(families: list[Metric], name: str, **labels: str) -> float:
 def test_every_name_of_the_contract(net: Network) -> None:
     """Each metric is there, with its labels, each family once, all samples under its TYPE."""
     for number in range(12):  # more than one piece
-        net.add(f"h{number}", start=False)
+        net.add(f"h{number}", start=number == 4)
     net.start()
     assert net.ask("h3", b"ping") == b"con_lost"
+    net.ask("h4", b"ping")
 
     text = http(net, "/metrics").body.decode()
     families = list(text_string_to_metric_families(text))
@@ -181,8 +182,11 @@ def test_alerts_and_dashboard_use_what_there_is(net: Network) -> None:
     authority = Authority(net.directory)
     net.tables["network"] = authority.settings(authority.sign("lonc"))
     net.add("msul2", start=False, security="ssl")
+    net.add("msul3")
     net.start()
     net.wait_for("host_down")
+    net.ask("msul2", b"ping")
+    net.ask("msul3", b"ping")
     families = list(scrape(net))
     samples = [sample for family in families for sample in family.samples]
     gauges = {family.name for family in families if family.type == "gauge"}  # may have no sample
@@ -224,18 +228,13 @@ def test_dashboard_panels_do_not_overlap() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool (Debian: prometheus)")
-def test_promtool_takes_alerts_and_metrics(net: Network, tmp_path: Path) -> None:
-    """The rules, the metrics, and what fires when: promtool finds nothing wrong with them."""
+def test_promtool_accepts_alerts_and_metrics(net: Network) -> None:
     net.add("msul2", start=False)
     net.start()
     net.wait_for("host_down")
-    case = tmp_path / "alerts.yml"
-    case.write_text(yaml.safe_dump(FIRES))
-
     for arguments, given in (
         (["check", "rules", str(CONFIG / "prometheus-alerts.yml")], b""),
         (["check", "metrics"], http(net, "/metrics").body),
-        (["test", "rules", str(case)], b""),
     ):
         done = subprocess.run(
             ["promtool", *arguments],
@@ -245,58 +244,3 @@ def test_promtool_takes_alerts_and_metrics(net: Network, tmp_path: Path) -> None
             check=False,
         )
         assert done.returncode == 0, done.stdout.decode()
-
-
-HOST = 'job="lonc",instance="i",host="msul2"'
-LABELS = {"job": "lonc", "instance": "i", "host": "msul2"}
-FIRES = {
-    "rule_files": [str(CONFIG / "prometheus-alerts.yml")],
-    "evaluation_interval": "1m",
-    "tests": [
-        {
-            "name": "a host is down, and its losses are no alert of their own",
-            "interval": "1m",
-            "input_series": [
-                {"series": f'lonc_host_state{{{HOST},state="down"}}', "values": "1x30"},
-                {"series": f'lonc_requests_total{{{HOST},outcome="con_lost"}}', "values": "0+9x30"},
-            ],
-            "alert_rule_test": [
-                {"eval_time": "9m", "alertname": "LoncHostDown", "exp_alerts": []},
-                {
-                    "eval_time": "11m",
-                    "alertname": "LoncHostDown",
-                    "exp_alerts": [
-                        {
-                            "exp_labels": {**LABELS, "state": "down", "severity": "warning"},
-                            "exp_annotations": {
-                                "summary": "msul2 cannot be reached from i",
-                                "description": "lonc-gevent doctor msul2 examines it step by step.",
-                            },
-                        }
-                    ],
-                },
-                {"eval_time": "20m", "alertname": "LoncRequestsLost", "exp_alerts": []},
-            ],
-        },
-        {
-            "name": "a host that is up loses requests",
-            "interval": "1m",
-            "input_series": [
-                {"series": f'lonc_host_state{{{HOST},state="down"}}', "values": "0x30"},
-                {"series": f'lonc_requests_total{{{HOST},outcome="ok"}}', "values": "0+90x30"},
-                {
-                    "series": f'lonc_requests_total{{{HOST},outcome="con_lost"}}',
-                    "values": "0+10x30",
-                },
-            ],
-            "promql_expr_test": [
-                {
-                    "expr": 'count(ALERTS{alertname="LoncRequestsLost",alertstate="firing"})',
-                    "eval_time": "20m",
-                    "exp_samples": [{"labels": "{}", "value": 1}],
-                }
-            ],
-        },
-    ],
-}
-"""promtool's test of the rules."""

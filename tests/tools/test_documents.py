@@ -142,6 +142,7 @@ def test_metrics_are_those_of_the_code() -> None:
     """docs/reference/metrics.md names each metric of the code with its type, and no other."""
     reporter = MagicMock(shard="1/2", pools={})
     reporter.vitals.delayed.return_value = ("", 0)
+    reporter.history.started = 0.0
     families = [*_DaemonCollector(reporter).collect(), *(family(()) for family in FAMILIES)]
     in_code = {(family.name, family.type) for family in families}
     rows = re.findall(

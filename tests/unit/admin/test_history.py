@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from lonc_gevent.admin.history import LENGTH, MINUTE, RECENT, Reading, Series
-from lonc_gevent.backend.stats import DURATION_BOUNDS, HostStats
+from lonc_gevent.backend.stats import HostStats, estimate
 
 
 def at(stats: HostStats) -> Reading:
     """Read the counters."""
-    return Reading(stats.ok, stats.con_lost, stats.duration.buckets)
+    duration = stats.duration
+    return Reading(stats.ok, stats.con_lost, duration.buckets, duration.highest)
 
 
 def answer(stats: HostStats, count: int, seconds: float = 0.0002) -> None:
@@ -133,7 +134,20 @@ def test_series_of_all_hosts() -> None:
 
     (step,) = total.steps
     assert (step.ok, step.queue) == (6, 6)
-    assert total.quantiles(1, 1.0)[-1] == DURATION_BOUNDS[0] * 1000
+    assert total.quantiles(1, 1.0)[-1] == 0.2
+
+
+def test_quantiles_are_not_over_the_highest_latency() -> None:
+    """100 requests at 66 s have a p99 of 66 s, not of the bucket's bound."""
+    series, stats = Series(), HostStats()
+    answer(stats, 100, 66.0)
+    recent = series.recent(0, at(stats))
+
+    series.read(1, at(stats), 0)
+
+    assert estimate(recent.buckets, 0.99, recent.highest) == 66.0
+    assert series.quantiles(1, 0.99)[-1] == 66_000.0
+    assert series.recent(1, at(stats)).highest == 66.0
 
 
 def test_lost_ones_are_counted_like_others() -> None:

@@ -109,7 +109,7 @@ def test_charts_show_what_was_read(reporter: Callable[..., Reporter]) -> None:
     assert detail
     assert detail.charts.rate[-2:] == [10, 10]
     assert detail.charts.con_lost[-1] == 0
-    assert detail.charts.p50_ms[-1] == 0.25
+    assert detail.charts.p50_ms[-1] == 0.2
     assert detail.charts.p50_ms[-4] is None
     assert [h.host for h in status.hosts] == ["b", "a"], "the one that lost requests is first"
     assert status.hosts[1].recent[-1] == 300
@@ -143,7 +143,7 @@ def test_what_is_not_read_yet_counts(reporter: Callable[..., Reporter]) -> None:
 
     host = reports.status().hosts[0]
 
-    assert (host.lost_lately, host.p50_ms) == (1, 0.25)
+    assert (host.lost_lately, host.p50_ms) == (1, 0.2)
     assert host.rate > 0
 
 
