@@ -61,7 +61,7 @@ class Link:
         self.proxy = proxy
         self.daemon = daemon
         self.lond = lond
-        self.said = 0
+        self.passed_on = 0
         """Bytes of lond's that were passed on."""
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -108,11 +108,11 @@ class Link:
                 size = min(size, max(int(faults.bandwidth / 50), 1))
             piece, data = data[:size], data[size:]
             if target is self.daemon and faults.cut_after:
-                piece = piece[: max(faults.cut_after - self.said, 0)]
+                piece = piece[: max(faults.cut_after - self.passed_on, 0)]
             await loop.sock_sendall(target, piece)
             if target is self.daemon:
-                self.said += len(piece)
-                if faults.cut_after and self.said >= faults.cut_after:
+                self.passed_on += len(piece)
+                if faults.cut_after and self.passed_on >= faults.cut_after:
                     if faults.cut_by_reset:
                         reset_on_close(target)
                     raise ConnectionAbortedError

@@ -89,11 +89,11 @@ class Supervisor:
 
     def pid(self, program: str = "lonc-gevent") -> int:
         """Return the pid of a program of its; 0 if it does not run."""
-        said = self.ctl("pid", program)
-        return int(said) if said.isdigit() else 0
+        answer = self.ctl("pid", program)
+        return int(answer) if answer.isdigit() else 0
 
     @property
-    def said(self) -> list[str]:
+    def own_log(self) -> list[str]:
         """The lines of supervisord's own log."""
         path = self.logs / "supervisord.log"
         return path.read_text().splitlines() if path.exists() else []

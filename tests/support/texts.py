@@ -38,7 +38,7 @@ def good(toml: str, hosts: bytes = HOSTS, conf: bytes | None = None) -> Configur
     return checked.configuration
 
 
-def told(toml: str | bytes, hosts: bytes = HOSTS, conf: bytes | None = None) -> list[str]:
+def problems_of(toml: str | bytes, hosts: bytes = HOSTS, conf: bytes | None = None) -> list[str]:
     """Check texts that have problems; return these as lines."""
     checked = run(toml, hosts, conf)
     assert checked.problems

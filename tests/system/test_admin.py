@@ -331,11 +331,11 @@ def hasty(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network
         yield made
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /sta", b"POST /reload HTTP/1.1\r\nContent-Length: 9"])
-def test_a_silent_client_is_let_go(hasty: Network, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET /sta", b"POST /reload HTTP/1.1\r\nContent-Length: 9"])
+def test_silent_client_is_disconnected(hasty: Network, sent: bytes) -> None:
     """Who does not finish a request is disconnected, without a word in the log."""
     with Client(hasty.sockets / "lonc-admin") as client:
-        client.send(said)
+        client.send(sent)
 
         assert client.at_end()
 
@@ -375,7 +375,7 @@ def test_a_client_that_goes_on_asking_is_kept(hasty: Network) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("sent", "status"),
     [
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 1500 + b"\r\n", b"431"),
@@ -385,14 +385,14 @@ def test_a_client_that_goes_on_asking_is_kept(hasty: Network) -> None:
     ],
 )
 def test_large_request_is_refused_and_its_connection_closed(
-    net: Network, said: bytes, status: bytes
+    net: Network, sent: bytes, status: bytes
 ) -> None:
     """More than 8 KB of headers, and any body, end the connection; nothing is done or logged."""
     net.add("msul2", start=False)
     net.start()
 
     with Client(net.sockets / "lonc-admin") as client:
-        client.send(said + b"GET /healthz HTTP/1.1\r\n\r\n")
+        client.send(sent + b"GET /healthz HTTP/1.1\r\n\r\n")
         received = b"".join(iter(client.line, b""))
 
     assert received.startswith(b"HTTP/1.1 " + status)

@@ -342,7 +342,7 @@ def test_web_processes_of_another_user(net: Network, directory: Path, group: int
 def test_a_file_that_becomes_unreadable_when_its_turn_comes(
     net: Network, directory: Path, group: int
 ) -> None:
-    """It is passed over and told of; it stays, and is sent once it can be read."""
+    """It is skipped and reported; it stays, and is sent once it can be read."""
     net.tables["sockets"] = {"allow_uids": [0, WEB]}
     net.tables["delayed"]["scan_interval"] = 1000.0
     lond = net.add("msul2")
@@ -362,7 +362,7 @@ def test_a_file_that_becomes_unreadable_when_its_turn_comes(
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "reported"),
     [
         (Inspected(Verdict.UNREADABLE, "Input/output error"), "cannot read 1.1.1.*.msul2: Input/"),
         (Inspected(Verdict.YOUNG, age=-3600.0), ""),
@@ -370,7 +370,7 @@ def test_a_file_that_becomes_unreadable_when_its_turn_comes(
     ],
 )
 def test_what_a_host_waits_for(
-    monkeypatch: pytest.MonkeyPatch, found: Inspected, told: str
+    monkeypatch: pytest.MonkeyPatch, found: Inspected, reported: str
 ) -> None:
     """For a file that will soon have settled, and not for one that nobody knows the time of."""
     troubles: list[str] = []
@@ -395,9 +395,9 @@ def test_what_a_host_waits_for(
 
     replay._next("1.1.1.echo.msul2")
 
-    assert [trouble[: len(told)] for trouble in troubles] == ([told] if told else [])
-    assert list(replay._names) == ([] if told else ["1.1.1.echo.msul2"])
-    assert waits == ([] if told else [5.0])
+    assert [trouble[: len(reported)] for trouble in troubles] == ([reported] if reported else [])
+    assert list(replay._names) == ([] if reported else ["1.1.1.echo.msul2"])
+    assert waits == ([] if reported else [5.0])
     replay.greenlet.kill()
 
 

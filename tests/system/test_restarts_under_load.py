@@ -30,7 +30,7 @@ def test_no_request_fails_while_the_daemon_restarts_in_place(net: Network) -> No
     with supervisord(net) as running:
         running.wait_for("ready")
         wait_until(lambda: "RUNNING" in running.ctl("status"), "it is up long enough")
-        pid, lines = running.pid(), running.said
+        pid, lines = running.pid(), running.own_log
         with Load(net.sockets / "msul2", connecting=64, keeping=16) as load:
             for number in range(RESTARTS):
                 due = time.monotonic() + PERIOD
@@ -40,7 +40,7 @@ def test_no_request_fails_while_the_daemon_restarts_in_place(net: Network) -> No
 
         assert set(load.outcomes) == {"ok"}
         assert running.pid() == pid
-        assert running.said == lines
+        assert running.own_log == lines
 
 
 def replies(net: Network) -> bool:

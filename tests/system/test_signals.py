@@ -289,7 +289,7 @@ def test_many_usr1_are_merged_into_one_report_per_second(net: Network) -> None:
 
 
 def test_a_report_that_cannot_be_written(net: Network) -> None:
-    """It is told, and nothing else happens."""
+    """It is reported, and nothing else happens."""
     net.tables["daemon"] = {"report_file": "r/loncstatus.txt"}
     net.add("msul2")
     (net.directory / "r").mkdir()

@@ -33,13 +33,13 @@ def test_a_restart_in_place(net: Network) -> None:
         pid = running.pid()
         assert net.ask("msul2", b"ping") == b"msul2"
         wait_until(lambda: "RUNNING" in running.ctl("status"), "it is up long enough")
-        said = len(running.said)
+        said = len(running.own_log)
 
         running.ctl("signal", "HUP", "lonc-gevent")
         running.wait_for("ready", 2)
 
         assert running.pid() == pid
-        assert running.said[said:] == []
+        assert running.own_log[said:] == []
         assert net.ask("msul2", b"ping") == b"msul2"
         assert "stopped" in running.ctl("stop", "lonc-gevent")
         running.wait_for("stopped")
@@ -55,7 +55,7 @@ def test_daemon_serves_through_every_start_that_would_fail(net: Network) -> None
         running.wait_for("ready")
         pid = running.pid()
         wait_until(lambda: "RUNNING" in running.ctl("status"), "it is up long enough")
-        log = len(running.said)
+        log = len(running.own_log)
         with net.client("msul2") as client:
             for number, way in enumerate([*CONFIGURATIONS, *CODE], 1):
                 with spoilt(net, way) as reason:
@@ -65,7 +65,7 @@ def test_daemon_serves_through_every_start_that_would_fail(net: Network) -> None
                 assert client.ask(b"ping") == b"msul2"
                 assert net.ask("msul2", b"ping") == b"msul2"
             assert running.pid() == pid
-            assert running.said[log:] == []
+            assert running.own_log[log:] == []
 
             running.ctl("signal", "HUP", "lonc-gevent")
             running.wait_for("ready", 2)

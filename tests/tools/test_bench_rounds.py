@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.rounds import Samples
 
 
-class FakeWorkshop:
+class FakeMeasurements:
     """Measures nothing, and tells of others what it is told to tell; after that, of nobody."""
 
     def __init__(self, disturbances: list[float]) -> None:
@@ -67,7 +67,7 @@ class Done(NamedTuple):
 
     samples: Samples
     quiet: Quiet
-    workshop: FakeWorkshop
+    workshop: FakeMeasurements
 
 
 def run(name: str, disturbances: list[float], monkeypatch: pytest.MonkeyPatch) -> Done:
@@ -76,7 +76,7 @@ def run(name: str, disturbances: list[float], monkeypatch: pytest.MonkeyPatch) -
     fake = SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None)
     monkeypatch.setattr("bench.quiet.time", fake)
     monkeypatch.setattr(Rounds, "_highest_rate", lambda *_: 1000.0)
-    workshop = FakeWorkshop(disturbances)
+    workshop = FakeMeasurements(disturbances)
     quiet = Quiet(workshop.others_seconds, patience=0.0)
     rounds = Rounds(cast("Workshop", workshop), Plan([SCENARIOS[name]], rounds=1), quiet)
     rounds.run()

@@ -71,7 +71,7 @@ class UntitledJanitor(Janitor):
         pass
 
 
-class Asker:
+class Requester:
     """A web process's greenlet: one request, and all that came back."""
 
     def __init__(self, pool: SimPool, number: int, size: int) -> None:
@@ -91,7 +91,7 @@ class PoolModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.numbers = count()
-        self.askers: dict[bytes, Asker] = {}
+        self.askers: dict[bytes, Requester] = {}
         self.settled = True
         self.ticked = False
         self.answered: set[bytes] = set()
@@ -172,7 +172,7 @@ class PoolModel(RuleBasedStateMachine):
     def ask(self, some: int, size: int, iterations: int) -> None:
         """Let some clients send a request each."""
         for _ in range(some):
-            asker = Asker(self.pool, next(self.numbers), size)
+            asker = Requester(self.pool, next(self.numbers), size)
             self.askers[asker.text] = asker
         self.run_loop(iterations)
 

@@ -42,7 +42,7 @@ def test_what_belongs_together(authority: Authority) -> None:
 
 
 def test_another_key(authority: Authority) -> None:
-    """The key of another certificate is told."""
+    """The key of another certificate is reported."""
     one, two = authority.sign("one"), authority.sign("two")
 
     assert faults(Pair(one.certificate, two.key), authority) == [
@@ -65,7 +65,7 @@ def test_an_encrypted_key(authority: Authority) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
 def test_what_is_no_pem(authority: Authority, content: bytes) -> None:
-    """Files with anything else in them are told, each by its key."""
+    """Files with anything else in them are reported, each by its key."""
     one = authority.sign("one")
     one.certificate.write_bytes(content)
     one.key.write_bytes(content)
@@ -88,8 +88,8 @@ def test_dates(authority: Authority) -> None:
     assert end is not None
 
     def found(now: float) -> list[str]:
-        told = check_dates(content, ca, now)
-        return [fault.found for fault in told if fault.key == "network.certificate"]
+        reported = check_dates(content, ca, now)
+        return [fault.found for fault in reported if fault.key == "network.certificate"]
 
     assert found(end - SOON - 10) == []
     assert found(end - SOON + 10)[0].startswith("expires on 2")

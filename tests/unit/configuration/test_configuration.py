@@ -64,7 +64,7 @@ def as_nobody() -> Iterator[None]:
         os.setgroups(groups)
 
 
-def told(path: Path, *, to_run: bool = False) -> list[str]:
+def problems_of(path: Path, *, to_run: bool = False) -> list[str]:
     """Examine what has problems; return them with the folder's name cut out."""
     examined = configuration_files.examine(path, to_run=to_run)
     assert examined.problems
@@ -125,7 +125,7 @@ def test_what_is_no_file(toml: Path, name: str, kind: str, words: str) -> None:
             path.symlink_to("/dev/zero")
         case "loop":
             path.symlink_to(path)
-    lines = told(toml)
+    lines = problems_of(toml)
     assert len(lines) == 1, lines
     key = {"hosts.tab": "network.hosts_tab", "loncapa.conf": "network.loncapa_conf"}.get(name)
     start = f"lonc.toml: {key}: " if key else "lonc.toml: "
@@ -138,25 +138,27 @@ def test_unreadable_file_is_a_problem(open_toml: Path) -> None:
     """A file that this user may not read is told with its key."""
     (open_toml.parent / "hosts.tab").chmod(0)
     with as_nobody():
-        assert "may not be read by this user" in told(open_toml)[0]
+        assert "may not be read by this user" in problems_of(open_toml)[0]
 
 
 def test_file_over_its_limit_is_a_problem(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beyond all reason is refused; a sparse one costs nothing to make."""
     with (toml.parent / "hosts.tab").open("wb") as stream:
         stream.truncate(configuration_files.OTHER_MAX + 1)
-    assert "is larger than 64 MB" in told(toml)[0]
+    assert "is larger than 64 MB" in problems_of(toml)[0]
     with toml.open("wb") as stream:
         stream.truncate(configuration_files.TOML_MAX + 1)
-    assert told(toml) == ["lonc.toml: is larger than 1 MB; expected a TOML file that can be read"]
+    assert problems_of(toml) == [
+        "lonc.toml: is larger than 1 MB; expected a TOML file that can be read"
+    ]
 
 
 def test_binary_files_are_problems(toml: Path) -> None:
     """Any bytes at all give problems, none of them long or unprintable."""
     (toml.parent / "hosts.tab").write_bytes(os.urandom(100_000))
-    assert all(line.isprintable() for line in told(toml))
+    assert all(line.isprintable() for line in problems_of(toml))
     toml.write_bytes(b"\xff" + os.urandom(100_000))
-    assert told(toml) == ["lonc.toml: line 1: byte 0xff is not UTF-8; expected a TOML file"]
+    assert problems_of(toml) == ["lonc.toml: line 1: byte 0xff is not UTF-8; expected a TOML file"]
 
 
 # -- what `run` needs of the machine ----------------------------------------------------------
@@ -166,7 +168,7 @@ def test_surroundings_are_asked_for_only_to_run(toml: Path) -> None:
     """A command that only talks to the daemon does not need what the daemon needs."""
     toml.write_text(BASE + '[sockets]\ngroup = "no-such-group-here"\n')
     assert configuration_files.load(toml).settings.sockets.group == "no-such-group-here"
-    assert 'sockets.group: no group "no-such-group-here"' in told(toml, to_run=True)[0]
+    assert 'sockets.group: no group "no-such-group-here"' in problems_of(toml, to_run=True)[0]
 
 
 def test_surroundings_come_with_the_other_problems(toml: Path) -> None:
@@ -174,7 +176,7 @@ def test_surroundings_come_with_the_other_problems(toml: Path) -> None:
     (toml.parent / "sockets").write_text("a file where the default directory would be")
     toml.write_text(BASE + '[sockets]\ngroup = "no-such-group-here"\ndirectory = 3\n')
     (toml.parent / "hosts.tab").write_text("bad line\n")
-    keys = [line.split(": ")[:2] for line in told(toml, to_run=True)]
+    keys = [line.split(": ")[:2] for line in problems_of(toml, to_run=True)]
     assert ["lonc.toml", "sockets.directory"] in keys
     assert ["hosts.tab", "line 1"] in keys
     assert ["lonc.toml", "sockets.group"] in keys
@@ -192,7 +194,7 @@ def test_good_surroundings(toml: Path) -> None:
 def test_missing_directory_that_the_daemon_does_not_make_is_a_problem(toml: Path, key: str) -> None:
     toml.write_text(f'{BASE}[daemon]\n{key} = "run/x"\n')
 
-    (problem,) = told(toml, to_run=True)
+    (problem,) = problems_of(toml, to_run=True)
     assert problem.startswith(f"lonc.toml: daemon.{key}: ")
     assert problem.endswith('/run" does not exist; expected a directory to write to')
 
@@ -214,7 +216,9 @@ def test_bad_surroundings(toml: Path, table: str, line: str, key: str) -> None:
     """A file where a directory must be, and a file that is not there, are told by key."""
     (toml.parent / "file").write_text("")
     toml.write_text(f"{BASE}[{table}]\n{line}\n")
-    assert f"lonc.toml: {key}" in {": ".join(x.split(": ")[:2]) for x in told(toml, to_run=True)}
+    assert f"lonc.toml: {key}" in {
+        ": ".join(x.split(": ")[:2]) for x in problems_of(toml, to_run=True)
+    }
 
 
 def test_unwritable_directory_is_a_problem(open_toml: Path) -> None:
@@ -225,7 +229,7 @@ def test_unwritable_directory_is_a_problem(open_toml: Path) -> None:
         BASE + '[daemon]\npid_file = "closed/pid"\nreport_file = "shut/more/report"\n'
     )
     with as_nobody():
-        lines = told(open_toml, to_run=True)
+        lines = problems_of(open_toml, to_run=True)
     expected = "expected a directory to write to"
     assert lines == [
         f'lonc.toml: daemon.pid_file: "closed" may not be written to by this user; {expected}',
@@ -238,7 +242,7 @@ def test_the_group_must_be_one_of_ours(open_toml: Path) -> None:
     other = grp.getgrgid(0).gr_name
     open_toml.write_text(f'{BASE}[sockets]\ngroup = "{other}"\n')
     with as_nobody():
-        lines = told(open_toml, to_run=True)
+        lines = problems_of(open_toml, to_run=True)
     assert f'lonc.toml: sockets.group: this user is not in group "{other}"' in lines[0]
 
 
@@ -250,7 +254,7 @@ def test_certificates_must_be_readable(toml: Path) -> None:
     assert configuration_files.load(toml, to_run=True).hosts, "no ssl, no need"
     toml.write_text(f'{BASE}{files}security = "ssl"\n')
     (toml.parent / "private_key").write_text("")
-    lines = told(toml, to_run=True)
+    lines = problems_of(toml, to_run=True)
     assert [line.split(": ")[1] for line in lines] == [
         "network.certificate",
         "network.ca_certificate",

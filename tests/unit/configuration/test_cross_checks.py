@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from texts import BASE, HOSTS, good, run, told
+from texts import BASE, HOSTS, good, problems_of, run
 
 from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
 
@@ -64,7 +64,7 @@ from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
 )
 def test_checks_across_keys(toml: str, expected: str) -> None:
     """What fits key by key may not fit together."""
-    lines = told(BASE + toml)
+    lines = problems_of(BASE + toml)
     assert len(lines) == 1, lines
     assert lines[0].startswith("lonc.toml: " + expected), lines
 
@@ -78,8 +78,8 @@ def test_good_admin_addresses(listen: str) -> None:
 @pytest.mark.parametrize("security", ["ssl", "ssl-or-insecure"])
 def test_ssl_needs_three_files(security: str) -> None:
     """Be it asked for by [network] or by one host."""
-    general = told(f'{BASE}security = "{security}"')
-    one = told(f'{BASE}[hosts.msul2]\nsecurity = "{security}"')
+    general = problems_of(f'{BASE}security = "{security}"')
+    one = problems_of(f'{BASE}[hosts.msul2]\nsecurity = "{security}"')
     for lines, key in ((general, "network.security"), (one, "hosts.msul2.security")):
         assert lines == [
             f'lonc.toml: network.{name}: missing; expected a file, since {key} is "{security}"'
@@ -101,7 +101,7 @@ def test_names_that_are_taken(name: str, style: str) -> None:
         f'{BASE}[sockets]\nname = "{style}"\n[admin]\nsocket = "sockets/adm"\n'
         '[daemon]\npid_file = "sockets/pids/pid"'
     )
-    lines = told(toml, hosts)
+    lines = problems_of(toml, hosts)
     assert len(lines) == 1
     assert lines[0].startswith("/etc/lonc/hosts.tab: line 2: ")
     assert "would name a socket" in lines[0]
@@ -111,7 +111,7 @@ def test_a_dns_name_that_is_the_id_of_another_host() -> None:
     """With both names in one directory, such a socket would have two owners."""
     hosts = b"a:x:y:b\nb:x:y:c\n"
     toml = BASE + "[sockets]\nname = "
-    lines = told(toml + '"both"', hosts)
+    lines = problems_of(toml + '"both"', hosts)
     assert lines[0].startswith('/etc/lonc/hosts.tab: line 1: dns name "b" is the id of line 2')
     assert good(toml + '"dns"', hosts).sockets == {"b": "a", "c": "b"}
     assert good(toml + '"both"', b"a:x:y:b\nb:x:y:b\n").sockets == {"a": "a", "b": "b"}
@@ -122,11 +122,11 @@ def test_socket_paths_fit_the_kernel() -> None:
     # "s10.l2" is the longest id and the admin socket is out of the way.
     toml = BASE + '[admin]\nsocket = "/a"\n[sockets]\ndirectory = "/{}"'
     assert good(toml.format("d" * 99)).sockets["s10.l2"] == "s10.l2"
-    line = told(toml.format("d" * 100))[0]
+    line = problems_of(toml.format("d" * 100))[0]
     assert line.startswith('lonc.toml: sockets.directory: "/ddd')
     assert 's10.l2" has 108 bytes, for socket "s10.l2"; expected at most 107 bytes' in line
     assert good(toml.format("é" * 49)).hosts
-    assert told(toml.format("é" * 50))
+    assert problems_of(toml.format("é" * 50))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_directory_that_is_too_long_for_every_socket_is_fatal() -> None:
 def test_many_long_paths_are_reported_in_part() -> None:
     """A directory that is too long for every host is no problem a host."""
     hosts = b"".join(b"h%d:a:b:c\n" % number for number in range(100))
-    lines = told(BASE + '[sockets]\ndirectory = "/' + "d" * 120 + '"', hosts)
+    lines = problems_of(BASE + '[sockets]\ndirectory = "/' + "d" * 120 + '"', hosts)
     assert "lonc.toml: sockets.directory: the same for 95 more sockets" in lines
     assert len(lines) == 7
 
@@ -177,11 +177,11 @@ def test_socket_names() -> None:
 
 
 def test_many_unknown_hosts_are_counted() -> None:
-    """The nearest id is looked for only as long as it is told: it takes some 10 ms each."""
+    """The nearest id is looked for only as long as it is reported: it takes some 10 ms each."""
     known = b"".join(b"host%d:a:b:c\n" % number for number in range(2000))
     ids = ", ".join(f'"x{number}"' for number in range(20_000))
     tables = "".join(f"[hosts.y{number}]\n" for number in range(60))
     started = time.monotonic()
-    lines = told(f"{BASE}hosts = [{ids}]\n{tables}", known)
+    lines = problems_of(f"{BASE}hosts = [{ids}]\n{tables}", known)
     assert time.monotonic() - started < 20
     assert lines[-1] == f"lonc.toml: ... and {20_060 - SHOWN_PROBLEMS} more"

@@ -47,7 +47,7 @@ def test_line_ends_and_blanks_of_editors(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         (b"a:b:c", "line 2: 3 of 4 fields"),
         (b"words", "line 2: 1 of 4 fields"),
@@ -65,12 +65,12 @@ def test_line_ends_and_blanks_of_editors(data: bytes) -> None:
         (b"good:b:c:d", 'line 2: id "good" is already on line 1'),
     ],
 )
-def test_invalid_line_is_reported_by_number(line: bytes, told: str) -> None:
+def test_invalid_line_is_reported_by_number(line: bytes, reported: str) -> None:
     """A bad line is one problem; the lines around it are read all the same."""
     parsed, problems = parse(b"good:b:c:d\n" + line + b"\nlast:b:c:d\n")
     assert [host.id for host in parsed.hosts] == ["good", "last"]
     assert len(problems) == 1
-    assert problems[0].startswith("hosts.tab: " + told)
+    assert problems[0].startswith("hosts.tab: " + reported)
 
 
 def test_ids_of_bad_lines_are_known() -> None:

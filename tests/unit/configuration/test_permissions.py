@@ -69,19 +69,19 @@ def test_file_that_others_can_write_to_is_logged_at_the_start(net: Network) -> N
     net.write = lambda: None  # type: ignore[method-assign]
     net.start()
 
-    told = net.wait_for("too_open", key="network.hosts_tab")
-    assert told["level"] == "warning"
-    assert told["who"] == "everybody can write to it"
+    reported = net.wait_for("too_open", key="network.hosts_tab")
+    assert reported["level"] == "warning"
+    assert reported["who"] == "everybody can write to it"
     assert not net.find("too_open", key="sockets.directory")
 
 
 def test_configuration_that_others_can_write_to_is_logged_at_the_start(net: Network) -> None:
-    """Who can write to the TOML file chooses whom we speak to, and how: that is told, too."""
+    """Who can write to the TOML file chooses whom we speak to, and how: that is reported, too."""
     net.add("msul2")
     net.write()
     net.config.chmod(0o666)
     net.write = lambda: None  # type: ignore[method-assign]
     net.start()
 
-    told = net.wait_for("too_open", key="--config")
-    assert (told["path"], told["who"]) == (str(net.config), "everybody can write to it")
+    reported = net.wait_for("too_open", key="--config")
+    assert (reported["path"], reported["who"]) == (str(net.config), "everybody can write to it")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How problems are told."""
+"""How problems are reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Problem, Sheet, d
 
 
 def test_values_are_shown_short() -> None:
-    """What was found is told in some 60 printable characters, whatever it is."""
+    """What was found is reported in some 60 printable characters, whatever it is."""
     assert show("x" * 1_000_000) == '"' + "x" * 38 + "..." + "x" * 17 + '"'
     assert show('a"b\\\n\x1b\udcff\u202e') == '"a\\"b\\\\\\n\\x1b\\xff\\u202e"'
     assert len(show("\0" * 60)) <= 60

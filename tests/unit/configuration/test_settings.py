@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from texts import BASE, HOSTS, good, run, told
+from texts import BASE, HOSTS, good, problems_of, run
 
 from lonc_gevent.configuration.loncapa_values import LONCAPA_CONF_MAX
 from lonc_gevent.configuration.problems import SHOWN_PROBLEMS, Severity
@@ -113,7 +113,7 @@ def test_the_toml_file_wins() -> None:
 )
 def test_invalid_value_of_loncapa_conf_is_reported_at_its_line(conf: bytes, expected: str) -> None:
     """The file and line with the value are named, not the key that it would fill."""
-    lines = told(BASE + 'loncapa_conf = "loncapa.conf"', conf=conf)
+    lines = problems_of(BASE + 'loncapa_conf = "loncapa.conf"', conf=conf)
     assert any(line.startswith("/etc/lonc/loncapa.conf: " + expected) for line in lines), lines
     assert all(line.startswith("/etc/lonc/loncapa.conf: ") or "admin" in line for line in lines)
 
@@ -121,7 +121,7 @@ def test_invalid_value_of_loncapa_conf_is_reported_at_its_line(conf: bytes, expe
 def test_an_empty_file_lacks_two_keys() -> None:
     """What has no default is asked for, with where else it could come from."""
     expected = "lonc.toml: network.{}: missing; expected here, or as {} in network.loncapa_conf"
-    assert told("") == [
+    assert problems_of("") == [
         expected.format("host_id", "lonHostID"),
         expected.format("hosts_tab", "lonTabDir"),
     ]
@@ -150,14 +150,14 @@ def test_an_empty_file_lacks_two_keys() -> None:
 )
 def test_unknown_keys_and_tables(toml: str, expected: str) -> None:
     """The nearest known one is named, be it in another table."""
-    lines = told(BASE + toml)
+    lines = problems_of(BASE + toml)
     assert lines[0].startswith("lonc.toml: " + expected), lines
 
 
 def test_an_unknown_key_at_the_top() -> None:
     """A key before the first table is one of some table's."""
     expected = "lonc.toml: host_id: unknown key; did you mean network.host_id?"
-    assert told('host_id = "x"\n' + BASE) == [expected]
+    assert problems_of('host_id = "x"\n' + BASE) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_unknown_key_at_the_top() -> None:
 def test_bad_values(table: str, line: str) -> None:
     """A value that breaks its key's constraint is one problem that names both."""
     toml = BASE + line if table == "network" else f"{BASE}[{table}]\n{line}"
-    lines = told(toml)
+    lines = problems_of(toml)
     assert len(lines) == 1, lines
     assert lines[0].startswith(f"lonc.toml: {table}.{line.split(maxsplit=1)[0]}")
     assert ": found " in lines[0]
@@ -208,7 +208,7 @@ def test_bad_values(table: str, line: str) -> None:
 
 def test_a_huge_loncapa_conf_is_refused() -> None:
     """It is not taken apart: that would take long."""
-    lines = told(BASE + 'loncapa_conf = "loncapa.conf"', conf=b"\n" * (LONCAPA_CONF_MAX + 1))
+    lines = problems_of(BASE + 'loncapa_conf = "loncapa.conf"', conf=b"\n" * (LONCAPA_CONF_MAX + 1))
     assert lines == [
         "/etc/lonc/loncapa.conf: is larger than 1048576 bytes; expected a loncapa.conf"
     ]
@@ -216,7 +216,7 @@ def test_a_huge_loncapa_conf_is_refused() -> None:
 
 def test_all_problems_at_once() -> None:
     """Problems of all three files come together, in the order in which they are read."""
-    lines = told(
+    lines = problems_of(
         BASE
         + 'loncapa_conf = "loncapa.conf"\n[pool]\nx = 1\nmax_queued = ""\n[log]\nsample = -1\n',
         HOSTS + b"bad line\n",
@@ -234,9 +234,9 @@ def test_all_problems_at_once() -> None:
 def test_invalid_value_is_reported_once() -> None:
     """The default that stands in for a bad value gives no problem of its own."""
     toml = BASE + '[pool]\nretry_backoff_min = 100.0\nretry_backoff_max = "x"\n'
-    assert len(told(toml)) == 1
-    assert len(told('network = 3\n[sockets]\nname = "dns"')) == 1
-    assert len(told('[network]\nhost_id = 3\nhosts_tab = ""\n')) == 2
+    assert len(problems_of(toml)) == 1
+    assert len(problems_of('network = 3\n[sockets]\nname = "dns"')) == 1
+    assert len(problems_of('[network]\nhost_id = 3\nhosts_tab = ""\n')) == 2
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_invalid_value_is_reported_once() -> None:
 def test_what_is_no_toml(toml: bytes, expected: str) -> None:
     """A file that cannot be parsed is one problem with a line, and takes no time."""
     started = time.monotonic()
-    lines = told(toml)
+    lines = problems_of(toml)
     assert time.monotonic() - started < 2
     assert len(lines) == 1
     assert lines[0].startswith("lonc.toml: " + expected), lines
@@ -273,10 +273,10 @@ def test_dots_in_comments_and_texts() -> None:
 
 
 def test_many_problems_are_counted() -> None:
-    """Of a file full of unknown keys the first are told, quickly."""
+    """Of a file full of unknown keys the first are reported, quickly."""
     keys = "".join(f"key{number} = 1\n" for number in range(30_000))
     started = time.monotonic()
-    lines = told(f"{BASE}[pool]\n{keys}")
+    lines = problems_of(f"{BASE}[pool]\n{keys}")
     assert time.monotonic() - started < 3
     assert len(lines) == SHOWN_PROBLEMS + 1
     assert lines[-1] == f"lonc.toml: ... and {30_000 - SHOWN_PROBLEMS} more"
