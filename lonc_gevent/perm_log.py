@@ -57,7 +57,7 @@ class PermLog(NamedTuple):
         """Create the file if it is missing. Raises OSError."""
         if not self.path or os.path.lexists(self.path):
             return
-        # Nobody may find it before it has its mode and group.
+        # The name must not exist before the file has its mode and group.
         new = f"{self.path}.{os.getpid()}"
         fd = os.open(new, _NEW, 0)
         try:

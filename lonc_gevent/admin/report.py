@@ -63,7 +63,7 @@ def _plain(text: str) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Put a file there that is never seen half written. Raises OSError."""
-    # Nobody can have put a link there: in a directory that others write to, too.
+    # A new name of our own: no other user can have put a link there.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     fd = os.open(temporary, _NEW, 0o666)
     try:

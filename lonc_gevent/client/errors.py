@@ -123,7 +123,7 @@ def raise_for_error(answer: bytes, host: str = "", socket: str = "") -> bytes:
     """Return a reply, or raise ReplyError if it reports an error: `error:...`, `refused`.
 
     The others are `rejected`, `unknown_cmd`, `unable_to_set` and `no_such_...`. A value that
-    happens to be one of these words cannot be told from an error.
+    happens to be one of these words cannot be distinguished from an error.
     """
     found = _ERRORS.fullmatch(answer)
     if found is None:

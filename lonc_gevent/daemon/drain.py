@@ -36,7 +36,7 @@ class Owner(Protocol):
 
 
 class Drain:
-    """Ends transactions in order. Whoever asks to stop meanwhile does not want to wait."""
+    """Ends transactions in order. A further request to stop ends the wait."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Drain:
     def _wait(self, deadline: float, *, stops: int) -> bool:
         """Wait until no transaction is under way and each client has its reply.
 
-        False: the deadline passed, or somebody asked to stop more than `stops` times.
+        False if the deadline passed, or a stop was requested more than `stops` times.
         """
         while monotonic() < deadline:
             if self.clients.holding:  # what lond has not got is for the next program

@@ -46,7 +46,7 @@ def readable(file: FileDescriptorLike, timeout: float) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses now, for a lond that is not there (yet).
+    """Return a TCP port that is not in use, for a lond that does not run (yet).
 
     Never the same twice, and none that the kernel gives to anybody: the daemon of another test,
     which runs beside this one, would take that lond for its own.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Being somebody else for a moment: what another user may do with the file system."""
+"""Actions as another user: what the file system permits them."""
 
 from __future__ import annotations
 

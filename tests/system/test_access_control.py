@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may connect to the Unix sockets, how many at a time, and what is said of the others."""
+"""Access to the Unix sockets: permitted users, limits, and events about refused clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness import Network
 
 OTHER = 4321
-"""A uid and gid that nobody here has."""
+"""An unused uid and gid."""
 
 
 class Events:

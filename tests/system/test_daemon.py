@@ -94,7 +94,7 @@ def test_a_second_signal_stops_at_once(net: Network) -> None:
 
 
 def test_a_stop_with_a_full_backlog(net: Network) -> None:
-    """Whoever waits to be accepted when TERM comes is accepted, and has an answer."""
+    """Clients that wait to be accepted at TERM are accepted, and get an answer."""
     net.add("msul2")
     daemon = net.start()
     daemon.send_signal(signal.SIGSTOP)
@@ -128,7 +128,7 @@ def test_a_stop_while_dialling_a_blackhole(net: Network) -> None:
 
 
 def test_clients_in_the_backlog_are_disconnected_at_a_stop(net: Network) -> None:
-    """Whoever could connect before the stop gets an answer."""
+    """Each client that connected before the stop gets an answer."""
     net.add("msul2")
     daemon = net.start()
     daemon.send_signal(signal.SIGSTOP)
@@ -365,7 +365,7 @@ def test_requests_are_answered_while_the_log_reader_is_frozen(net: Network) -> N
         thread = threading.Thread(target=ask_many)
         thread.start()
         thread.join(PATIENCE * 3)
-        assert done == 15_000, "nobody has read a line meanwhile"
+        assert done == 15_000, "no line has been read meanwhile"
 
         daemon.send_signal(signal.SIGTERM)
         lines = daemon.stdout.read().splitlines()

@@ -111,7 +111,7 @@ def test_connections_follow_a_name_that_has_moved(net: Network, reload: bool) ->
 
 
 class SilentLond:
-    """A lond whose machine vanishes when it is told to: no packet reaches it any more."""
+    """A lond whose machine vanishes on demand: no packet reaches it any more."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((ADDRESS, 0))

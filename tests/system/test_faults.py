@@ -255,7 +255,7 @@ def test_a_reply_that_fails(net: Network, request_line: bytes, kind: str) -> Non
 
 @pytest.mark.parametrize("fault", ["extra-line", "drop-after", "drip", "empty"])
 def test_a_reply_that_comes_with_something(net: Network, fault: str) -> None:
-    """A whole reply is handed on, whatever comes with it, and that reaches nobody.
+    """A whole reply is passed on, and the bytes after it reach no client.
 
     A line of lond's own that comes later (`later-line`) is not in here: lines carry no number, so
     one that comes while the next request is under way is that one's reply. No lonc could tell.

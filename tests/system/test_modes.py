@@ -193,7 +193,7 @@ def test_certificates_that_are_no_good(
 def test_certificate_of_another_name_is_accepted_without_the_check(
     net: Network, authority: Authority
 ) -> None:
-    """The name in lond's certificate does not matter where it is told not to."""
+    """The name in lond's certificate does not matter without check_certificate_name."""
     theirs = authority.sign("lond", "elsewhere.example")
     net.add("msul2", *authority.lond_options(theirs), security="ssl")
     ours = authority.settings(authority.sign("lonc", "msul1"))

@@ -82,7 +82,7 @@ def test_a_reply_in_single_bytes(net: Network) -> None:
 
 
 def test_bytes_after_a_reply_end_the_connection(net: Network) -> None:
-    """A line that nobody asked for never becomes somebody's reply."""
+    """An unrequested line never becomes a reply."""
     net.pool["max_connections"] = 1
     net.add("msul2")
     net.start()

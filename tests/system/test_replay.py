@@ -243,7 +243,7 @@ def test_things_that_are_no_files(net: Network, directory: Path) -> None:
 def test_names_of_no_known_host(
     net: Network, directory: Path, name: str, reason: str, shown: str, host: str | None
 ) -> None:
-    """What belongs to nobody goes to quarantine, whatever its name is made of."""
+    """A file of no known host goes to quarantine, whatever is in its name."""
     net.tables["delayed"]["orphan_after"] = 0.0
     net.add("msul2")
     put(directory, name, b"echo:x\n")
@@ -270,7 +270,7 @@ def test_hosts_that_others_serve(net: Network, directory: Path) -> None:
 
 
 def test_files_that_others_could_have_written(net: Network, directory: Path) -> None:
-    """A file that all may write to, or that belongs to somebody else, is not sent."""
+    """A file that all may write to, or of a foreign owner, is not sent."""
     lond = net.add("msul2")
     put(directory, "1.1.1.echo.msul2", b"echo:x\n").chmod(0o666)
     expected = {"writable_by_others"}
@@ -372,7 +372,7 @@ def test_a_file_that_becomes_unreadable_when_its_turn_comes(
 def test_what_a_host_waits_for(
     monkeypatch: pytest.MonkeyPatch, found: Inspected, reported: str
 ) -> None:
-    """For a file that will soon have settled, and not for one that nobody knows the time of."""
+    """For a file that settles soon, and also for one dated later than the clock."""
     troubles: list[str] = []
     waits: list[float] = []
     owner: Any = SimpleNamespace(

@@ -135,7 +135,7 @@ def test_a_queued_request_of_a_client_that_left_is_dropped(net: Network) -> None
         assert busy.line() == b"first\n"
         assert half_closed.line() == b"second\n"
     assert lond.received == [b"delay:2000:first", b"echo:second"]
-    assert net.status("msul2")["con_lost"] == 0, "nobody was answered con_lost"
+    assert net.status("msul2")["con_lost"] == 0, "no client got con_lost"
 
 
 def test_half_a_request_is_not_sent(net: Network) -> None:
@@ -163,7 +163,7 @@ def test_a_client_that_closes_its_sending_side_gets_its_reply(net: Network) -> N
 
 
 def test_client_that_never_reads_delays_no_other(net: Network) -> None:
-    """The lond connection is free as soon as its reply is whole, whoever takes it."""
+    """The lond connection is free as soon as its reply is whole, even if it is not read."""
     net.pool["max_connections"] = 1
     net.add("msul2")
     net.start()
@@ -176,7 +176,7 @@ def test_client_that_never_reads_delays_no_other(net: Network) -> None:
 
 
 def test_a_client_that_never_reads_is_closed_in_the_end(net: Network) -> None:
-    """A reply that nobody takes within reply_timeout is given up."""
+    """A reply that the client does not read within reply_timeout is dropped."""
     net.pool["reply_timeout"] = 0.5
     net.add("msul2")
     net.start()

@@ -129,7 +129,7 @@ def test_host_that_a_client_sets_in_another_spelling_is_not_set_for_others(
 )
 @pytest.mark.parametrize("revision", [300, 402])
 def test_a_key_that_a_client_asks_for(net: Network, request_line: bytes, revision: int) -> None:
-    """It is that client's affair: nobody else's request goes over that connection any more."""
+    """Only that client is affected: no other request uses that connection any more."""
     two_ids(net, "--revision", str(revision))
 
     with net.client("msul2") as client, net.client("msul2") as other:
@@ -147,7 +147,7 @@ def stream_of(sock: socket.socket) -> Stream:
 
 
 def test_unrequested_line_after_the_answer_to_sethost_closes_the_connection() -> None:
-    """It is nobody's reply: nothing of the request was sent, so another connection may try."""
+    """It is not a reply: nothing of the request was sent, so another connection may send it."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     peer = gevent.spawn(lambda: (theirs.recv(100), theirs.send(b"ok\nUNASKED\n")))

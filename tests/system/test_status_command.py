@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`lonc-gevent status`: a table that fits, JSON, a redrawn screen, and nobody at home."""
+"""`lonc-gevent status`: a table that fits, JSON, a redrawn screen, and no daemon."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_check_without_a_verdict_exits_with_3(net: Network) -> None:
 
 
 def test_every_state_has_its_own_sign() -> None:
-    """A state is told by its sign and its word, never by colour alone."""
+    """A state is shown by its sign and its name, never by colour alone."""
     assert set(STATES) == {state.value for state in PoolState}
     filled = [sign for sign, _ in STATES.values()]
     assert len(set(filled)) >= len(filled) - 1

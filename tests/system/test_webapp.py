@@ -22,7 +22,7 @@ CONF = Path(__file__).parents[2] / "config" / "examples" / "webapp" / "gunicorn.
 
 
 def fetch(url: str) -> tuple[int, str]:
-    """Return the status and the body of a page; 0 if nobody answers."""
+    """Return the status and the body of a page; 0 without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - ours
             return answer.status, answer.read().decode()

@@ -34,7 +34,7 @@ class Machine:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass in which nobody works."""
+        """Let time pass in which the machine is idle."""
         self.now += seconds
         self.slept += seconds
 

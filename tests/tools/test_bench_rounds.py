@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class FakeMeasurements:
-    """Measures nothing, and tells of others what it is told to tell; after that, of nobody."""
+    """Measures nothing; returns the given disturbances, and then none."""
 
     def __init__(self, disturbances: list[float]) -> None:
         self.measured: list[str] = []
@@ -50,7 +50,7 @@ class FakeMeasurements:
 
     @contextmanager
     def apart(self, target: str) -> Iterator[None]:
-        """Give nobody a core."""
+        """Reserve no core."""
         del target
         yield
 
@@ -88,7 +88,7 @@ LARGE = "keep-16-1m"
 
 
 def test_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody disturbed is measured once."""
+    """A scenario without a disturbance is measured once."""
     done = run(LARGE, [], monkeypatch)
     assert done.workshop.measured == [OURS, HAPROXY, BARE]
 
@@ -101,7 +101,7 @@ def test_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_replies_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What went wrong in a try that does not count is told all the same."""
+    """A fault in a try that does not count is reported all the same."""
     done = run(LARGE, [0.5, 0.01], monkeypatch)
     assert done.samples[LARGE][OURS][0]["errors"] == 2.0
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def logger() -> Iterator[FilteringBoundLogger]:
-    """Give a logger whose lines nobody sees."""
+    """Give a logger whose lines are dropped."""
     fd = os.open(os.devnull, os.O_WRONLY)
     logs = Logs(fd)
     yield logs.logger

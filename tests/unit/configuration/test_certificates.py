@@ -51,7 +51,7 @@ def test_another_key(authority: Authority) -> None:
 
 
 def test_an_encrypted_key(authority: Authority) -> None:
-    """A key with a pass phrase cannot be used, as nobody is there to type it."""
+    """A key with a pass phrase cannot be used, as a daemon has no terminal to ask for it."""
     one = authority.sign("one")
     key = pem.load_pem_private_key(one.key.read_bytes(), None)
     one.key.write_bytes(
@@ -81,7 +81,7 @@ def test_what_is_no_pem(authority: Authority, content: bytes) -> None:
 
 
 def test_dates(authority: Authority) -> None:
-    """Too early, too late, and soon too late are told with the day."""
+    """Too early, too late, and soon too late are reported with the day."""
     content = authority.sign("one", days=100).certificate.read_bytes()
     ca = authority.certificate.read_bytes()
     end = expires(content)

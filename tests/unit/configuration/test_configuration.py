@@ -135,7 +135,7 @@ def test_what_is_no_file(toml: Path, name: str, kind: str, words: str) -> None:
 
 
 def test_unreadable_file_is_a_problem(open_toml: Path) -> None:
-    """A file that this user may not read is told with its key."""
+    """A file that this user may not read is reported with its key."""
     (open_toml.parent / "hosts.tab").chmod(0)
     with as_nobody():
         assert "may not be read by this user" in problems_of(open_toml)[0]
@@ -213,7 +213,7 @@ def test_missing_directory_that_the_daemon_does_not_make_is_a_problem(toml: Path
     ],
 )
 def test_bad_surroundings(toml: Path, table: str, line: str, key: str) -> None:
-    """A file where a directory must be, and a file that is not there, are told by key."""
+    """A file in place of a directory, and a missing file, are reported by key."""
     (toml.parent / "file").write_text("")
     toml.write_text(f"{BASE}[{table}]\n{line}\n")
     assert f"lonc.toml: {key}" in {
@@ -265,7 +265,7 @@ def test_certificates_must_be_readable(toml: Path) -> None:
 
 
 def test_damaged_files_never_give_a_traceback(tmp_path: Path) -> None:
-    """Of some thousand random damages each ends in a Configuration or in told problems."""
+    """Of some thousand random damages each ends in a Configuration or in problems."""
     summary = damage.run(2000, 20261124, CONFIG, tmp_path)
     assert summary.failures == []
     assert summary.good > 20, "some damage does no harm"

@@ -74,7 +74,7 @@ def test_invalid_line_is_reported_by_number(line: bytes, reported: str) -> None:
 
 
 def test_ids_of_bad_lines_are_known() -> None:
-    """An id whose line is bad is not told a second time as one that is missing."""
+    """An id with an invalid line is not reported a second time as a missing one."""
     parsed, _ = parse(b"bad:x\ngood:a:b:c\n")
     assert parsed.ids == {"bad", "good"}
 

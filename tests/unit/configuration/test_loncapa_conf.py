@@ -51,7 +51,7 @@ def test_quotes_are_kept() -> None:
 
 
 def test_a_value_may_be_missing_or_no_text() -> None:
-    """Neither makes parsing fail; whoever uses the value sees it."""
+    """Neither makes parsing fail; the check of the key reports the value."""
     assert parse(b"PerlSetVar a\nPerlSetVar b \xff") == {
         "a": PerlVar("", 1),
         "b": PerlVar("\udcff", 2),

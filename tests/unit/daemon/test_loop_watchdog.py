@@ -96,10 +96,10 @@ def test_many_holds_make_few_lines() -> None:
 
 
 def test_the_worst_of_those_that_were_not_logged() -> None:
-    """A hold in the shadow of another one is told by the next line, if it was worse."""
+    """A hold soon after another one is reported by the next line, if it was worse."""
     work = "t = time.thread_time()\nwhile time.thread_time() < t + 0.4: 0\n"
     events = events_of(f"hold(0.2); settle()\n{work}settle(); settle(); hold(0.2)", 1.0)
 
-    # On a machine that is too busy there are others in between: the worst is told all the same.
+    # On a machine that is too busy there are others in between: the worst is reported all the same.
     held = [e for e in events if e["event"] == "hub_held"]
     assert max(e["cpu_ms"] for e in held) > 250

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The delayed directory by itself: what one look at a file, or at all of them, makes of it."""
+"""The delayed directory by itself: inspection of one file, and scans."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def before_opening(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[],
 def test_file_that_is_replaced_during_inspection_is_judged_by_what_is_read(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read is what was judged: another file in its place at the last moment is judged."""
+    """The verdict is about what is read: another file that got the name at the last moment."""
     put(directory)
     other = put(directory, "other", b"echo:forged\n")
     other.chmod(0o666)
@@ -96,7 +96,7 @@ def umask() -> Iterator[Callable[[int], int]]:
 def test_mode_of_a_new_file_does_not_depend_on_the_umask(
     spool: Spool, umask: Callable[[int], int]
 ) -> None:
-    """What is written can be read again by us, and by nobody else."""
+    """A new file can be read by its owner only."""
     for mask in (0o777, 0):
         umask(mask)
 
@@ -194,7 +194,7 @@ def put_as_web(directory: Path, name: str = NAME, *, mode: int) -> Path:
 def test_file_of_a_trusted_user_is_judged_by_its_mode(
     shared: Spool, mode: int, verdict: Verdict, reason: str
 ) -> None:
-    """What its owner only forgot to let us read is not bad."""
+    """A file that only its mode keeps from being read is not bad."""
     put_as_web(shared.path, mode=mode)
 
     with as_user(DAEMON, SHARED):
@@ -205,7 +205,7 @@ def test_file_of_a_trusted_user_is_judged_by_its_mode(
 
 @only_root
 def test_unreadable_file_of_a_foreign_owner_is_bad(shared: Spool) -> None:
-    """It is not to be trusted, whether it can be read or not."""
+    """It is not trusted, whether it can be read or not."""
     os.chown(put(shared.path), WEB + 7, SHARED)
 
     with as_user(DAEMON, SHARED):
@@ -217,7 +217,7 @@ def test_unreadable_file_of_a_foreign_owner_is_bad(shared: Spool) -> None:
 @only_root
 @pytest.mark.parametrize("mode", [0o640, 0o600])
 def test_file_of_another_user_dated_later_than_the_clock_is_young(shared: Spool, mode: int) -> None:
-    """Its time cannot be mended: it is young until the clock has caught up with it."""
+    """Its times cannot be changed: it is young until the clock is past them."""
     put_as_web(shared.path, mode=mode)
 
     with as_user(DAEMON, SHARED):
@@ -241,7 +241,7 @@ def test_file_of_ours_dated_later_than_the_clock_settles_from_now(
 
 @only_root
 def test_scan_leaves_an_unreadable_file_until_it_can_be_read(shared: Spool) -> None:
-    """It says so and moves nothing; the others get their turn; once readable, the file does."""
+    """It reports the file and moves none; the others are sent, and the file once it is readable."""
     path = put_as_web(shared.path, mode=0o600)
     put_as_web(shared.path, "1.1.2.echo.msul2", mode=0o640)
     scanner = Scanner(shared, 0.0)
@@ -265,7 +265,7 @@ def test_scan_leaves_an_unreadable_file_until_it_can_be_read(shared: Spool) -> N
 def test_unfinished_files_over_the_limit_are_not_sent(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many are unfinished, they never take the places of those that can be sent."""
+    """However many are unfinished, they never take places of files that can be sent."""
     monkeypatch.setattr(scan, "MAX_LEFT", 2)
     for i in range(5):
         put(directory, f"1.1.{i}.echo.msul2", b"echo:ha")
@@ -284,7 +284,7 @@ def test_unfinished_files_over_the_limit_are_not_sent(
 def test_directory_without_permission_names_its_owner_and_what_to_do(
     short_path: Path, mode: int
 ) -> None:
-    """One that a web process made, say: one line tells whose it is, and what to do."""
+    """One that a web process made, for example: the reason names its owner and what to do."""
     directory = shared_directory(short_path, WEB, SHARED)
     directory.chmod(mode)
     spool = Spool(directory, uids=frozenset({WEB}), settle=1.0)
@@ -299,7 +299,7 @@ def test_directory_without_permission_names_its_owner_and_what_to_do(
 
 
 def test_read_only_file_system_is_the_reason(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is not the directory's mode that is to be mended."""
+    """The reason is not the directory's mode."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
 
@@ -322,7 +322,7 @@ def failing_to_open(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> 
 def test_error_of_the_machine_is_no_verdict_on_a_file(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """No descriptor left, say: the file is as good as before, and nobody judges it now."""
+    """EMFILE, for example: no verdict on the file is possible now."""
     put(directory)
     failing_to_open(monkeypatch, NAME, number)
 
@@ -336,7 +336,7 @@ def test_error_of_the_machine_is_no_verdict_on_a_file(
 def test_error_of_one_file_makes_it_unreadable(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
-    """A bad place on the disk, say: the file is left where it is, and the others go on."""
+    """A bad block of the disk, for example: the file stays, and the others are sent."""
     put(directory)
     if call == "open":
         failing_to_open(monkeypatch, NAME, number)
@@ -361,7 +361,7 @@ def in_order(directory: SpoolDirectory, folder: str = ".") -> Iterator[SimpleNam
 def test_scan_without_descriptors_moves_no_file(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It tells how many wait and whose turn is next by their names, and looks again next time."""
+    """It counts and orders files by their names, and the next scan inspects them."""
     scanner = Scanner(spool, 0.0)
     put(directory, "1.1.7.echo.msul2", b"echo:ha")
     scanner.scan({"msul2"}, {"msul2": LIMIT}, time.time())
@@ -402,7 +402,7 @@ def hour_later() -> float:
 def test_old_unfinished_folder_is_reported_and_the_scan_goes_on(
     spool: Spool, directory: Path
 ) -> None:
-    """A folder that is named like one is told of; all others are looked at as ever."""
+    """A folder of such a name is reported; all other files are scanned."""
     (directory / ".new.folder").mkdir()
     put(directory, ".new.file")
     put(directory)
@@ -419,7 +419,7 @@ def test_old_unfinished_folder_is_reported_and_the_scan_goes_on(
 def test_entry_without_a_status_is_reported_and_the_scan_goes_on(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One entry that the disk knows nothing of keeps nobody else from being sent."""
+    """One entry without a status does not delay the others."""
     put(directory, "1.1.0.echo.msul2")
     put(directory)
 
@@ -446,7 +446,7 @@ def descriptors() -> int:
 
 
 def test_folder_in_place_of_a_note_counts_as_no_note(spool: Spool, directory: Path) -> None:
-    """It tells nothing of any attempt, holds up nobody, and leaves no descriptor open."""
+    """It counts as no attempts, delays no file, and leaves no descriptor open."""
     put(directory)
     (directory / ".notes" / NAME).mkdir()
     before = descriptors()
@@ -484,7 +484,7 @@ def test_missing_folder_or_lock_is_made_again_by_the_next_scan(
 
 
 def test_file_stays_if_the_quarantine_was_removed(spool: Spool, directory: Path) -> None:
-    """What could not be put away is not taken for a file that is gone."""
+    """A file that could not be moved is not taken for a missing one."""
     put(directory)
     (directory / "quarantine").rmdir()
 
@@ -497,7 +497,7 @@ def test_file_stays_if_the_quarantine_was_removed(spool: Spool, directory: Path)
 def test_quarantine_removed_during_a_scan_is_made_again_by_the_next(
     spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is told of as one that waits, and put away by the next scan."""
+    """The file counts as waiting, and is quarantined by the next scan."""
     put(directory, data=b"several\nlines\n")
     before_opening(monkeypatch, NAME, (directory / "quarantine").rmdir)
     scanner = Scanner(spool, 0.0)
@@ -511,7 +511,7 @@ def test_quarantine_removed_during_a_scan_is_made_again_by_the_next(
 
 
 def test_file_in_place_of_the_quarantine_is_named(directory: Path) -> None:
-    """It is named: `no directory` alone would be taken for the delayed directory itself."""
+    """The reason names it, as `not a directory` alone would mean the delayed directory."""
     (directory / "quarantine").touch()
 
     with pytest.raises(
@@ -531,7 +531,7 @@ def test_file_in_place_of_the_quarantine_is_named(directory: Path) -> None:
 def test_lock_that_is_not_a_regular_file_is_refused(
     directory: Path, make: Callable[[Path], None], reason: str
 ) -> None:
-    """It is told of in words, nothing is waited for, and no descriptor stays open."""
+    """The reason is returned at once, and no descriptor stays open."""
     make(directory / ".lonc.lock")
     spool = Spool(directory, settle=1.0)
     before = descriptors()
