@@ -29,7 +29,7 @@ from lonc_gevent.errors import (
     UnresolvableError,
     UnsolicitedBytesError,
 )
-from lonc_gevent.eventloop import LONG, UNLIMITED, DeadlineError, yield_to_others
+from lonc_gevent.eventloop import UNLIMITED, DeadlineError, yield_to_others
 from lonc_gevent.protocol.cipher import KEY_BYTES, Cipher
 from lonc_gevent.protocol.handshake_tables import INLINE_SETHOST
 from lonc_gevent.protocol.lines import (
@@ -136,11 +136,7 @@ class Lond:
             for wire in rest:
                 yield_to_others(stream.hub)
                 stream.write(wire)
-            line = self.buffer.add(stream.read() or self._ended())
-            while line is None:
-                if len(self.buffer.data) > LONG:
-                    self.buffer.data = self._memory.admit(self.buffer.data, stream)
-                line = self.buffer.add(stream.read() or self._ended())
+            line = self.buffer.add(stream.read() or self._ended()) or self._read_rest()
         except OSError as error:
             is_sent = stream.sent or wire is not begin
             raise (ConnectionLostError if is_sent else StaleConnectionError)(
@@ -160,6 +156,14 @@ class Lond:
                 return self._cipher.open(line[:-1]) + LINE_END
             return self._open_long(line)
         return line
+
+    def _read_rest(self) -> Line:
+        """Read the rest of a reply that did not arrive at once."""
+        line = None
+        while line is None:
+            self.buffer.data = self._memory.admit(self.buffer.data, self.stream)
+            line = self.buffer.add(self.stream.read() or self._ended())
+        return self._memory.counted(line)
 
     def _open_long(self, line: Line) -> Line:
         """Decrypt a long reply in pieces; other greenlets run after each."""

@@ -67,8 +67,8 @@ OVERLOAD: Final = 1.0
 """Seconds. While the oldest transaction of a queue has waited for longer, the newest is sent first:
 in the order of arrival, each reply would come after its client has given up (decision 0008)."""
 
-SEARCH_INTERVAL: Final = 1.0
-"""Seconds between two searches of a queue for abandoned transactions: each asks the kernel."""
+SEARCHED: Final = 200
+"""Transactions of a queue that one search for abandoned ones examines: each is a system call."""
 
 
 class QueueBudget:
@@ -88,13 +88,13 @@ class TransactionQueue:
     host may use as many as it leaves free. So a host that takes nothing leaves room to all others.
     """
 
-    __slots__ = ("_budget", "_search_due", "_used", "waiting")
+    __slots__ = ("_budget", "_searched", "_used", "waiting")
 
     def __init__(self, budget: QueueBudget) -> None:
         self.waiting: SimpleQueue[Transaction] = SimpleQueue()
         self._budget = budget
         self._used = 0
-        self._search_due = 0.0
+        self._searched = 0
 
     def __len__(self) -> int:
         """Return the number of queued transactions."""
@@ -141,19 +141,24 @@ class TransactionQueue:
         return transaction
 
     def remove_abandoned(self, now: float) -> list[Transaction]:
-        """Remove and return the abandoned ones, under OVERLOAD, once in SEARCH_INTERVAL.
+        """Remove and return the abandoned ones, under OVERLOAD, among the next SEARCHED.
 
         `take` does not reach them then, and they would fill the queue.
         """
         removed: list[Transaction] = []
-        if now - self.oldest_since <= OVERLOAD or now < self._search_due:
+        if now - self.oldest_since <= OVERLOAD:
             return removed
-        self._search_due = now + SEARCH_INTERVAL
-        for _ in range(len(self)):
-            transaction = self.take()
+        waiting = self.waiting.queue
+        before = self._searched if self._searched < len(waiting) else 0
+        examined = min(SEARCHED, len(waiting) - before)
+        waiting.rotate(-before)
+        for _ in range(examined):
+            transaction = waiting.popleft()
             if transaction.is_abandoned():
                 removed.append(transaction)
+                self._count(-len(transaction.request))
             else:
-                self.waiting.put_nowait(transaction)
-                self._count(len(transaction.request))
+                waiting.append(transaction)
+        self._searched = before + examined - len(removed)
+        waiting.rotate(self._searched)
         return removed

@@ -60,13 +60,23 @@ class MemoryBudget:
         self.used += len(line) - line.counted
         line.counted = len(line)
 
-    def admit(self, data: bytearray, stream: Stream) -> LongLine:
+    def counted(self, data: bytes | bytearray) -> bytes | bytearray:
+        """Count a line, or the beginning of one, if it is long; return it."""
+        if len(data) <= LONG:
+            return data
+        if not isinstance(data, LongLine):
+            return self.line(data)
+        self.count(data)
+        return data
+
+    def admit(self, data: bytearray, stream: Stream) -> bytearray:
         """Count the beginning of a line, and return it once more of it may be read.
 
         Raises DeadlineError and InterruptedError, as `Stream.pause` does.
         """
-        line = data if isinstance(data, LongLine) else self.line(data)
-        self.count(line)
+        line = self.counted(data)
+        if not isinstance(line, LongLine):
+            return data
         while self.used > self.limit and next(iter(self._lines)) != id(line):
             self._waiting.append(stream)
             stream.pause()

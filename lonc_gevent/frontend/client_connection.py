@@ -227,6 +227,7 @@ class ClientConnection:
                     if not data:
                         raise ConnectionResetError
                     request = buffer.add(data)
+            request = self._clients.memory.counted(request)
         except DeadlineError:
             self._log_stalled(request_bytes=len(buffer))
             self.stream.write(CON_LOST)

@@ -98,6 +98,24 @@ def test_requests_that_never_end(net: Network) -> None:
         assert client.ask(b"ping") == b"msul2"
 
 
+def test_replies_that_clients_do_not_read_count_in_the_budget(net: Network) -> None:
+    """Beyond it no more of other long replies is read; short ones are answered."""
+    net.pool |= {"max_bytes_in_flight": 4 * MB, "reply_timeout": 3.0, "max_connections": 20}
+    net.add("msul2")
+    net.add("msul3")
+    net.start(env=MALLOC)
+    assert net.ask("msul3", b"ping") == b"msul3"
+    before = resident(net)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(net.client("msul2")).send(b"big:1000000\n")
+        net.wait_for("client_stalled")
+        assert net.ask("msul3", b"ping") == b"msul3"
+        assert resident(net, "VmHWM") - before < 8 * MB
+        net.wait_for("reply_lost", error="reply_timeout")
+    assert net.ask("msul2", b"big:1000000") == b"b" * 1_000_000
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("request_text", "reply", "times", "line"),

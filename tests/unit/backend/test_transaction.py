@@ -10,7 +10,13 @@ from math import inf
 import pytest
 from greenlet import getcurrent
 
-from lonc_gevent.backend.transaction import OVERLOAD, QueueBudget, Transaction, TransactionQueue
+from lonc_gevent.backend.transaction import (
+    OVERLOAD,
+    SEARCHED,
+    QueueBudget,
+    Transaction,
+    TransactionQueue,
+)
 
 
 def transaction(since: float, request: bytes = b"ping\n") -> Transaction:
@@ -117,19 +123,22 @@ def test_newest_is_taken_first_while_the_oldest_waits_for_long() -> None:
     assert queue.take().since == 1.5
 
 
-def test_abandoned_ones_are_removed_while_the_oldest_waits_for_long() -> None:
-    """The order and the bytes of the others stay as they are."""
-    budget = QueueBudget(1000)
+@pytest.mark.parametrize("size", [4, SEARCHED, SEARCHED + 1, 3 * SEARCHED + 7])
+def test_abandoned_ones_are_removed_while_the_oldest_waits_for_long(size: int) -> None:
+    """SEARCHED are examined at a time; the order and the bytes of the others stay as they are."""
+    budget = QueueBudget(1_000_000)
     queue = TransactionQueue(budget)
-    for since in (1.0, 2.0, 3.0, 4.0):
-        one = transaction(since)
-        one.is_abandoned = partial(since.__mod__, 2.0)  # type: ignore[assignment]
-        assert queue.put(one, limit=10)
+    for number in range(size):
+        one = transaction(1.0 + number, b"ping\n")
+        one.is_abandoned = partial(bool, number % 3)
+        assert queue.put(one, limit=size)
+    left = [1.0 + number for number in range(0, size, 3)]
 
     assert not queue.remove_abandoned(1.0 + OVERLOAD)
-    removed = queue.remove_abandoned(5.0)
+    removed = [queue.remove_abandoned(5.0) for _ in range(size // SEARCHED + 1)]
 
-    assert [one.since for one in removed] == [1.0, 3.0]
-    assert budget.used == 2 * len(b"ping\n")
-    assert [one.since for one in take_all(queue)] == [2.0, 4.0]
+    assert sum(map(len, removed)) == size - len(left)
+    assert max(map(len, removed)) <= SEARCHED
+    assert budget.used == len(left) * len(b"ping\n")
+    assert [one.since for one in take_all(queue)] == left
     assert budget.used == 0
