@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import AlreadyRunningError, ConfigError
-from lonc_gevent.eventloop import Acceptor
+from lonc_gevent.eventloop import Acceptor, yield_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -41,7 +41,7 @@ class Listener:
     on_error   called with the OSError of an accept that failed
     """
 
-    __slots__ = ("acceptor", "inode", "path", "sock")
+    __slots__ = ("_hub", "acceptor", "inode", "path", "sock")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Listener:
         on_accept: Callable[[int], None],
         on_error: Callable[[OSError], None],
     ) -> None:
+        self._hub = hub
         self.path = path
         self.sock = sock
         self.inode = path.lstat().st_ino
@@ -63,7 +64,7 @@ class Listener:
         """Remove the socket file, accept the clients that wait in the backlog, and close."""
         remove(self.path, self.inode)
         while self.acceptor.accept_some():
-            pass
+            yield_to_others(self._hub)
         self.acceptor.close()
         self.sock.close()
 
