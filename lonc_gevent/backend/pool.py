@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from lonc_gevent.errors import ReplyLostError
-from lonc_gevent.eventloop import UNLIMITED
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.configuration.settings import HostSettings
-    from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
     from .lond_connection import LondConnection
@@ -68,7 +66,7 @@ def _nothing(_: Pool) -> None:
 class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
-    budget, memory  count the queued requests and the long replies of all hosts
+    budget    what the queues and the long replies of all hosts may use
     schedule  called with the pool when something begins here that has a deadline; the receiver
               then calls `run_maintenance` every tick until it returns True
     on_up     called with the pool when the host is up again after it was down
@@ -83,7 +81,6 @@ class Pool(PoolConnections):
         *,
         credentials: Credentials,
         budget: QueueBudget,
-        memory: MemoryBudget = UNLIMITED,
         schedule: Callable[[Pool], None] = _nothing,
         on_up: Callable[[Pool], None] = _nothing,
         sample: int = 0,
@@ -94,7 +91,6 @@ class Pool(PoolConnections):
             logger,
             credentials=credentials,
             budget=budget,
-            memory=memory,
             schedule=partial(schedule, self),
             on_up=partial(on_up, self),
         )

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.errors import LondError
-    from lonc_gevent.eventloop import MemoryBudget
 
     from .lond_connection import PoolInterface
     from .resolver import Address
@@ -69,7 +68,6 @@ class PoolConnections:
         *,
         credentials: Credentials,
         budget: QueueBudget,
-        memory: MemoryBudget,
         schedule: Callable[[], None],
         on_up: Callable[[], None],
     ) -> None:
@@ -77,7 +75,7 @@ class PoolConnections:
         self.hub = hub
         self.log = logger.bind(host=host.id)
         self.credentials = credentials
-        self.memory = memory
+        self.memory = budget.replies
         self.stats = HostStats()
         self.gate = RetryGate(host.pool.retry_backoff_min, host.pool.retry_backoff_max)
         self.queue = TransactionQueue(budget)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gevent.queue import SimpleQueue
 
+from lonc_gevent.eventloop import UNLIMITED
 from lonc_gevent.protocol.lines import CON_LOST, verb
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from lonc_gevent.errors import ReplyLostError
+    from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
 
@@ -72,12 +74,16 @@ SEARCHED: Final = 200
 
 
 class QueueBudget:
-    """The bytes in the queues of all hosts, and their limit, `max_queued_bytes`."""
+    """The bytes in the queues of all hosts, and their limit, `max_queued_bytes`.
 
-    __slots__ = ("limit", "used")
+    replies  counts the long replies of all hosts
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("limit", "replies", "used")
+
+    def __init__(self, limit: int, replies: MemoryBudget = UNLIMITED) -> None:
         self.limit = limit
+        self.replies = replies
         self.used = 0
 
 

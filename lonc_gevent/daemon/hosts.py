@@ -72,10 +72,9 @@ class Hosts:
         self.clients = clients
         self.pools = pools
         pool = configuration.settings.pool
-        self.budget = QueueBudget(pool.max_queued_bytes)
         limit = pool.max_bytes_in_flight or memory_limit() // 2
         clients.memory.limit = limit // 2
-        self._memory = MemoryBudget(limit // 2)
+        self.budget = QueueBudget(pool.max_queued_bytes, MemoryBudget(limit // 2))
         settings = configuration.settings.sockets
         self._directory = Path(settings.directory)
         self._mode = int(settings.mode, 8)
@@ -234,7 +233,6 @@ class Hosts:
             self.log,
             credentials=self.credentials,
             budget=self.budget,
-            memory=self._memory,
             schedule=self.janitor.schedule,
             on_up=self.replayer.host_up,
             sample=self.configuration.settings.log.sample,
