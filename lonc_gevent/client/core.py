@@ -99,6 +99,11 @@ class ClientCore:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._kept)} open>"
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Ids of all hosts, in the order of hosts.tab; () if only the directory is known."""
+        return (self._sockets or find(None)).hosts
+
     def close(self) -> None:
         """Close the connections that are kept open. A later request opens one again."""
         self._kept.close()

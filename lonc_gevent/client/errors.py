@@ -82,7 +82,9 @@ class UnknownHostError(ClientError):
 
 
 class ReplyError(ClientError):
-    """The reply reports an error: `word` is its kind, `detail` the rest, which no text shows.
+    """The reply reports an error: `word` is its kind, `detail` the rest.
+
+    `detail` may hold data of users, so that no text of the error shows it, and no log should.
 
     `may_have_run` is None for `error`, and False for the others: lond rejected the request.
     """

@@ -105,11 +105,6 @@ class Sockets:
         """Ids of all hosts, in the order of hosts.tab; () if only the directory is known."""
         return tuple(self._names or ())
 
-    @property
-    def knows_hosts(self) -> bool:
-        """Whether the hosts are known, not only the directory."""
-        return self._names is not None
-
     def path_of(self, host: str) -> str:
         """Return the path of a host's socket. Raises UnknownHostError if it has none."""
         if not isinstance(host, str):
@@ -131,7 +126,7 @@ class Sockets:
                 others = [e.name for e in entries if stat.S_ISSOCK(e.stat().st_mode)]
         except OSError as error:
             return NoDaemonError(host, path, f"cannot read the directory: {error.strerror}")
-        if not self.knows_hosts and any(_is_listening(f"{self.directory}/{n}") for n in others):
+        if self._names is None and any(_is_listening(f"{self.directory}/{n}") for n in others):
             return self._unknown(host, others)
         return NoDaemonError(host, path, "cannot connect to the daemon: it has no socket here")
 

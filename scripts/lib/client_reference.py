@@ -83,9 +83,14 @@ def reference() -> str:
                 continue
             page += entry(name, value, "###")
             if inspect.isclass(value):
-                for method, function in sorted(inspect.getmembers(value, inspect.isroutine)):
-                    if not method.startswith("_") and name in ("Client", "Host", "Sockets"):
-                        page += entry(f"{name}.{method}", function, "####")
+                for method, member in sorted(inspect.getmembers(value)):
+                    if method.startswith("_") or name not in ("Client", "Host", "Sockets"):
+                        continue
+                    if isinstance(member, property):
+                        text = f"#### {name}.{method}\n\n```text\n{inspect.getdoc(member)}\n```\n"
+                        page.append(text)
+                    elif inspect.isroutine(member):
+                        page += entry(f"{name}.{method}", member, "####")
     page.append("## Errors\n")
     module = inspect.getdoc(inspect.getmodule(client.ClientError)) or ""
     page.append(f"```text\n{module}\n```\n")

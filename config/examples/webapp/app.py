@@ -16,15 +16,12 @@ from urllib.parse import parse_qs
 from page import PAGE, STYLE_HASH
 
 from lonc_gevent.client import (
+    Client,
     ClientError,
-    ConLost,
+    ConLostError,
     NoDaemonError,
-    Sockets,
-    escape,
-    many,
-    pack,
-    reply,
-    unpack_list,
+    command,
+    parse_list,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +33,9 @@ TIMEOUT = 3.0
 
 KEYS = ("firstname", "lastname", "permanentemail", "languages")
 LABELS = ("First name", "Last name", "E-mail", "Languages")
+
+lonc = Client(timeout=TIMEOUT)
+"""The client of the whole process; its hosts are those that LONC_CONFIG names."""
 
 HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -62,7 +62,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     if environ["PATH_INFO"] not in ("", "/"):
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"There is only one page here: /\n"]
-    hosts = Sockets.default().hosts  # as LONC_CONFIG has them; read again only when they change
+    hosts = lonc.hosts  # read again only when they change
     fields = parse_qs(environ["QUERY_STRING"], max_num_fields=10)
     asked = Query(
         host=fields.get("host", [hosts[0] if hosts else ""])[0],
@@ -92,7 +92,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 def host_rows(hosts: tuple[str, ...]) -> str:
     """Ask all hosts at once, and return a row of the table for each."""
-    outcomes = many(dict.fromkeys(hosts, b"load"), timeout=TIMEOUT)
+    outcomes = lonc.many(dict.fromkeys(hosts, b"load"))
     return "".join(host_row(host, outcome) for host, outcome in outcomes.items())
 
 
@@ -120,23 +120,20 @@ def trouble(error: ClientError) -> tuple[str, str]:
     """Return a word and a few more for a host that gave no reply."""
     if isinstance(error, NoDaemonError):
         return "unknown", "lonc is not running here"
-    if isinstance(error, ConLost):
+    if isinstance(error, ConLostError):
         return "down", "cannot be reached"
     return "silent", f"no answer within {TIMEOUT:g} s"
 
 
 def user_card(asked: Query) -> str:
     """Fetch one user's data from a host; encrypted, for it is personal."""
-    request = b":".join(
-        (b"get", escape(asked.domain), escape(asked.user), b"environment", pack(KEYS))
-    )
+    request = command("get", asked.domain, asked.user, "environment", KEYS)
     try:
-        answer = reply(request, asked.host, timeout=TIMEOUT, encrypt=True)
-    except ConLost:
+        values = parse_list(lonc.reply(request, asked.host, encrypt=True))
+    except ConLostError:
         return notice("No data", f"{asked.host} cannot be reached now. Please try again later.")
     except ClientError as error:
         return notice("No data", str(error))
-    values = [value.decode(errors="replace") for value in unpack_list(answer)]
     if len(values) != len(KEYS):
         return notice("No data", f"{asked.host} knows nothing of this user.")
     pairs = zip(LABELS, values, strict=True)
