@@ -65,6 +65,16 @@ def net(short_path: Path) -> Iterator[Network]:
 
 
 @pytest.fixture
+def up(net: Network) -> Network:
+    """Give a network with the host msul2 running and the host down not running."""
+    net.tables["admin"] = {"stop_timeout": 0.5}
+    net.add("msul2")
+    net.add("down", start=False)
+    net.start()
+    return net
+
+
+@pytest.fixture
 def fake(short_path: Path) -> Iterator[Callable[[Callable[[socket.socket], None]], FakeDaemon]]:
     """Give a function that starts a fake daemon on the socket `fake`."""
     made: list[FakeDaemon] = []

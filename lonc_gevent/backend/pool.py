@@ -59,10 +59,6 @@ SHORT_WAIT = 0.25
 connected. Under full load most requests wait for less, and the check is a system call."""
 
 
-def _nothing(_: Pool) -> None:
-    """Do nothing: no receiver was given."""
-
-
 class Pool(PoolConnections):
     """One host: its queue, its connections, its retry gate and its counters.
 
@@ -81,8 +77,8 @@ class Pool(PoolConnections):
         *,
         credentials: Credentials,
         budget: QueueBudget,
-        schedule: Callable[[Pool], None] = _nothing,
-        on_up: Callable[[Pool], None] = _nothing,
+        schedule: Callable[[Pool], None] = lambda _: None,
+        on_up: Callable[[Pool], None] = lambda _: None,
         sample: int = 0,
     ) -> None:
         super().__init__(

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from hosts import host_settings
 
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.backend.lond_connection import LondConnection
@@ -72,19 +73,7 @@ def settings(**pool: Any) -> HostSettings:
         "retry_backoff_min": 5_000.0,
         "retry_backoff_max": 40_000.0,
     }
-    return HostSettings(
-        id="msul2",
-        domain="msu",
-        role="library",
-        dns_name="msul2.invalid",
-        address="",
-        port=5663,
-        security="insecure",
-        negotiation="auto",
-        client_id="msul1",
-        server_id="msul2",
-        pool=PoolSettings(**(times | pool)),
-    )
+    return host_settings(dns_name="msul2.invalid", pool=PoolSettings(**(times | pool)))
 
 
 class Events:

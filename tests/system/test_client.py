@@ -38,16 +38,6 @@ if TYPE_CHECKING:
     from harness import Network
 
 
-@pytest.fixture
-def up(net: Network) -> Network:
-    """Give a network with the host msul2 running and the host down not running."""
-    net.tables["admin"] = {"stop_timeout": 0.5}
-    net.add("msul2")
-    net.add("down", start=False)
-    net.start()
-    return net
-
-
 def test_imports_only_the_standard_library(up: Network) -> None:
     """With the socket directory given."""
     code = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
+from hosts import host_settings
 
 from lonc_gevent.admin.http_server import NO_DEADLINE_KEY, SOCKET_KEY
 from lonc_gevent.admin.metrics import Metrics
@@ -20,8 +21,6 @@ from lonc_gevent.backend.pool import Pool
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.settings import Admin as AdminSettings
-from lonc_gevent.configuration.settings import HostSettings
-from lonc_gevent.configuration.settings import Pool as PoolSettings
 from lonc_gevent.daemon.loop_watchdog import Watchdog
 from lonc_gevent.logs import Logs
 
@@ -43,19 +42,7 @@ def logger() -> Iterator[FilteringBoundLogger]:
 
 def pool(host_id: str, logger: FilteringBoundLogger) -> Pool:
     """Make a pool that has no connection."""
-    settings = HostSettings(
-        id=host_id,
-        domain="dom",
-        role="library",
-        dns_name="localhost",
-        address="127.0.0.1",
-        port=1,
-        security="insecure",
-        negotiation="auto",
-        client_id="msul1",
-        server_id=host_id,
-        pool=PoolSettings(),
-    )
+    settings = host_settings(host_id, domain="dom", address="127.0.0.1", port=1)
     budget = QueueBudget(1 << 20)
     return Pool(settings, gevent.get_hub(), logger, credentials=Credentials(), budget=budget)
 

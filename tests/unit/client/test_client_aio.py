@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from harness import Network
 
 
-@pytest.fixture
-def up(net: Network) -> Network:
-    """Give a network with the host msul2 running and the host down not running."""
-    net.tables["admin"] = {"stop_timeout": 0.5}
-    net.add("msul2")
-    net.add("down", start=False)
-    net.start()
-    return net
-
-
 def test_many_returns_the_outcome_of_each_host(up: Network) -> None:
     requests = {"nobody": b"ping", "msul2": b"ping", "down": b"ping"}
 

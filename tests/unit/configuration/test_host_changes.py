@@ -4,25 +4,14 @@
 from __future__ import annotations
 
 import msgspec
+from hosts import host_settings
 
 from lonc_gevent.configuration.host_changes import compare
-from lonc_gevent.configuration.settings import HostSettings, Pool
+from lonc_gevent.configuration.settings import Pool
 
-ONE = HostSettings(
-    id="one",
-    domain="d",
-    role="library",
-    dns_name="one.example",
-    address="",
-    port=5663,
-    security="insecure",
-    negotiation="auto",
-    client_id="us",
-    server_id="one",
-    pool=Pool(),
-)
-TWO = msgspec.structs.replace(ONE, id="two", server_id="two")
-THREE = msgspec.structs.replace(ONE, id="three", server_id="three")
+ONE = host_settings("one")
+TWO = host_settings("two")
+THREE = host_settings("three")
 
 
 def test_added_and_removed_hosts_are_distinguished() -> None:

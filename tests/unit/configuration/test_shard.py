@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hosts import host_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +14,6 @@ from lonc_gevent.configuration.settings import (
     Admin,
     Configuration,
     Daemon,
-    HostSettings,
-    Pool,
     Settings,
 )
 from lonc_gevent.configuration.shard import Shard, owner, parse, part
@@ -64,30 +63,13 @@ def test_bad_ones(text: str) -> None:
         parse(text)
 
 
-def host(host_id: str) -> HostSettings:
-    """Make a host with nothing special."""
-    return HostSettings(
-        id=host_id,
-        domain="d",
-        role="library",
-        dns_name="localhost",
-        address="",
-        port=5663,
-        security="insecure",
-        negotiation="auto",
-        client_id="us",
-        server_id=host_id,
-        pool=Pool(),
-    )
-
-
 def test_the_parts_make_the_whole() -> None:
     """Hosts and sockets are divided; files that two cannot share get the process's number."""
     whole = Configuration(
         settings=Settings(
             admin=Admin(socket="/s/lonc-admin"), daemon=Daemon(pid_file="/l/lonc.pid")
         ),
-        hosts=tuple(host(host_id) for host_id in HOSTS[:50]),
+        hosts=tuple(map(host_settings, HOSTS[:50])),
         sockets={f"socket-{host_id}": host_id for host_id in HOSTS[:50]},
     )
 
