@@ -97,11 +97,18 @@ def check_advice(
 def _local_faults(configuration: Configuration) -> Iterator[Fault]:
     """Check that the lond of each host with security local can read a key file of this user."""
     for host in configuration.hosts:
-        uid = listener_uid(host.port) if host.security == "local" else None
-        if uid not in (None, 0, os.geteuid()):
-            found = f"the lond on port {host.port} is of uid {uid}, this user is uid {os.geteuid()}"
+        found = foreign_lond(host.port) if host.security == "local" else ""
+        if found:
             expected = "with security local both must be one user: its key file has mode 0600"
             yield Fault(dotted("hosts", host.id, "security"), found, expected, Severity.WARNING)
+
+
+def foreign_lond(port: int) -> str:
+    """Return which other user the lond on a port of this machine has; "" if none, or root."""
+    uid = listener_uid(port)
+    if uid in (None, 0, os.geteuid()):
+        return ""
+    return f"the lond on port {port} is of uid {uid}, this user is uid {os.geteuid()}"
 
 
 def listener_uid(port: int) -> int | None:

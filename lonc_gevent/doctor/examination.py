@@ -19,6 +19,7 @@ from lonc_gevent.backend.dial import candidates, dial
 from lonc_gevent.backend.lond import connect
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.configuration.certificates import check_dates, faults_of
+from lonc_gevent.configuration.machine import foreign_lond
 from lonc_gevent.errors import ConfigError, LondError
 from lonc_gevent.eventloop import Stream
 
@@ -106,8 +107,10 @@ class Doctor:
         return self._conclude(configured, self.others, certificates)
 
     def _certificates(self, trials: Sequence[Trial]) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong with the certificates of both sides, if they are in use."""
+        """Yield what is wrong with the certificates or the key file, if they are in use."""
         network = self._network
+        if trials[0].way.security == "local" and (found := foreign_lond(self._host.port)):
+            yield "hosts.ID.security", f"{found}: with local, it cannot read our key file"
         used = [trial for trial in trials if trial.way.security.startswith("ssl")]
         if not used or self._why_not("ssl"):
             return
@@ -223,6 +226,7 @@ class Doctor:
                 return (
                     "network.key_directory does not exist (`run` creates it in sockets.directory)"
                 )
+            return foreign_lond(self._host.port)
         return ""
 
     # -- one trial ---------------------------------------------------------------------------

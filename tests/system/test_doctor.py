@@ -7,6 +7,7 @@ The findings are in test_doctor.snapshots; PORT stands for the port of the fake 
 from __future__ import annotations
 
 import datetime as dt
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import gevent
 import pytest
 from certificates import Authority, signed_with
 from harness import free_port
+from users import WEB, as_user, only_root
 
 from lonc_gevent.configuration.files import load
 from lonc_gevent.doctor.examination import Doctor
@@ -428,3 +430,26 @@ def test_this_machine_is_examined(net: Network) -> None:
     assert "localhost leads to 127.0.0.1, and that back to localhost" in text
     assert "- 2 names looked up" in text or "- 1 names looked up" in text
     (net.sockets / "msul1").unlink()
+
+
+@only_root
+@pytest.mark.parametrize("security", ["local", "insecure"])
+def test_local_with_a_lond_of_another_user_is_said_to_be_impossible(
+    net: Network, security: str
+) -> None:
+    """Where it is not configured, it is not tried and not advised either."""
+    with as_user(WEB):
+        listener = socket.create_server(("127.0.0.1", 0))
+    with listener:  # accepts, and never answers
+        net.hosts["msul2"] = {
+            "address": "127.0.0.1",
+            "port": listener.getsockname()[1],
+            "security": security,
+        }
+        net.sockets.mkdir()
+        net.write()
+        text = net.command("doctor", "--timeout", "0.2", "msul2").stdout.decode()
+    assert f"is of uid {WEB}, this user is uid 0" in text
+    impossible = "! hosts.msul2.security: the lond on port" in text
+    assert impossible is (security == "local")
+    assert 'works with "local"' not in text
