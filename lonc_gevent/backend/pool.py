@@ -182,10 +182,7 @@ class Pool(PoolConnections):
             self.queue.requeue(transaction)
 
     def finish(self, transaction: Transaction, reply: Line, reason: str = "") -> None:
-        """End a transaction: count it, and resume the greenlet that waits for its reply.
-
-        reason: why it got con_lost, if not for the transaction's own error.
-        """
+        """End a transaction: count it (`reason`: of con_lost), and resume its waiting greenlet."""
         # Identity is meant: CON_LOST is the reply of this daemon. An equal line that lond sent is a
         # whole reply, and would be counted as con_lost with `==`.
         stats = self.stats

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Final
 from urllib.parse import quote
 
 import msgspec
+
+from .common import user_name
 
 EXIT_NO_DAEMON: Final = 5
 
@@ -59,19 +60,13 @@ def no_daemon(path: str, error: Exception) -> str:
     """Return the message for a socket on which no daemon answers, or that may not be used."""
     if isinstance(error, PermissionError):
         try:
-            owner = _user(Path(path).stat().st_uid)
+            owner = user_name(Path(path).stat().st_uid)
         except OSError:
             owner = "the daemon's user"
+        you = user_name(os.geteuid())
         return (
-            f"{path}: permission denied: you are {_user(os.geteuid())}, the socket is for {owner};"
+            f"{path}: permission denied: you are {you}, the socket is for {owner};"
             f" run this as {owner}, or let your group use the socket (admin.group)"
         )
     reason = getattr(error, "strerror", None) or error or type(error).__name__
     return f"{path}: no daemon answers here ({reason})"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

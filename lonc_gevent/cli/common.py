@@ -7,6 +7,8 @@ Exit codes are those of contract.md, "Command line": a bad configuration is 2 ev
 from __future__ import annotations
 
 import os
+import pwd
+import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -87,3 +89,16 @@ def exit_bad_config(error: ConfigError) -> NoReturn:
     for problem in error.problems:
         echo(problem, err=True)
     raise SystemExit(EXIT_BAD_CONFIG)
+
+
+def timestamp(seconds: float) -> str:
+    """Return an RFC 3339 time, in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, `uid N` if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`lonc-gevent delayed`: the delayed directory, quarantined files included.
 
-It works on the directory itself, so it needs no running daemon, and disturbs none: a file moves by
-one rename.
+It works on the directory itself: with or without a running daemon, as a file is moved by one
+rename.
 """
 
 from __future__ import annotations
@@ -14,39 +14,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
 from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.delayed.key_file import make_key, read_key
 from lonc_gevent.delayed.listing import Item, items, look_up
+from lonc_gevent.delayed.reasons import advice_on
 from lonc_gevent.delayed.requests import host_of, name_before
 from lonc_gevent.delayed.spool import Spool
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.perm_log import perm_log_of
 from lonc_gevent.printable import escape
 
-from .common import EXIT_BAD_CONFIG, echo, load_or_exit
+from .common import (
+    EXIT_BAD_CONFIG,
+    complete_host,
+    config_option,
+    echo,
+    load_or_exit,
+    timestamp,
+    user_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lonc_gevent.configuration.settings import Configuration
+    from collections.abc import Callable, Iterator
 
 HEAD: Final = ("AGE", "HOST", "VERB", "SIZE", "TRIES", "STATE", "NAME")
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
-class _Context:
-    """What the group leaves for its commands: the configuration, read when one asks for it."""
+class Directory:
+    """The delayed directory of a configuration, open. Exits with 2 if it cannot be opened."""
 
-    def __init__(self, config: Path | None) -> None:
-        self._config = config
-
-    def open(self) -> tuple[Spool, Configuration]:
-        """Return the open spool; exit with 2 if there is none."""
-        if self._config is None:
-            raise click.UsageError("Missing option '--config'.")
-        configuration = load_or_exit(self._config)
+    def __init__(self, config: Path) -> None:
+        self.configuration = configuration = load_or_exit(config)
         settings = configuration.settings
         key = None
         if settings.delayed.key_file:
@@ -54,7 +56,8 @@ class _Context:
                 key = read_key(Path(settings.delayed.key_file))
             except ValueError as error:
                 echo(f"{settings.delayed.key_file}: {error}", err=True)
-        spool = Spool(
+        self.limits = {host.id: host.pool.max_request_bytes for host in configuration.hosts}
+        self.spool = Spool(
             Path(settings.delayed.directory),
             uids=user_ids(settings.sockets.allow_uids),
             settle=settings.delayed.settle,
@@ -62,19 +65,42 @@ class _Context:
             lock=None,
         )
         with _failing(settings.delayed.directory):
-            spool.open()
-        return spool, configuration
+            self.spool.open()
+
+    def items(self) -> list[Item]:
+        """Return all files."""
+        with _failing(str(self.spool.path)):
+            return list(items(self.spool, self.configuration.known, self.limits, time.time()))
+
+    def look_up(self, name: str) -> Item:
+        """Return one file. Raises FileNotFoundError, OSError and SpoolError."""
+        return look_up(self.spool, name, self.configuration.known, self.limits, time.time())
+
+    def select(
+        self, name: str | None, host: str | None, reason: str | None, *, everything: bool
+    ) -> list[Item]:
+        """Return the file of this name, or the files in quarantine for a host and a reason."""
+        if (name is None) is not bool(host or reason or everything):
+            raise click.UsageError("give either NAME, or --host, --reason or --all")
+        if name is not None:
+            with _failing(name):
+                return [self.look_up(name)]
+        return [
+            item
+            for item in self.items()
+            if item.quarantined and host in (None, item.host) and reason in (None, item.quarantined)
+        ]
 
 
 @contextmanager
 def _failing(what: str) -> Iterator[None]:
-    """Turn what the file system refuses into one line, and exit 2."""
+    """Print an error of the file system as one line, and exit with 2."""
     try:
         yield
     except FileNotFoundError:
-        reason = "there is no such file"
+        reason = "no such file"
     except FileExistsError:
-        reason = "there is such a file already"
+        reason = "a file of this name waits already"
     except OSError as error:
         reason = error.strerror or type(error).__name__
     except SpoolError as error:
@@ -86,33 +112,31 @@ def _failing(what: str) -> Iterator[None]:
 
 
 @click.group("delayed")
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The TOML file.",
-)
-@click.pass_context
-def command(context: click.Context, config: Path | None) -> None:
-    """Look at requests that wait in files for their host, and at those in quarantine.
+@config_option
+def command(config: Path) -> None:
+    """Show and manage requests that wait in files for their host, and those in quarantine.
 
     NAME is a file's name, as `list` shows it. It works with and without a running daemon. Exit
-    codes: 0 done, 2 not.
+    codes: 0 done, 2 failed.
     """
-    context.obj = _Context(config)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @command.command("list")
-@click.pass_obj
-def list_command(context: _Context) -> None:
-    """Show all files, in the order in which they are sent; those in quarantine last."""
-    spool, configuration = context.open()
-    limits = {host.id: host.pool.max_request_bytes for host in configuration.hosts}
-    with _failing(str(spool.path)):
-        rows = [_row(item) for item in items(spool, configuration.known, limits, time.time())]
-    if not rows:
+@config_option
+@json_option
+def list_command(config: Path, *, as_json: bool) -> None:
+    """List all files, in the order in which they are sent; those in quarantine last."""
+    found = Directory(config).items()
+    if as_json:
+        click.echo(msgspec.json.encode([_fields(item) for item in found]))
+        return
+    if not found:
         echo("no delayed requests")
         return
+    rows = [_row(item) for item in found]
     widths = [max(len(row[i]) for row in (HEAD, *rows)) for i in range(len(HEAD) - 1)]
     for row in (HEAD, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
@@ -132,6 +156,14 @@ def _row(item: Item) -> tuple[str, ...]:
     return tuple(map(escape, cells))
 
 
+def _fields(item: Item) -> dict[str, object]:
+    """Return a file as JSON: all that is known but the request."""
+    advice = advice_on(item.state)
+    fields = {name: value for name, value in item._asdict().items() if name != "request"}
+    since = timestamp(time.time() - item.age)
+    return {**fields, "name": escape(item.name), "since": since, **advice._asdict()}
+
+
 def duration(seconds: float) -> str:
     """Return a duration in its largest whole unit: 12s, 5m, 3h, 2d."""
     for size, unit in _UNITS:
@@ -141,57 +173,116 @@ def duration(seconds: float) -> str:
 
 
 @command.command("show")
+@config_option
+@json_option
 @click.argument("name")
 @click.option("--reveal", is_flag=True, help="Print the request itself, and nothing else.")
-@click.pass_obj
-def show_command(context: _Context, name: str, *, reveal: bool) -> None:
-    """Show what is known about one file; the request itself only with --reveal."""
-    spool, configuration = context.open()
-    limits = {host.id: host.pool.max_request_bytes for host in configuration.hosts}
+def show_command(config: Path, name: str, *, as_json: bool, reveal: bool) -> None:
+    """Show one file: what it is, since when, by whom, why it is there, and what to do.
+
+    The request itself is printed only with --reveal.
+    """
     with _failing(name):
-        item = look_up(spool, name, configuration.known, limits, time.time())
+        item = Directory(config).look_up(name)
     if reveal:
         if item.request is None:
             echo(f"{name}: cannot be opened: {item.state}", err=True)
             raise SystemExit(EXIT_BAD_CONFIG)
         sys.stdout.buffer.write(item.request)
-        return
-    for head, cell in zip(HEAD, _row(item), strict=True):
-        echo(f"{head.lower():<6} {cell}")
+    elif as_json:
+        click.echo(msgspec.json.encode(_fields(item)))
+    else:
+        advice = advice_on(item.state)
+        rows = [*zip(map(str.lower, HEAD), _row(item), strict=True)]
+        rows += [("since", timestamp(time.time() - item.age)), ("by", user_name(item.uid))]
+        rows += [("why", advice.why), ("do", advice.action)]
+        for head, cell in rows:
+            echo(f"{head:<6} {cell}")
+
+
+def selection(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select files."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--all", "everything", is_flag=True, help="All in quarantine."),
+        click.option("--reason", help="Those in quarantine for this reason."),
+        click.option("--host", shell_complete=complete_host, help="Those of this host."),
+        click.argument("name", required=False),
+        config_option,
+    ):
+        function = option(function)
+    return function
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    if not yes and not click.confirm(question, err=True):
+        raise SystemExit(EXIT_BAD_CONFIG)
 
 
 @command.command("retry")
-@click.argument("name")
-@click.pass_obj
-def retry_command(context: _Context, name: str) -> None:
-    """Take a file out of quarantine: it is sent again, its attempts forgotten."""
-    spool, _ = context.open()
-    with _failing(name):
-        target = spool.retry(name)
-    echo(f"{target}: waits to be sent")
+@selection
+def retry_command(
+    config: Path,
+    name: str | None,
+    host: str | None,
+    reason: str | None,
+    *,
+    everything: bool,
+    yes: bool,
+) -> None:
+    """Take files out of quarantine: they are sent again, their attempts forgotten.
+
+    Says so, and exits with 2, if a file would only go back to quarantine.
+    """
+    directory = Directory(config)
+    chosen = directory.select(name, host, reason, everything=everything)
+    if name is None:
+        _ask(f"Send {len(chosen)} files again?", yes=yes)
+    failed = False
+    for item in chosen:
+        with _failing(item.name):
+            target = directory.spool.retry(item.name)
+        try:
+            state = directory.look_up(target).state
+        except FileNotFoundError:
+            state = "waiting"  # it has been sent in the meantime
+        advice = advice_on(state)
+        failed |= not advice.retry
+        fate = "waits to be sent" if advice.retry else f"will not be sent: {state}: {advice.why}"
+        echo(f"{target}: {fate}" + ("" if advice.retry else f"; {advice.action}"))
+    if failed:
+        raise SystemExit(EXIT_BAD_CONFIG)
 
 
 @command.command("discard")
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def discard_command(context: _Context, name: str, *, yes: bool) -> None:
-    """Remove a file for good, waiting or in quarantine. Its request will never be sent.
+@selection
+def discard_command(
+    config: Path,
+    name: str | None,
+    host: str | None,
+    reason: str | None,
+    *,
+    everything: bool,
+    yes: bool,
+) -> None:
+    """Remove files for good: one, waiting or in quarantine, or several of those in quarantine.
 
-    Its D line in lonnet.perm.log gets an S line of its own, with `discarded` for the request.
+    Their requests will never be sent. The D line of each in lonnet.perm.log gets an S line of its
+    own, with `discarded` for the request.
     """
-    spool, configuration = context.open()
-    with _failing(name):
-        spool.find(name)
-    if not yes and not click.confirm(f"Remove {escape(name)} for good?", err=True):
-        raise SystemExit(EXIT_BAD_CONFIG)
-    with _failing(name):
-        spool.discard(name)
-    echo(f"{name}: removed")
-    host = host_of(name_before(name))
-    fault = host and perm_log_of(configuration.settings).record("S", host, b"discarded")
-    if fault:
-        echo(f"{configuration.settings.delayed.perm_log}: {fault}", err=True)
+    directory = Directory(config)
+    chosen = directory.select(name, host, reason, everything=everything)
+    what = escape(name) if name is not None else f"{len(chosen)} files"
+    _ask(f"Remove {what} for good?", yes=yes)
+    settings = directory.configuration.settings
+    for item in chosen:
+        with _failing(item.name):
+            directory.spool.discard(item.name)
+        echo(f"{item.name}: removed")
+        of = host_of(name_before(item.name))
+        fault = of and perm_log_of(settings).record("S", of, b"discarded")
+        if fault:
+            echo(f"{settings.delayed.perm_log}: {fault}", err=True)
 
 
 @command.command("new-key")

@@ -30,6 +30,7 @@ class Item(NamedTuple):
     verb     of the request; of one that is to be encrypted, the verb after `encrypt:`
     size     bytes of the request; of a file that cannot be opened, those on disk
     state    waiting, sealed (waiting), settling, unfinished, unreadable, or `quarantined: REASON`
+    uid      the user that owns it
     request  the request line in clear, None if it cannot be read
     """
 
@@ -40,7 +41,14 @@ class Item(NamedTuple):
     size: int
     attempts: int
     state: str
+    uid: int
     request: bytes | None
+
+    @property
+    def quarantined(self) -> str:
+        """The reason for which it is in quarantine, "" if it is not."""
+        _, _, reason = self.state.partition("quarantined: ")
+        return reason
 
 
 def items(
@@ -98,6 +106,7 @@ def _item(
         size=status.st_size if request is None else len(request),
         attempts=note.attempts,
         state=state,
+        uid=status.st_uid,
         request=request,
     )
 

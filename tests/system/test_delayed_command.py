@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
+import re
 import subprocess
 import sys
 import time
@@ -228,14 +231,99 @@ def test_a_configuration_that_does_not_pass(net: Network) -> None:
     assert b"network" in result.stderr
 
 
-def test_the_configuration_is_needed() -> None:
-    """Without --config all but `new-key` is bad usage."""
-    result = subprocess.run(
-        [sys.executable, "-m", "lonc_gevent", "delayed", "list"],
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
+def test_show_says_why_and_what_to_do(net: Network, directory: Path) -> None:
+    net.add("msul2", start=False)
+    net.write()
+
+    shown = net.command("delayed", "show", "1.1.0.echo.msul2").stdout.decode()
+
+    assert re.search(r"^since +20\d\d-", shown, re.MULTILINE)
+    assert re.search(rf"^by +{pwd.getpwuid(os.getuid()).pw_name}$", shown, re.MULTILINE)
+    assert re.search(r"^why +lond was lost during each attempt$", shown, re.MULTILINE)
+    assert re.search(r"^do +see delayed_attempt_lost in the log, then retry$", shown, re.MULTILINE)
+    assert "secret" not in shown
+
+
+def test_list_and_show_print_json(net: Network, directory: Path) -> None:
+    net.add("msul2", start=False)
+    net.write()
+
+    listed = json.loads(net.command("delayed", "list", "--json").stdout)
+    shown = json.loads(net.command("delayed", "show", "--json", "1.1.0.echo.msul2").stdout)
+
+    assert [item["state"] for item in listed] == [
+        "waiting",
+        "unfinished",
+        "settling",
+        "quarantined: max_attempts",
+    ]
+    assert (shown["host"], shown["attempts"], shown["retry"]) == ("msul2", 5, True)
+    assert "request" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "moved"),
+    [
+        (("--all",), 2),
+        (("--host", "msul2"), 1),
+        (("--reason", "too_large"), 1),
+        (("--host", "msul2", "--reason", "too_large"), 0),
+    ],
+)
+@pytest.mark.parametrize("action", ["retry", "discard"])
+def test_several_files_are_selected(
+    net: Network, directory: Path, action: str, options: tuple[str, ...], moved: int
+) -> None:
+    net.add("msul2", start=False)
+    net.add("msul3", start=False)
+    net.write()
+    (directory / "quarantine/1.1.4.put.msul3").write_bytes(b"put:x\n")
+    (directory / ".notes/1.1.4.put.msul3").write_bytes(b"0 too_large\n")
+
+    refused = net.command("delayed", action, *options, stdin=b"n\n")
+    left = len(list((directory / "quarantine").iterdir()))
+    done = net.command("delayed", action, *options, "--yes")
+
+    assert (refused.returncode, left, done.returncode) == (2, 2, 0)
+    assert len(list((directory / "quarantine").iterdir())) == 2 - moved
+
+
+def test_retry_that_cannot_work_says_so(net: Network, directory: Path) -> None:
+    net.add("msul2", start=False)
+    net.write()
+    (directory / "quarantine/1.1.0.echo.msul2").chmod(0o606)
+
+    result = net.command("delayed", "retry", "1.1.0.echo.msul2")
 
     assert result.returncode == 2
-    assert b"--config" in result.stderr
+    assert b"will not be sent: writable_by_others: all users may write to it" in result.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("name", "--all")])
+def test_retry_needs_one_selection(net: Network, directory: Path, options: tuple[str, ...]) -> None:
+    net.add("msul2", start=False)
+    net.write()
+
+    result = net.command("delayed", "retry", *options)
+
+    assert result.returncode == 2
+    assert b"give either NAME, or --host, --reason or --all" in result.stderr
+
+
+def test_options_may_stand_before_the_command(net: Network, directory: Path) -> None:
+    """--config and LONC_CONFIG, wherever they stand."""
+    net.add("msul2", start=False)
+    net.write()
+    program = [sys.executable, "-m", "lonc_gevent"]
+    config = str(net.config)
+    places: tuple[tuple[list[str], dict[str, str]], ...] = (
+        (["-c", config, "delayed", "list"], {}),
+        (["delayed", "-c", config, "list"], {}),
+        (["delayed", "list", "--config", config], {}),
+        (["delayed", "list"], {"LONC_CONFIG": config}),
+    )
+    for arguments, env in places:
+        result = subprocess.run(
+            program + arguments, env=os.environ | env, capture_output=True, check=False
+        )
+        assert (result.returncode, result.stdout.count(b"\n")) == (0, 5), arguments

@@ -14,6 +14,7 @@ import pytest
 
 from lonc_gevent.admin.metrics import FAMILIES, _DaemonCollector
 from lonc_gevent.backend.lond_connection import LondConnection
+from lonc_gevent.delayed.reasons import ADVICE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "lib"))
 
@@ -205,3 +206,12 @@ def test_connection_diagram_has_the_states_of_the_code() -> None:
     source = inspect.getsource(LondConnection).partition("def state(")[2].partition("def ")[0]
 
     assert nodes == set(re.findall(r'"(\w+)"', source))
+
+
+def test_delayed_reasons_are_those_of_the_code() -> None:
+    """docs/guide/delayed-requests.md has the table of `delayed show`."""
+    page = (ROOT / "docs/guide/delayed-requests.md").read_text(encoding="utf-8")
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
+
+    assert rows == [(word, advice.why, advice.action) for word, advice in ADVICE.items()]

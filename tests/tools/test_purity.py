@@ -30,6 +30,7 @@ PURE = [
     "configuration.settings",
     "configuration.shard",
     "configuration.tables",
+    "delayed.reasons",
     "delayed.requests",
     "delayed.seal",
     "doctor.diagnosis",
