@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import threading
 import time
@@ -129,6 +130,22 @@ def test_threads_share_a_client_and_get_their_own_replies(up: Network) -> None:
 
     with Client(sockets=up.sockets, timeout=PATIENCE) as one, ThreadPoolExecutor(32) as threads:
         assert all(threads.map(ask, range(1000)))
+
+
+def test_a_thousand_tasks_share_a_client_and_get_their_own_replies(up: Network) -> None:
+    async def ask() -> list[bytes]:
+        async with AsyncClient(sockets=up.sockets, timeout=PATIENCE) as one:
+            calls = (one.reply(b"echo:%d" % number, "msul2") for number in range(1000))
+            replies = await asyncio.gather(*calls)
+            assert len(one._kept) == 20
+            return replies
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        assert asyncio.run(ask()) == [b"%d" % number for number in range(1000)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_forked_child_has_connections_of_its_own(up: Network) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the Python client costs beside a socket call written by hand.
 
-    cd scripts/lib && ../../.venv/bin/python -m bench.client_cost
+    cd scripts/lib && PYTHONPATH=../.. ../../.venv/bin/python -m bench.client_cost
 
 Prints the time of a call, through the real daemon, of code written by hand with a connection for
 each call, of `Client.reply` with a connection for each call, and with connections kept open; then
