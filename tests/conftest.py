@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from fakedaemon import FakeDaemon
 from harness import Network, network
@@ -17,6 +20,15 @@ from snapshots import Snapshot
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+
+
+def pytest_configure() -> None:
+    """Prepare for busy machines, and for tests that are more than 1,024 clients."""
+    patient = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.register_profile("patient", patient)
+    hypothesis.settings.load_profile("patient")
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,8 +55,11 @@ def loop_on_time() -> None:
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """Give a directory with a short name: Unix socket paths are limited to 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="lonc"))
+    """Give a directory with a short name: Unix socket paths are limited to 107 bytes.
+
+    It is on a disk: /tmp of Debian 13 is not, and `check` warns of that.
+    """
+    path = Path(tempfile.mkdtemp(prefix="lonc", dir=os.environ.get("TMPDIR", "/var/tmp")))
     yield path
     shutil.rmtree(path)
 

@@ -97,7 +97,7 @@ def _tls_faults(file: str, configuration: Configuration, files: Files) -> Iterat
 def _expected(reason: str) -> str:
     """Return what to do about a complaint of OpenSSL."""
     hints = {
-        "md too weak": "expected a signature with SHA-256",
+        "too weak": "expected a signature with SHA-256",
         "key too small": "expected an RSA key of 2,048 bits or more",
         "local issuer": _OUR_CA,
         "self-signed": _OUR_CA,

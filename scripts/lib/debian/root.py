@@ -41,6 +41,7 @@ NSPAWN = (
     "--quiet",
     "--register=no",  # neither this machine's systemd-machined nor its systemd is needed
     "--keep-unit",
+    "--capability=all",  # some tests attach a socket filter, or make a network namespace
     "--resolv-conf=off",
     "--console=pipe",
 )
@@ -83,6 +84,8 @@ def make(suite: str, options: Options) -> Path:
             target.unlink(missing_ok=True)
             shutil.copy(file, target)
         shutil.rmtree(part / "var/cache/apt/archives", ignore_errors=True)
+        hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        (part / "etc/hosts").write_text(hosts)  # as Debian's installer does
         part.rename(folder)
     return folder
 
@@ -132,7 +135,7 @@ class Root:
         environment |= {"TERM": os.environ.get("TERM", "dumb")} | self._environment
         variables = [f"{name}={value}" for name, value in environment.items()]
         inside = ["env", "-i", *variables, "setpriv", f"--reuid={user}", f"--regid={user}"]
-        inside += ["--init-groups", "bash", "-euo", "pipefail", "-c"]
+        inside += ["--init-groups", "--inh-caps=-all", "bash", "-euo", "pipefail", "-c"]
         inside += [f"cd {shlex.quote(folder or home)}\n{command}"]
         done = subprocess.run(
             [*self._enter(), *inside],

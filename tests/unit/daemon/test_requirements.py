@@ -172,10 +172,13 @@ def test_weak_signature_is_judged_by_openssl(folder: Path, digest: str) -> None:
 
     (problem,) = found(folder, ssl(files))
 
-    assert problem == (
-        "fatal: lonc.toml: network.certificate, network.private_key: ca md too weak;"
-        " expected a signature with SHA-256"
-    )
+    where, _, text = problem.partition(": network.certificate")
+    # OpenSSL 3.5 notices it in the handshake only.
+    assert (where, text.split(";")[0]) in {
+        ("fatal: lonc.toml", ", network.private_key: ca md too weak"),
+        ("error: lonc.toml", ": a lond refuses it (CA signature digest algorithm too weak)"),
+    }
+    assert problem.endswith("; expected a signature with SHA-256")
     assert found(folder, ssl(files, 'tls_minimum = "1.0"')) == []
 
 
