@@ -136,6 +136,24 @@ def test_a_user_that_is_down(url: str, page: Page) -> None:
     assert "cannot be reached now" in page.locator(".notice").inner_text()
 
 
+@pytest.mark.parametrize(("host", "title"), [("msul1", "Saved."), ("msul2", "Saved for later.")])
+def test_change_is_saved_now_or_for_later(
+    url: str, net: Network, page: Page, host: str, title: str
+) -> None:
+    """A host that is down gets the request once it is back."""
+    page.goto(url)
+    page.get_by_role("textbox", name="Languages").fill("fr, it")
+    page.get_by_label("On host").select_option(host)
+    page.get_by_role("button", name="Save").click()
+    assert page.locator(".notice strong").first.inner_text() == title
+
+    if host == "msul2":
+        net.londs["msul2"].start()
+    lond = net.londs[host]
+    expected = b"put:msu:ada:environment:languages=fr%2c%20it"
+    wait_until(lambda: expected in lond.received, "the request has arrived", 60)
+
+
 def test_what_a_visitor_types_is_only_text(url: str, net: Network) -> None:
     """Neither markup nor a request can be smuggled in, whatever the fields hold."""
     nasty = "%3Cscript%3E%0Aping%3Aa%26b"

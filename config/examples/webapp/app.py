@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An example of a web application that talks to the network through lonc-gevent.
 
-One page: how loaded each host is, and what one of them knows about a user. It is plain WSGI, so
+One page: how loaded each host is, what one of them knows about a user, and a form that changes the
+user's languages, with a request that is saved for later if the host is down. It is plain WSGI, so
 that there is nothing to see but the library; gunicorn.conf.py beside it says how it is run.
 """
 
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs
 from page import PAGE, STYLE_HASH
 
 from lonc_gevent.client import (
+    CON_DELAYED,
     Client,
     ClientError,
     ConLostError,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 3.0
 """Seconds that a visitor may wait for the hosts; what came by then is shown."""
+
+MAX_FORM = 4096
+"""Bytes of a form."""
 
 KEYS = ("firstname", "lastname", "permanentemail", "languages")
 LABELS = ("First name", "Last name", "E-mail", "Languages")
@@ -63,7 +68,9 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"There is only one page here: /\n"]
     hosts = lonc.hosts  # read again only when they change
-    fields = parse_qs(environ["QUERY_STRING"], max_num_fields=10)
+    posted = environ["REQUEST_METHOD"] == "POST"
+    source = posted_text(environ) if posted else environ["QUERY_STRING"]
+    fields = parse_qs(source, max_num_fields=10)
     asked = Query(
         host=fields.get("host", [hosts[0] if hosts else ""])[0],
         domain=fields.get("domain", ["msu"])[0],
@@ -71,12 +78,15 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     )
     began = time.monotonic()
     rows = host_rows(hosts)
+    saved = ""
+    if posted and asked.host in hosts:
+        saved = save_languages(asked, fields.get("languages", [""])[0])
     user = user_card(asked) if asked.host in hosts else notice("Unknown host", asked.host)
     page = (
         Template(PAGE)
         .substitute(
             rows=rows,
-            user=user,
+            user=saved + user,
             options="".join(option(host, chosen=host == asked.host) for host in hosts),
             domain=text(asked.domain),
             user_name=text(asked.user),
@@ -88,6 +98,26 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     )
     start_response("200 OK", [*HEADERS, ("Content-Length", str(len(page)))])
     return [page]
+
+
+def posted_text(environ: WSGIEnvironment) -> str:
+    """Return the fields of a form that was posted, as in a query string."""
+    length = min(int(environ.get("CONTENT_LENGTH") or 0), MAX_FORM)
+    body: bytes = environ["wsgi.input"].read(length)
+    return body.decode("utf-8", "replace")
+
+
+def save_languages(asked: Query, languages: str) -> str:
+    """Change the user's languages; say whether that is done, or saved for later."""
+    request = command("put", asked.domain, asked.user, "environment", {"languages": languages})
+    try:
+        answer = lonc.critical(request, asked.host, encrypt=True)
+    except ClientError as error:
+        return notice("Not saved", str(error))
+    if answer == CON_DELAYED:
+        words = f"{asked.host} cannot be reached now. lonc sends it once the host is back."
+        return notice("Saved for later", words)
+    return notice("Saved" if answer == b"ok" else "Refused", f"{asked.host} has answered.")
 
 
 def host_rows(hosts: tuple[str, ...]) -> str:

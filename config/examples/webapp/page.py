@@ -94,6 +94,16 @@ PAGE = f"""<!DOCTYPE html>
 </form>
 $user
 </section>
+<section aria-labelledby="change">
+<h2 id="change">Change the languages</h2>
+<form method="post" action="/">
+<input type="hidden" name="user" value="$user_name">
+<input type="hidden" name="domain" value="$domain">
+<div><label for="at">On host</label><select id="at" name="host">$options</select></div>
+<div><label for="lang">Languages</label><input id="lang" name="languages" required></div>
+<button>Save</button>
+</form>
+</section>
 </div>
 <footer>Answered in $milliseconds&nbsp;ms by lonc-gevent.</footer>
 </main>
