@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 RETRY_NOW_INTERVAL = 1.0
 """Seconds between two attempts of one host by `retry_now`."""
 
+RENEW_INTERVAL = 1.0
+"""Seconds between two times that clients have the connections of a host ended."""
 
 MAX_CHANGES = 50
 """Changes of state that are kept of each host."""
@@ -97,7 +99,7 @@ class PoolConnections:
         self._is_down = False
         self._down_since = 0.0
         self._is_probing = False
-        self._retry_now_at = -inf
+        self._retry_now_at = self._renew_at = -inf
         self._probe_at = inf
         self._next_number = 0
 
@@ -259,8 +261,20 @@ class PoolConnections:
             self._fail_queue()
         self._follow_connections()
 
+    def renew_connections(self) -> None:
+        """End the connections once idle (`close_connection_exit`), at most once a second.
+
+        One that is being made is kept: else clients could keep a host from ever being reached.
+        """
+        now = monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + RENEW_INTERVAL
+            self.idle.clear()
+            for connection in self.connections - {self.connecting}:
+                connection.close_when_idle()
+
     def close_connections(self) -> None:
-        """End all connections once their transactions have ended (`close_connection_exit`)."""
+        """End all connections once their transactions have ended."""
         self.idle.clear()
         for connection in self.connections:
             connection.close_when_idle()

@@ -187,7 +187,7 @@ class ClientConnection:
         if request == RESET_RETRIES:
             self.pool.retry_now()
         else:
-            self.pool.close_connections()
+            self.pool.renew_connections()
         return OK
 
     def _read_request(self) -> Line | None:

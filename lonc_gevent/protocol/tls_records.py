@@ -94,9 +94,10 @@ class Tail:
             return data
         self._seen += len(data)
         self._records.add(data)
+        taken = 0
         try:
-            while self._records.take() is not None:
-                pass
+            while taken <= MAX_TAIL and (record := self._records.take()) is not None:
+                taken += len(record)
         except NotARecordError:
             self._plain = True
             return self._records.rest()

@@ -40,6 +40,7 @@ HTTP = {
 LINES = {
     "requests": b"ping\n" * 10000,
     "control_lines": b"reset_retries\n" * 10000,
+    "close_lines": b"close_connection_exit\n" * 10000,
     "empty_lines": b"\n" * 100_000,
     "line_without_end": b"x" * (1 << 18),
     "encrypted_lines": (b"encrypt:echo:" + b"x" * 100_000 + b"\n") * 3,

@@ -81,3 +81,14 @@ def test_web_client_is_served_at_once_during_flood(net: Network, kind: str) -> N
 
     assert min(waits) < BOUND, waits
     assert (code, stopped_after < STOP_TIMEOUT + 1.0) == (0, True), stopped_after
+
+
+def test_host_is_reached_while_a_client_has_its_connections_closed_without_end(
+    net: Network,
+) -> None:
+    """Each connection was closed before it had served, and all others got con_lost."""
+    net.add("msul2")
+    net.start()
+    with attack(net, "close_lines", clients=2):
+        for _ in range(10):
+            assert net.ask("msul2", b"ping") == b"msul2"
