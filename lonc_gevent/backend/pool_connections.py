@@ -120,6 +120,11 @@ class PoolConnections:
         if state is not self.state:
             if (self.state, state) not in TRANSITIONS:
                 raise AssertionError(f"{self.host.id}: from {self.state.value} to {state.value}")
+            if state is PoolState.PAUSED:
+                self.log.info("host_paused", queue=len(self.queue))
+            elif self.state is PoolState.PAUSED and state is not PoolState.STOPPING:
+                paused = monotonic() - self.since
+                self.log.info("host_resumed", queue=len(self.queue), paused_s=round(paused, 1))
             self.state = state
             self.since = monotonic()
             if state is not PoolState.CONNECTING:

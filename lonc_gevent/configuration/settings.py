@@ -79,7 +79,7 @@ InitVersion = Annotated[
 ]
 SocketName = Literal["id", "dns", "both"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
-Format = Literal["json", "console"]
+Format = Literal["json", "console", "auto"]
 Schema = Literal["plain", "ecs"]
 
 
@@ -247,7 +247,7 @@ class Log(Struct, frozen=True, kw_only=True):
     """`[log]`: the log on stdout.
 
     level   least level of events
-    format  "json", or "console" for reading in a terminal
+    format  "json", "console" for reading in a terminal, "auto": "console" if stdout is one
     schema  names of the fields in JSON: "plain", or "ecs" for the Elastic Common Schema
     sample  log every Nth completed transaction at info; 0: none
     """

@@ -42,7 +42,8 @@ class Logs:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         json = ecs_line if schema == "ecs" else json_line
-        render = json if format == "json" else _console(fd)
+        is_console = format == "console" or (format == "auto" and os.isatty(fd))
+        render = _console(fd) if is_console else json
         processors: list[Any] = [
             structlog.processors.add_log_level,
             _add_timestamp,

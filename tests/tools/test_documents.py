@@ -15,6 +15,7 @@ import pytest
 from lonc_gevent.admin.metrics import FAMILIES, _DaemonCollector
 from lonc_gevent.backend.lond_connection import LondConnection
 from lonc_gevent.delayed.reasons import ADVICE
+from lonc_gevent.errors import NotSentError, ReplyLostError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "lib"))
 
@@ -215,3 +216,14 @@ def test_delayed_reasons_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
 
     assert rows == [(word, advice.why, advice.action) for word, advice in ADVICE.items()]
+
+
+def test_error_words_are_those_of_the_code() -> None:
+    """docs/reference/log-events.md explains the `kind` of each error of a lond connection."""
+    page = (ROOT / "docs/reference/log-events.md").read_text(encoding="utf-8")
+    section = page.partition("#### Error words")[2].partition("### ")[0]
+
+    words = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+    leaves = [*NotSentError.__subclasses__(), *ReplyLostError.__subclasses__()]
+    assert words == sorted(error.kind for error in leaves)

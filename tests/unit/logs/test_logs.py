@@ -111,9 +111,17 @@ def test_the_console_format_is_one_line_per_event_without_control_characters() -
     assert "hosts=3" in text
 
 
-def test_the_console_format_has_colours_on_a_terminal() -> None:
+def test_format_auto_is_json_in_a_pipe() -> None:
+    log = Piped(format="auto")
+    log.logs.logger.info("ready", hosts=3)
+
+    assert log.events()[0]["event"] == "ready"
+
+
+@pytest.mark.parametrize("format", ["console", "auto"])
+def test_the_console_format_has_colours_on_a_terminal(format: str) -> None:  # noqa: A002
     master, slave = os.openpty()
-    logs = Logs(slave, format="console")
+    logs = Logs(slave, format=format)
     logs.logger.info("ready")
     assert logs.close(DEADLINE)
 
