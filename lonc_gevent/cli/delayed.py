@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.delayed.key_file import make_key, read_key
-from lonc_gevent.delayed.listing import Item, items, look_up
+from lonc_gevent.delayed.listing import Item, Listing
 from lonc_gevent.delayed.reasons import advice_on
 from lonc_gevent.delayed.requests import host_of, name_before
-from lonc_gevent.delayed.spool import Spool
+from lonc_gevent.delayed.spool import spool_of
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.perm_log import perm_log_of
 from lonc_gevent.printable import escape
@@ -56,25 +55,20 @@ class Directory:
                 key = read_key(Path(settings.delayed.key_file))
             except ValueError as error:
                 echo(f"{settings.delayed.key_file}: {error}", err=True)
-        self.limits = {host.id: host.pool.max_request_bytes for host in configuration.hosts}
-        self.spool = Spool(
-            Path(settings.delayed.directory),
-            uids=user_ids(settings.sockets.allow_uids),
-            settle=settings.delayed.settle,
-            key=key,
-            lock=None,
-        )
+        self.spool = spool_of(settings, key, lock=None)
+        limits = {host.id: host.pool.max_request_bytes for host in configuration.hosts}
+        self.listing = Listing(self.spool, configuration.known, limits, time.time())
         with _failing(settings.delayed.directory):
             self.spool.open()
 
     def items(self) -> list[Item]:
         """Return all files."""
         with _failing(str(self.spool.path)):
-            return list(items(self.spool, self.configuration.known, self.limits, time.time()))
+            return list(self.listing.items())
 
     def look_up(self, name: str) -> Item:
         """Return one file. Raises FileNotFoundError, OSError and SpoolError."""
-        return look_up(self.spool, name, self.configuration.known, self.limits, time.time())
+        return self.listing.item(name)
 
     def select(
         self, name: str | None, host: str | None, reason: str | None, *, everything: bool

@@ -31,22 +31,17 @@ def check_machine(settings: Settings, read: Read) -> Iterator[Fault]:
 
     read: gives the content of a file, see `Read`
     """
-    sockets, delayed, admin, daemon = (
-        settings.sockets,
-        settings.delayed,
-        settings.admin,
-        settings.daemon,
-    )
+    sockets, delayed, daemon = settings.sockets, settings.delayed, settings.daemon
     yield from _directory_faults("sockets.directory", sockets.directory, is_made=True)
     yield from _directory_faults("delayed.directory", delayed.directory, is_made=True)
     # The daemon creates sockets.directory, if that is where the admin socket is.
-    admin_directory = Path(admin.socket).parent
+    admin_directory = Path(settings.admin.socket).parent
     if admin_directory.exists() or admin_directory != Path(sockets.directory):
-        yield from _file_faults("admin.socket", admin.socket, Severity.FATAL)
+        yield from _file_faults("admin.socket", settings.admin.socket, Severity.FATAL)
     yield from _file_faults("daemon.pid_file", daemon.pid_file, Severity.FATAL)
     yield from _file_faults("daemon.report_file", daemon.report_file, Severity.WARNING)
     yield from _file_faults("delayed.perm_log", delayed.perm_log, Severity.WARNING)
-    for key, group in ("sockets.group", sockets.group), ("admin.group", admin.group):
+    for key, group in ("sockets.group", sockets.group), ("admin.group", settings.admin.group):
         if group:
             yield from _group_faults(key, group)
     for key, names, find in (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lonc_gevent.errors import UnsealError
@@ -51,84 +52,76 @@ class Item(NamedTuple):
         return reason
 
 
-def items(
-    spool: Spool, known: AbstractSet[str], limits: Mapping[str, int], now: float
-) -> Iterator[Item]:
-    """Yield all files: those that wait in the order in which they are sent, then the others.
+class Listing(NamedTuple):
+    """The files of a spool.
 
-    known, limits, now: as for a scan. Raises OSError, SpoolError.
+    known   ids of all hosts in hosts.tab
+    limits  id -> max_request_bytes, for the hosts that are served here
+    now     seconds since 1970
     """
-    directory = spool.directory
-    waiting = sorted(e.name for e in directory.entries() if not is_housekeeping(e.name))
-    for names, quarantined in (
-        (waiting, False),
-        (sorted(entry.name for entry in directory.entries(QUARANTINE)), True),
-    ):
-        for name in names:
-            try:
-                yield _item(spool, name, known, limits, now, quarantined=quarantined)
-            except FileNotFoundError:
-                continue  # it has been sent in the meantime
 
+    spool: Spool
+    known: AbstractSet[str]
+    limits: Mapping[str, int]
+    now: float
 
-def look_up(
-    spool: Spool, name: str, known: AbstractSet[str], limits: Mapping[str, int], now: float
-) -> Item:
-    """Return one file's row. Raises FileNotFoundError if it does not exist, OSError."""
-    return _item(spool, name, known, limits, now, quarantined=spool.find(name))
+    def items(self) -> Iterator[Item]:
+        """Yield all files: those that wait in the order in which they are sent, then the others.
 
+        Raises OSError, SpoolError.
+        """
+        directory = self.spool.directory
+        waiting = sorted(e.name for e in directory.entries() if not is_housekeeping(e.name))
+        quarantine = sorted(entry.name for entry in directory.entries(QUARANTINE))
+        for names, quarantined in ((waiting, False), (quarantine, True)):
+            for name in names:
+                with suppress(FileNotFoundError):  # it has been sent in the meantime
+                    yield self._item(name, quarantined=quarantined)
 
-def _item(
-    spool: Spool,
-    name: str,
-    known: AbstractSet[str],
-    limits: Mapping[str, int],
-    now: float,
-    *,
-    quarantined: bool,
-) -> Item:
-    host = host_of(name) or ""
-    limit = limits.get(host, MAX_SHOWN)
-    status = spool.directory.status(f"{QUARANTINE}/{name}" if quarantined else name)
-    note = spool.directory.note(name)
-    request = None
-    if stat.S_ISREG(status.st_mode):
-        request = _request(spool, name, limit, quarantined=quarantined)
-    if quarantined:
-        state = f"quarantined: {note.reason or 'unknown'}"
-    else:
-        state = "unknown_host" if host not in known else _state(spool, name, limit, now)
-    return Item(
-        name=name,
-        age=max(now - status.st_mtime, 0.0),
-        host=host,
-        verb=verb((request or b"")[encrypted_part(request or b"") :]),
-        size=status.st_size if request is None else len(request),
-        attempts=note.attempts,
-        state=state,
-        uid=status.st_uid,
-        request=request,
-    )
+    def item(self, name: str) -> Item:
+        """Return one file's row. Raises FileNotFoundError if it does not exist, OSError."""
+        return self._item(name, quarantined=self.spool.find(name))
 
+    def _item(self, name: str, *, quarantined: bool) -> Item:
+        spool = self.spool
+        host = host_of(name) or ""
+        limit = self.limits.get(host, MAX_SHOWN)
+        status = spool.directory.status(f"{QUARANTINE}/{name}" if quarantined else name)
+        note = spool.directory.note(name)
+        request = None
+        if stat.S_ISREG(status.st_mode):
+            request = self._request(name, limit, spool.directory.folder(quarantined=quarantined))
+        if quarantined:
+            state = f"quarantined: {note.reason or 'unknown'}"
+        else:
+            state = self._state(name, limit) if host in self.known else "unknown_host"
+        return Item(
+            name=name,
+            age=max(self.now - status.st_mtime, 0.0),
+            host=host,
+            verb=verb((request or b"")[encrypted_part(request or b"") :]),
+            size=status.st_size if request is None else len(request),
+            attempts=note.attempts,
+            state=state,
+            uid=status.st_uid,
+            request=request,
+        )
 
-def _request(spool: Spool, name: str, limit: int, *, quarantined: bool) -> bytes | None:
-    directory = spool.directory
-    try:
-        folder = directory.folder(quarantined=quarantined)
-        data = directory.read(name, folder, sealed_size(limit) + 1)
-        return spool.inspector.unseal(name, data) if is_sealed(data) else data
-    except FileNotFoundError:
-        raise
-    except (OSError, UnsealError):
-        return None
+    def _request(self, name: str, limit: int, folder: int) -> bytes | None:
+        try:
+            data = self.spool.directory.read(name, folder, sealed_size(limit) + 1)
+            return self.spool.inspector.unseal(name, data) if is_sealed(data) else data
+        except FileNotFoundError:
+            raise
+        except (OSError, UnsealError):
+            return None
 
-
-def _state(spool: Spool, name: str, limit: int, now: float) -> str:
-    found = spool.inspect(name, limit, now)
-    if found.verdict is Verdict.GONE:
-        raise FileNotFoundError
-    if found.verdict is Verdict.READY:
-        return "sealed" if found.sealed else "waiting"
-    if found.verdict is Verdict.BAD:
-        return found.reason
-    return "settling" if found.verdict is Verdict.YOUNG else found.verdict.value
+    def _state(self, name: str, limit: int) -> str:
+        found = self.spool.inspect(name, limit, self.now)
+        if found.verdict is Verdict.GONE:
+            raise FileNotFoundError
+        if found.verdict is Verdict.READY:
+            return "sealed" if found.sealed else "waiting"
+        if found.verdict is Verdict.BAD:
+            return found.reason
+        return "settling" if found.verdict is Verdict.YOUNG else found.verdict.value

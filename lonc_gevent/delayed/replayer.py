@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import gevent
 
-from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import ConfigError, SpoolError
 
@@ -28,7 +27,7 @@ from .host_replay import HostReplay
 from .key_file import read_key
 from .scan import Scanner
 from .seal import key_from_file
-from .spool import Spool
+from .spool import spool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from lonc_gevent.configuration.settings import Settings
 
     from .scan import Scan
+    from .spool import Spool
 
 MIN_SCAN_PAUSE: Final = 1.0
 """Least seconds between two scans of the directory, whatever requests them."""
@@ -244,11 +244,5 @@ def build(
             key = read_key(path) if key_file is None else key_from_file(key_file)
         except ValueError as error:
             raise ConfigError([f"{delayed.key_file}: delayed.key_file: {error}"]) from None
-    spool = Spool(
-        Path(delayed.directory),
-        uids=user_ids(settings.sockets.allow_uids),
-        settle=delayed.settle,
-        key=key,
-        lock=lock,
-    )
+    spool = spool_of(settings, key, lock=lock)
     return Replayer(spool, pools, logger, settings=settings, wake=wake)

@@ -17,8 +17,10 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lonc_gevent.configuration.accounts import user_ids
 from lonc_gevent.configuration.settings import LOCK_NAME
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import encrypted_part
@@ -30,7 +32,7 @@ from .requests import QUARANTINE, Note, Verdict, is_housekeeping, name_before
 from .seal import NONCE_BYTES
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from lonc_gevent.configuration.settings import Settings
 
     from .inspection import Inspected
     from .seal import SealKey
@@ -215,3 +217,10 @@ class Spool:
         folder = self.directory.folder(quarantined=self.find(name))
         self.directory.forget(name)
         self.directory.discard(name, folder)
+
+
+def spool_of(settings: Settings, key: SealKey | None, *, lock: str | None) -> Spool:
+    """Return the spool of a configuration."""
+    uids = user_ids(settings.sockets.allow_uids)
+    directory, settle = Path(settings.delayed.directory), settings.delayed.settle
+    return Spool(directory, uids=uids, settle=settle, key=key, lock=lock)
