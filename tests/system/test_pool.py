@@ -232,7 +232,7 @@ def test_the_oldest_request_goes_first(net: Network) -> None:
     lond = net.add("msul2")
     net.start()
     clients = []
-    requests = [b"delay:1000:0", *(b"echo:%d" % i for i in range(1, 5))]
+    requests = [b"delay:3000:0", *(b"echo:%d" % i for i in range(1, 5))]
     for i, request in enumerate(requests):
         client = net.client("msul2")
         client.send(request + b"\n")
