@@ -36,7 +36,7 @@ _SHOWN_WHOLE: Final = frozenset(
 _PUBLIC_LINES: Final = (b"init", b"version\n", b"sethost:", b"ekey\n")
 _MAX_SHOWN: Final = 80
 _TIMED_OUT: Final = "reply_timeout: "
-_NO_CERTIFICATE_FAULTS: Final = ("inside TLS", "protocol", "record", "before its key")
+_NO_CERTIFICATE_FAULTS: Final = ("not TLS", "inside TLS", "protocol", "record", "before its key")
 _CHALLENGE_FOR_SSL: Final = f"lond sent {Kind.TEXT.value}, expected {State.SSL_OK.value}"
 
 
@@ -147,7 +147,7 @@ def conclude(
         yield note("", "requests are answered with the configured settings")
         yield from _better_security(configured, working)
     else:
-        yield from _what_fails(configured)
+        yield from _what_fails(configured, advise=not working)
         if not any(trial.way.security == configured.way.security for trial in working):
             yield from _wrong_key(configured)
         if working and working[0].way.patience > 1:
@@ -175,13 +175,13 @@ def _slowness(trial: Trial, limits: tuple[float, float]) -> Iterator[Finding]:
         yield problem("", f"lond is slow: {took}. The configured times are long enough")
 
 
-def _what_fails(trial: Trial) -> Iterator[Finding]:
+def _what_fails(trial: Trial, *, advise: bool) -> Iterator[Finding]:
     if trial.error:
         is_tls = trial.error == "tls_failed"
-        error = "" if is_tls and not trial.has_bad_certificate else trial.error
+        error = "tls_other" if is_tls and not trial.has_bad_certificate else trial.error
         yield problem(_SETTING_OF.get(error, ""), f"{trial.error}: {trial.detail}")
         advice = _ADVICE.get(error)
-        if advice:
+        if advice and advise:
             yield problem("", advice)
     elif trial.replies.get(PING) != "ok":
         text = f"the handshake succeeds, but the reply to ping is {trial.replies.get(PING)}"
@@ -257,7 +257,8 @@ def _about_lond(trial: Trial) -> Iterator[Finding]:
     if asked and not trial.host_set:
         yield note("", "lond does not know sethost: it serves one host only")
     inline = trial.replies.get(INLINE) == "ok"
-    if asked and version is not None and inline != (version >= INLINE_SETHOST):
+    was_tried = asked and INLINE in trial.replies
+    if was_tried and version is not None and inline != (version >= INLINE_SETHOST):
         verb = "accepts" if inline else "does not accept"
         text = f"differs from protocol.md, 3e: 1.{version} {verb} sethost:ID:REQUEST in one line"
         yield Finding(problem=not inline, setting="", text=text)
@@ -281,7 +282,9 @@ _ADVICE: Final = {
     "unresolvable": "correct the dns name in hosts.tab, or set an address for this host",
     "unreachable": "check that lond is running there, that the port is right, and the firewall",
     "connect_timeout": "a firewall may drop the packets, or the machine may be off",
-    "handshake_timeout": "the connection is accepted, but nothing is sent: check that it is a lond",
+    "handshake_timeout": (
+        "lond did not answer in time: it may be overloaded, or another program has the port"
+    ),
     "refused": (
         "lond identifies clients by address: check that this server's dns name resolves to its"
         " address there. It may also refuse this kind of init (londAllowInsecure)"
@@ -291,6 +294,7 @@ _ADVICE: Final = {
     "handshake_garbage": "lond sent another line than this handshake expects: see the lines above",
     "handshake_lost": "lond closed the connection during the handshake: see its log",
     "key_file": "the key file must be in a directory that both programs can use",
+    "tls_other": "TLS fails for another reason than a certificate: see the log of that lond",
     "tls_failed": "the network's CA must have signed the certificates of this server and of lond",
 }
 
