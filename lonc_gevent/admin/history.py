@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The last 15 minutes of a host in steps of ten seconds: what the charts and p50/p99 come from.
 
-Only the steps in which something happened are kept, packed: a host at rest takes no room, and the
+Only the steps in which something happened are kept, packed: a host at rest takes no memory, and the
 busiest one some 22 KB. Counts are differences between two readings of the plain counters of
 backend/stats.py, so nothing is counted twice and a request pays nothing.
 """

@@ -44,7 +44,7 @@ REQUEST_TIMEOUT: Final = 15.0
 """Seconds; a page that polls keeps its connection, as it polls more often than that."""
 
 STOP_TIMEOUT: Final = 0.2
-"""Seconds that responses under way have to end when the daemon stops."""
+"""Seconds that responses in progress have to end when the daemon stops."""
 
 SOCKET_KEY: Final = "lonc.socket"
 """Where a request's environment has the connection's socket."""
@@ -73,7 +73,7 @@ class _Handler(WSGIHandler):
         timeout = self.server.request_timeout
         self._timer: Any = gevent.get_hub().loop.timer(timeout, repeat=timeout)
         try:
-            with suppress(OSError):  # the client is gone before it took its 400
+            with suppress(OSError):  # the client disconnected before it read its 400
                 super().handle()
         finally:
             self._timer.stop()
@@ -150,5 +150,5 @@ class HttpServer(WSGIServer):
         """Held while a request waits for its loop iteration."""
 
     def close_all(self) -> None:
-        """Stop listening; responses under way have STOP_TIMEOUT to end."""
+        """Stop listening; responses in progress have STOP_TIMEOUT to end."""
         self.stop(timeout=STOP_TIMEOUT)

@@ -91,7 +91,8 @@ class TransactionQueue:
     """The transactions of a host that wait for a lond connection, oldest first, in a gevent queue.
 
     Limited in their number, and by the bytes of `QueueBudget` in all hosts together, of which one
-    host may use as many as it leaves free. So a host that takes nothing leaves room to all others.
+    host may use as many as it leaves free. So a host that takes no requests does not use up those
+    of the others.
     """
 
     __slots__ = ("_budget", "_searched", "_used", "waiting")

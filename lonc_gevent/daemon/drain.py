@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Letting what is under way come to its end: for good, or for a restart in place."""
+"""Graceful drain, for a stop or a restart in place."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from .signal_queue import SignalQueue
 
 POLL = 0.01
-"""Seconds between two looks at what is still under way."""
+"""Seconds between two checks for transactions in progress."""
 
 LAST_WORDS = 0.5
-"""Seconds that clients have to take their con_lost, after the time is up."""
+"""Seconds that clients have to read con_lost after the deadline."""
 
 
 class Owner(Protocol):
-    """What it asks of the hosts."""
+    """The part of the hosts that a drain needs."""
 
     pools: dict[str, Pool]
 
     def all_pools(self) -> Iterable[Pool]:
-        """Return their pools, and those of hosts that are gone and not at rest yet."""
+        """Return the pools of all hosts, and of removed ones that are not idle yet."""
 
 
 class Drain:
@@ -58,10 +58,10 @@ class Drain:
         return sum(pool.busy for pool in self._hosts.all_pools())
 
     def stop(self, timeout: float) -> int:
-        """End all, for good; return how many transactions did not finish in time.
+        """Drain for a stop; return how many transactions did not finish in time.
 
-        No new clients; what waits gets con_lost, what is under way finishes within `timeout`
-        seconds, or gets con_lost.
+        No new client is accepted. Queued requests get con_lost at once, transactions in progress
+        if they do not finish within `timeout` seconds.
         """
         deadline = monotonic() + timeout
         self._replayer.stop()
@@ -79,7 +79,7 @@ class Drain:
         return lost
 
     def hold(self, timeout: float) -> int:
-        """Bring everything to rest for a restart in place; return how many requests got con_lost.
+        """Drain for a restart in place; return how many requests got con_lost.
 
         New clients wait in the backlog. Clients go to `Clients.held`: at once if their request
         waits in a queue, which goes with them; else once they have their reply. Requests that lond
@@ -94,7 +94,7 @@ class Drain:
         return lost
 
     def _cut(self) -> int:
-        """Give con_lost to all that is still under way; return how many that were."""
+        """Answer con_lost to all transactions in progress; return their number."""
         lost = self.clients.under_way
         for pool in self._hosts.all_pools():
             pool.withdraw_queued()
@@ -105,16 +105,16 @@ class Drain:
         return lost
 
     def go_on(self) -> None:
-        """Serve all again that `hold` brought to rest."""
+        """Serve again after `hold`."""
         for pool in self._hosts.pools.values():
             pool.reopen()
         self.clients.go_on()
         self._replayer.start()
 
     def _wait(self, deadline: float, *, stops: int) -> bool:
-        """Wait until no transaction is under way and each client has its reply.
+        """Wait until no transaction is in progress and each client has its reply.
 
-        False if the deadline passed, or a stop was requested more than `stops` times.
+        Returns False if the deadline passed, or a stop was requested more than `stops` times.
         """
         while monotonic() < deadline:
             if self.clients.holding:  # what lond has not got is for the next program

@@ -265,7 +265,7 @@ class Daemon:
                     Path(left).unlink()
 
     def _look_at_files(self) -> None:
-        """Remove what was left over; warn of what is not as it should be."""
+        """Remove left-over key files; log paths that are too open."""
         if not self._rehearsing:  # the running daemon may be using them
             with suppress(OSError):
                 remove_left_over(Path(self.settings.network.key_directory))
@@ -293,7 +293,7 @@ class Daemon:
     # -- restart in place --------------------------------------------------------------------
 
     def hand_over(self, files: dict[str, bytes]) -> Handover:
-        """Return all that the next program in this process takes up (see commands.py)."""
+        """Return what the next program in this process takes over (see commands.py)."""
         return Handover(
             locks=tuple(self._lock.fds) if self._lock is not None else (),
             sockets=tuple(

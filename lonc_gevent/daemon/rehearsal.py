@@ -30,7 +30,7 @@ TIMEOUT: Final = 60.0
 
 MAX_PROBLEMS: Final = 20
 MAX_PROBLEM: Final = 300
-"""Lines and characters a line: what an event has room for."""
+"""Lines, and characters of a line, in an event at most."""
 
 
 class Rehearsal(NamedTuple):
@@ -92,7 +92,7 @@ def hand_back(files: dict[str, bytes]) -> None:
 
 
 def bounded(problems: list[str]) -> list[str]:
-    """Return what an event has room for. Of a traceback only the last line is kept."""
+    """Return the lines that an event takes. Of a traceback only the last line is kept."""
     lines = [line for line in problems if line.strip()]
     if lines and lines[0].startswith("Traceback "):
         lines = lines[-1:]
