@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lonc_gevent.configuration.settings import Configuration
 
-INTERVAL: Final = 1.0
+INTERVAL: Final = 2.0
 """Seconds between two looks at the files."""
 
 SETTLED: Final = 3.0
