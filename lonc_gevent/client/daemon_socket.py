@@ -35,7 +35,7 @@ BACKLOG_FULL_PAUSE: Final = 0.005
 """Seconds between two attempts to connect to a daemon whose backlog is full."""
 
 RESTART_PAUSE: Final = 0.05
-"""Seconds between two looks for a socket: a daemon that starts or stops has some, but not all."""
+"""Seconds between two looks for a socket that is missing."""
 
 
 class Waits(Protocol):
@@ -81,7 +81,7 @@ class DaemonSocket:
         """Connect. Raises NoDaemonError, UnknownHostError and TimedOutError."""
         self._sock.settimeout(0)
         by = min(self.deadline, connect_by)
-        looked = False
+        seen = None
         while True:
             try:
                 # On a Unix socket this never waits; EAGAIN means that the backlog is full.
@@ -89,11 +89,14 @@ class DaemonSocket:
             except BlockingIOError:
                 await self._waits.sleep(min(BACKLOG_FULL_PAUSE, self._left(by)))
             except FileNotFoundError:
+                # A daemon that starts or stops has some of its sockets. While it goes on, the
+                # directory changes.
+                stamp = place.stamp()
                 error = place.missing(self.host, self.path)
-                if looked or isinstance(error, NoDaemonError):
+                if stamp == seen or isinstance(error, NoDaemonError):
                     raise error from None
                 await self._waits.sleep(min(RESTART_PAUSE, self._left(by)))
-                looked = True
+                seen = stamp
             except PermissionError as error:
                 what = f"permission denied for uid {os.geteuid()}: see sockets.mode, sockets.group"
                 raise PermissionDeniedError(self.host, self.path, what) from error

@@ -116,6 +116,10 @@ class Sockets:
             raise self._unknown(host, self._names or ())
         return f"{self.directory}/{name}"
 
+    def stamp(self) -> tuple[int, int, int]:
+        """Return values that change when a socket is made or removed."""
+        return _stamp(self.directory)
+
     def missing(self, host: str, path: str) -> ClientError:
         """Return the error for a host whose socket does not exist.
 

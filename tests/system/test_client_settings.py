@@ -22,7 +22,6 @@ from lonc_gevent.client import (
     ArgumentError,
     AsyncClient,
     Client,
-    ClientError,
     DisconnectedError,
     NoDaemonError,
     PermissionDeniedError,
@@ -353,28 +352,29 @@ def test_a_host_is_not_unknown_if_no_daemon_runs(short_path: Path, make: Any) ->
             make(sockets=directory).reply(b"ping", "msul2")
 
 
-def test_a_socket_that_appears_meanwhile_is_found(short_path: Path, fake: Fake, make: Any) -> None:
-    """As while a daemon starts: other sockets are there already."""
+def test_a_host_is_not_unknown_while_the_daemon_makes_its_sockets(
+    short_path: Path, fake: Fake, make: Any
+) -> None:
+    """Others are there first; it is waited for as long as more of them appear."""
     fake(echo)
     late = socket.socket(socket.AF_UNIX)
+    others = [socket.socket(socket.AF_UNIX) for _ in range(30)]
 
-    def bind() -> None:
+    def start() -> None:
+        for number, other in enumerate(others):
+            other.bind(str(short_path / f"other{number}"))
+            time.sleep(0.02)  # the pace of the start; a client looks every 0.05 s
         late.bind(str(short_path / "late"))
         late.listen()
 
-    looked = Sockets.missing
-    timer = threading.Timer(0.0, bind)
-
-    def missing(*args: Any) -> ClientError:
-        error = looked(*args)
-        timer.start()
-        timer.join()
-        return error
-
-    with pytest.MonkeyPatch.context() as patch, late:
-        patch.setattr(Sockets, "missing", missing)
-        with pytest.raises(TimedOutError):  # it connects, and nothing answers
-            make(sockets=short_path, timeout=0.5).reply(b"ping", "late")
+    starting = threading.Thread(target=start)
+    with late, contextlib.ExitStack() as stack:
+        for other in others:
+            stack.enter_context(other)
+        starting.start()
+        with pytest.raises(TimedOutError, match="no whole reply"):  # connected; nothing answers
+            make(sockets=short_path, timeout=3).reply(b"ping", "late")
+        starting.join()
 
 
 def test_permission_denied_is_an_error_of_its_own(up: Network, make: Any) -> None:

@@ -241,6 +241,17 @@ def test_a_request_to_an_unknown_host_is_not_saved(
         critical(b"x", "msul3", sockets=Sockets.read(net.config))
 
 
+def test_a_request_is_saved_if_only_the_directory_is_known(
+    net: Network, critical: Callable[..., bytes]
+) -> None:
+    """The process that serves the host may be restarting, beside others that listen."""
+    net.add("msul2")
+    net.start()
+
+    assert critical(b"x", "msul3", sockets=net.sockets) == CON_DELAYED
+    assert saved(net) == [b"x\n"]
+
+
 def test_a_daemon_that_restarts_within_a_second_answers(
     net: Network, critical: Callable[..., bytes]
 ) -> None:
