@@ -41,8 +41,13 @@ def add_licence() -> None:
 
 def readme(version: str) -> str:
     """Return README.md with links that work outside of the repository."""
-    relative = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
-    return relative.sub(rf"]({URL}/blob/v{version}/\1)", text("README.md"))
+    relative = re.compile(r"(!?\[[^]]*\])\((?!https?:|#)([^)]+)\)")
+    return relative.sub(
+        lambda link: (
+            f"{link[1]}({URL}/{'raw' if link[0][0] == '!' else 'blob'}/v{version}/{link[2]})"
+        ),
+        text("README.md"),
+    )
 
 
 def date(version: str) -> float:

@@ -54,6 +54,7 @@ perm_log = "logs/lonnet.perm.log"
 
 [admin]
 socket = {admin}
+listen = "{listen}"  # the status page, for a browser
 
 [daemon]
 pid_file = "logs/lonc.pid"
@@ -112,6 +113,7 @@ class Demo:
         lines = (root / "config" / "hosts.tab").read_text("utf-8").splitlines()
         self.hosts = [line.split(":")[0].strip() for line in lines if line and line[0] not in "#^"]
         self._ports = {host: free_port() for host in self.hosts}
+        self.listen = f"127.0.0.1:{free_port()}"
         self._bin = Path(sys.executable).parent
         self._process: subprocess.Popen[bytes] | None = None
         self._programs = 1 + len(self.hosts)
@@ -143,7 +145,8 @@ class Demo:
         for name in ("hosts.tab", "loncapa.conf"):
             shutil.copyfile(self.root / "config" / name, self.home / name)
         paths = {"sockets": "", "delayed": "delayed", "admin": "lonc-admin"}
-        toml = TOML.format(**{key: json.dumps(str(self.sockets / paths[key])) for key in paths})
+        values = {key: json.dumps(str(self.sockets / paths[key])) for key in paths}
+        toml = TOML.format(**values, listen=self.listen)
         toml += "".join(HOST.format(host, port) for host, port in self._ports.items())
         self.config.write_text(toml, "utf-8")
 

@@ -89,6 +89,9 @@ def run(demo: Demo, options: argparse.Namespace) -> None:
         show_commands(demo)
     else:
         heading("Everything is stopped.")
+        print(
+            f"  {short(ROOT / 'scripts' / 'quickstart')} --keep leaves it running, to look around."
+        )
 
 
 def show(demo: Demo, url: str, *, keep: bool) -> None:
@@ -104,6 +107,8 @@ def show(demo: Demo, url: str, *, keep: bool) -> None:
     demo.start(outlive=keep)
     print("  supervisord runs the daemon and a fake lond for each host")
     print(f"  ready after {time.monotonic() - began:.1f} s")
+    if keep or url:
+        show_status_commands(demo)
 
     first, second, third = demo.hosts[:3]
     heading("Requests: one line into sockets/<host>, one line back")
@@ -193,11 +198,19 @@ def show_status(demo: Demo) -> None:
         print("  {:<8}  {:<10}  {:>11}  {:>5}  {:>8}  {:>8}".format(*row))
 
 
+def show_status_commands(demo: Demo) -> None:
+    """Print where the status is: the page, and the table in a terminal."""
+    command = short(Path(sys.executable).parent / "lonc-gevent")
+    print(f"  status page: http://{demo.listen}/")
+    print(f"  in a terminal: {command} status --watch --config {short(demo.config)}")
+
+
 def show_commands(demo: Demo) -> None:
     """Print commands for a kept demo, ready to be pasted."""
     commands = Path(sys.executable).parent
     control = shlex.quote(f"unix://{demo.base}/supervisor.sock")
     heading("The demo keeps running. Try:")
+    show_status_commands(demo)
     config = short(demo.config)
     print(f"  {short(commands / 'lonc-gevent')} send --config {config} {demo.hosts[1]} echo:hello")
     print(f"  tail -f {short(demo.events)}")

@@ -51,13 +51,29 @@ find_python() {
     fail "there is no Python 3.11 or newer here (Debian's package for it is python3)"
 }
 
-# Runs a command without its output, unless it fails: then the output is all there is to go by.
+# Runs a command without its output. If it fails, prints the cause in one line and where all of the
+# output is.
 quietly() {
     local output code=0
     output=$("$@" 2>&1) || code=$?
-    if ((code)); then
-        printf '%s\n' "$output" >&2
-        fail "failed with exit code $code: $*"
+    ((code)) || return 0
+    local log=$root/var/set-up.log
+    mkdir -p "$root/var"
+    printf '%s\n' "$output" >"$log"
+    fail "$(cause "$output") ($1 failed with exit code $code; its output is in $log)"
+}
+
+# Prints the cause of a failure: the network, or the last line of the output that names an error.
+cause() {
+    local network='Name or service not known|Temporary failure|Network is unreachable|No route to host'
+    network+='|Connection refused|timed out|Could not resolve|CERTIFICATE_VERIFY_FAILED|No address associated'
+    local found
+    if found=$(grep -Eo "$network" <<<"$1"); then
+        printf 'no access to the package index: %s' "${found%%$'\n'*}"
+    elif found=$(grep -Ei 'error|no space left|permission denied' <<<"$1"); then
+        printf '%s' "${found##*$'\n'}"
+    else
+        printf '%s' "${1##*$'\n'}"
     fi
 }
 

@@ -121,6 +121,7 @@ def test_links_of_the_long_description_are_absolute(wheel: Path) -> None:
 
     assert isinstance(text, str)
     assert f"/blob/v{__version__}/docs/guide/operation.md)" in text
+    assert f"/raw/v{__version__}/docs/status-page.png)" in text
     assert "](docs/" not in text
 
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 NOTICE = "SPDX-License-Identifier: GPL-2.0-or-later"
-WITHOUT_NOTICE = {".json", ".md", ".snapshots", ".txt", ".typed"}
+WITHOUT_NOTICE = {".json", ".md", ".png", ".snapshots", ".txt", ".typed"}
 """Files of these names are text for people, or data whose form has no comments: see LICENSE."""
 FOLDERS = (".ci", "config", "docs", "lonc_gevent", "scripts", "tests")
 FILES = [path for path in ROOT.iterdir() if path.is_file()]
