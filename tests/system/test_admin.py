@@ -39,6 +39,17 @@ def listen(net: Network) -> str:
     return address
 
 
+def test_version_is_in_status_metrics_and_log(net: Network) -> None:
+    version = lonc_gevent.__version__
+    net.add("msul2", start=False)
+    net.start()
+
+    assert json.loads(http(net, "/status").body)["version"] == version
+    metric = f'lonc_build_info{{version="{version}"}} 1.0\n'
+    assert metric.encode() in http(net, "/metrics").body
+    assert net.find("starting")[0]["version"] == version
+
+
 def test_only_its_owner_may_connect(net: Network) -> None:
     """The admin socket has mode 0600, and is gone when the daemon is."""
     net.add("msul2")
