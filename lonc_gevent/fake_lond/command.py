@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 import gevent
@@ -129,13 +129,7 @@ def _read_range(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 def lond_command(  # noqa: PLR0913 - an argument for each option is how click hands them over
     *,
     port: int,
-    ids: tuple[str, ...],
-    client_id: str,
     host: str,
-    habit: Literal["legacy", "modern"],
-    revision: int,
-    faults: tuple[Fault, ...],
-    delay_ms: tuple[float, float],
     record: Path | None,
     certificate: Path | None,
     private_key: Path | None,
@@ -143,29 +137,20 @@ def lond_command(  # noqa: PLR0913 - an argument for each option is how click ha
     tls_version: str | None,
     close_notify: CloseNotify,
     no_insecure: bool,
-    seal_replies: bool,
+    **options: Any,
 ) -> None:
     """Run a fake lond in the foreground until TERM or INT.
 
     Prints `ready PORT` once it listens. Its requests and faults are listed below.
     """
+    # Each of the other options is the field of that name of Profile.
     tls = None
     if certificate and private_key and ca_certificate:
         version = tls_version or ""
         tls = TlsProfile(certificate, private_key, ca_certificate, version, close_notify)
     elif certificate or private_key or ca_certificate:
         raise click.UsageError("give --certificate, --private-key and --ca-certificate together.")
-    profile = Profile(
-        ids=ids,
-        client_id=client_id,
-        habit=habit,
-        revision=revision,
-        allow_insecure=not no_insecure,
-        tls=tls,
-        seal_replies=seal_replies,
-        delay_ms=delay_ms,
-        faults=faults,
-    )
+    profile = Profile(allow_insecure=not no_insecure, tls=tls, **options)
     lond = FakeLond(profile, host=host, port=port, record=record)
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 PATIENCE = 15.0
 """Seconds that a test waits for a state; far more than it takes, even on a busy machine."""
 
+HANDSHAKE_FAULTS = [
+    ("refuse", "refused"),
+    ("close", "refused"),
+    ("mute-handshake", "handshake_timeout"),
+    ("bad-challenge", "challenge_failed"),
+    ("garbage", "handshake_garbage"),
+    ("long-line", "handshake_garbage"),
+    ("drop-handshake", "handshake_lost"),
+    ("unable-to-set", "host_not_served"),
+]
+"""Faults of the fake lond's handshake, and the error of each."""
+
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = iter(range(20_000 + 1000 * _WORKER, 21_000 + 1000 * _WORKER))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from faultproxy import FaultProxy
+from harness import HANDSHAKE_FAULTS
 from traffic import Traffic
 
 if TYPE_CHECKING:
@@ -202,19 +203,7 @@ def test_lond_killed_and_started(net: Network) -> None:
         assert recovery < BOUND
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        ("refuse", "refused"),
-        ("close", "refused"),
-        ("mute-handshake", "handshake_timeout"),
-        ("bad-challenge", "challenge_failed"),
-        ("garbage", "handshake_garbage"),
-        ("long-line", "handshake_garbage"),
-        ("drop-handshake", "handshake_lost"),
-        ("unable-to-set", "host_not_served"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "kind"), HANDSHAKE_FAULTS)
 def test_a_handshake_that_fails(net: Network, fault: str, kind: str) -> None:
     """Whatever lond does in place of a handshake: down, and up again with the first good one."""
     with scene(net, handshake_timeout=0.5) as at:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import PATIENCE, wait_until
+from harness import HANDSHAKE_FAULTS, PATIENCE, wait_until
 from unixhttp import http
 
 if TYPE_CHECKING:
@@ -21,19 +21,7 @@ if TYPE_CHECKING:
     from harness import Network
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        ("refuse", "refused"),
-        ("close", "refused"),
-        ("mute-handshake", "handshake_timeout"),
-        ("bad-challenge", "challenge_failed"),
-        ("garbage", "handshake_garbage"),
-        ("long-line", "handshake_garbage"),
-        ("drop-handshake", "handshake_lost"),
-        ("unable-to-set", "host_not_served"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "kind"), HANDSHAKE_FAULTS)
 def test_a_lond_that_does_not_shake_hands(net: Network, fault: str, kind: str) -> None:
     """Each way to fail a handshake has its own error, and the request gets con_lost."""
     net.pool["handshake_timeout"] = 0.5
