@@ -8,6 +8,8 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -410,6 +412,21 @@ def test_connecting_can_have_a_shorter_timeout(short_path: Path, make: Any) -> N
 
     assert caught.value.may_have_run is False
     assert time.monotonic() - began < PATIENCE
+
+
+def test_a_request_that_a_gevent_timeout_ends_gives_no_late_reply(up: Network) -> None:
+    code = (
+        "from gevent import monkey; monkey.patch_all(); import gevent\n"
+        "from lonc_gevent.client import Client\n"
+        f"client = Client(sockets={str(up.sockets)!r})\n"
+        "client.reply(b'ping', 'msul2')\n"
+        "with gevent.Timeout(0.2, False): client.reply(b'delay:400:late', 'msul2')\n"
+        "print(repr(client), client.reply(b'delay:600:right', 'msul2'))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "<Client 0 open> b'right'\n"
 
 
 def test_a_reply_that_is_late_may_have_run(up: Network, make: Any) -> None:
