@@ -66,6 +66,9 @@ if TYPE_CHECKING:
 LARGE = 64 * 1024
 """Bytes. A larger text is sealed and opened in pieces; other greenlets run after each piece."""
 
+MAX_ID = 255
+"""Bytes of the longest host id that a connection remembers as that of the last request."""
+
 _SEALED = b"enc:"
 _NO_CIPHER = Cipher(bytes(KEY_BYTES))
 """Cipher of a closed connection, so that it does not keep its key."""
@@ -207,8 +210,9 @@ class Lond:
         know sethost serves our id only. Raises NotSentError.
         """
         host, rest = split_sethost(request)
-        if request[:8] == SETHOST and not host:
-            self.is_spent = True  # no id, or no request after it, so the id would stay set
+        if request[:8] == SETHOST and not 0 < len(host) <= MAX_ID:
+            # No id, or no request after it, so the id would stay set; or one too long to be kept.
+            self.is_spent = True
             return request, b""
         if host and not self.two_steps:
             self._host = self._own_host if host == self._own_host else host

@@ -144,6 +144,16 @@ def test_connection_after_an_ordinary_request_is_kept(request_line: bytes) -> No
     assert not lond.is_spent
 
 
+@pytest.mark.parametrize("revision", [300, 402])
+def test_host_id_of_any_length_does_not_stay_in_memory(revision: int) -> None:
+    """A client could have each connection of each host keep as much as a request may have."""
+    lond = connection(Profile(ids=(OWN, OTHER), client_id="msul1", revision=revision))
+
+    assert lond.exchange(b"sethost:" + b"x" * 256 + b":ping\n") == b"unable_to_set\n"
+
+    assert lond.is_spent
+
+
 @given(st.binary(max_size=40))
 def test_first_byte_of_a_session_change_is_special(text: bytes) -> None:
     """The check of one byte that each request passes overlooks no session change."""
