@@ -40,8 +40,9 @@ Python's own allocator manages (512 bytes with its header)."""
 MEDIUM_READ: Final = 16 * 1024
 """Bytes of the next read after one that returned SMALL_READ bytes."""
 
-LARGE_READ: Final = 256 * 1024
-"""Bytes of the next read after one that returned MEDIUM_READ bytes or more."""
+LARGE_READ: Final = 64 * 1024
+"""Bytes of the next read after one that returned MEDIUM_READ bytes or more. With larger reads a
+peer that never pauses delays all others, and each would map and unmap memory."""
 
 
 class DeadlineError(Exception):
