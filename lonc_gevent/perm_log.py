@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import grp
 import os
+import secrets
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -58,7 +59,7 @@ class PermLog(NamedTuple):
         if not self.path or os.path.lexists(self.path):
             return
         # The name must not exist before the file has its mode and group.
-        new = f"{self.path}.{os.getpid()}"
+        new = f"{self.path}.{secrets.token_hex(8)}"
         fd = os.open(new, _NEW, 0)
         try:
             if self.group:

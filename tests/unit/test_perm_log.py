@@ -6,7 +6,9 @@ from __future__ import annotations
 import grp
 import os
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,3 +77,21 @@ def test_daemon_and_web_process_of_two_users_both_append(short_path: Path) -> No
     with as_user(DAEMON + 1):
         assert log.record("S", "h", b"x") == "Permission denied"
     assert len((short_path / "log").read_bytes().splitlines()) == 2
+
+
+def test_threads_that_find_no_file_all_record_their_line(tmp_path: Path) -> None:
+    """Each makes a file of its own, and one of them becomes the log."""
+    log = PermLog(str(tmp_path / "log"))
+    barrier = threading.Barrier(16)
+
+    def record() -> str:
+        barrier.wait()
+        return log.record("D", "h", b"x")
+
+    for _ in range(20):
+        (tmp_path / "log").unlink(missing_ok=True)
+        with ThreadPoolExecutor(16) as threads:
+            results = [threads.submit(record) for _ in range(16)]
+        assert {result.result() for result in results} == {""}
+        assert len((tmp_path / "log").read_bytes().splitlines()) == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
