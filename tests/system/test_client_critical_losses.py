@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CALLS = 5000
 THREADS = 8
-SECONDS_BETWEEN_KILLS = (0.1, 1.0)
+SECONDS_BETWEEN_KILLS = (0.05, 0.4)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -75,7 +75,7 @@ def test_no_critical_request_is_lost(net: Network) -> None:
     received = Counter(line for line in lond.received if line.startswith(b"echo:"))
     missing = [n for n in range(CALLS) if not received[b"echo:%d" % n]]
     assert missing == [], seed
-    assert sum(kills.values()) >= 10
+    assert sum(kills.values()) >= 5
     assert answers["delayed"] > 0
     twice = sum(count > 1 for count in received.values())
     print(  # noqa: T201 - figures, shown with -s
