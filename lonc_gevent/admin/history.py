@@ -8,14 +8,17 @@ backend/stats.py, so nothing is counted twice and a request pays nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec evaluates it
 from operator import add, sub
-from struct import Struct
+from struct import Struct as Packed
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec import Struct, field
 
 from lonc_gevent.backend.stats import DURATION_BOUNDS, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 INTERVAL: Final = 10.0
 """Seconds in a step."""
@@ -29,7 +32,7 @@ RECENT: Final = 30
 MINUTE: Final = 6
 """Steps that the rate of now is taken from."""
 
-_BUCKETS: Final = Struct(f"{len(DURATION_BOUNDS) + 1}I")
+_BUCKETS: Final = Packed(f"{len(DURATION_BOUNDS) + 1}I")
 _NONE: Final = (0,) * (len(DURATION_BOUNDS) + 1)
 
 
@@ -53,16 +56,13 @@ class Reading(NamedTuple):
     highest: float = 0.0
 
 
-class Series:
+class Series(Struct):
     """The steps of one host, or of all together. Steps are numbered; numbers only grow."""
 
-    __slots__ = ("_recent", "_recent_at", "last", "steps")
-
-    def __init__(self) -> None:
-        self.last = Reading()
-        self.steps: list[Step] = []
-        self._recent = Reading()
-        self._recent_at = -1
+    last: Reading = Reading()
+    steps: list[Step] = field(default_factory=list)
+    _recent: Reading = Reading()
+    _recent_at: int = -1
 
     def read(self, number: int, now: Reading, queue: int) -> Step | None:
         """Take the counters at the end of step `number`; return the step if it was not quiet."""

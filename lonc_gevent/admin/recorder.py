@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from lonc_gevent.backend.snapshot import Snapshot
 from lonc_gevent.eventloop import in_slices
 
 from .history import INTERVAL, RECENT, Reading, Series
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.backend.pool import Pool
+
+
+class HistorySnapshot(Snapshot, frozen=True):
+    """What a restart in place hands over (backend/snapshot.py): the attributes of `History`."""
+
+    hosts: dict[str, Series]
+    total: Series
+    number: int
+    read_at: float
+    started: float
 
 
 class History:
@@ -46,6 +57,15 @@ class History:
 
     def __repr__(self) -> str:
         return f"<History step {self.number}, {len(self.hosts)} of {len(self.pools)} hosts>"
+
+    def snapshot(self) -> HistorySnapshot:
+        """Return the state for a restart in place."""
+        return HistorySnapshot(self.hosts, self.total, self.number, self.read_at, self.started)
+
+    def restore(self, state: HistorySnapshot) -> None:
+        """Go on where the program before a restart in place stopped."""
+        self.hosts, self.total, self.number = state.hosts, state.total, state.number
+        self.read_at, self.started = state.read_at, state.started
 
     def run(self) -> None:
         """Read the counters every INTERVAL, for ever."""

@@ -9,24 +9,18 @@ after it. After an error the connection cannot be used any more; its owner close
 from __future__ import annotations
 
 import os
-import traceback
 from dataclasses import replace
 from itertools import chain
 from math import inf
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lonc_gevent.errors import (
     ConnectionLostError,
-    ConnectTimeoutError,
     NotSentError,
     ReplyLostError,
     ReplyTimeoutError,
     ReplyTooLongError,
     StaleConnectionError,
-    UnforeseenError,
-    UnreachableError,
-    UnresolvableError,
     UnsolicitedBytesError,
 )
 from lonc_gevent.eventloop import UNLIMITED, DeadlineError, yield_to_others
@@ -46,22 +40,14 @@ from lonc_gevent.protocol.lines import (
     text_part,
 )
 
-from .dial import candidates, dial
-from .handshake_io import FallBackError, shake_hands
-from .resolver import resolver_of
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from gevent.hub import Hub
-
-    from lonc_gevent.configuration.settings import HostSettings
     from lonc_gevent.eventloop import MemoryBudget, Stream
     from lonc_gevent.protocol.handshake import Session
     from lonc_gevent.protocol.lines import Line
 
     from .resolver import Address
-    from .tls import Credentials
 
 LARGE = 64 * 1024
 """Bytes. A larger text is sealed and opened in pieces; other greenlets run after each piece."""
@@ -79,6 +65,9 @@ class Lond:
 
     The owner closes it after a reply if `buffer` holds more bytes, as they would be taken for the
     next reply, or if it `is_spent`: a request may have changed lond's key or host id.
+
+    is_asked    whether a line is being sent, or its reply is not whole yet
+    in_sethost  whether that line is a sethost of its own, before a request
     """
 
     __slots__ = (
@@ -86,9 +75,13 @@ class Lond:
         "_host",
         "_max_reply",
         "_memory",
+        "_opening",
         "_own_host",
+        "_rest",
         "address",
         "buffer",
+        "in_sethost",
+        "is_asked",
         "is_spent",
         "session",
         "stream",
@@ -113,7 +106,9 @@ class Lond:
         self._max_reply = max_reply_bytes
         self._own_host = server_id.encode("utf-8", "surrogateescape")
         self._host = self._own_host
-        self.is_spent = False
+        self.is_spent = self.is_asked = self.in_sethost = False
+        self._rest: Iterator[bytes] = iter(())  # of a line that is being sent in pieces
+        self._opening: Line = b""  # a sealed reply that is being opened in pieces
         self.two_steps = (session.lond_version or 0) < INLINE_SETHOST
 
     def exchange(self, request: Line) -> Line:
@@ -125,21 +120,35 @@ class Lond:
             return self._exchange_special(request)
         return self._ask(request)
 
+    def resume(self, unsent: Line) -> Line:
+        """Return the reply to a request of which all but `unsent` was sent (see `restore`).
+
+        Raises ReplyLostError.
+        """
+        try:
+            return self._ask(unsent)
+        except NotSentError as error:  # the rest was not, but what went before was
+            raise ConnectionLostError(str(error)) from None
+
     def _ask(self, begin: Line, rest: Iterable[bytes] = ()) -> Line:
         """Write a line as it is; return lond's reply, decrypted. Raises as `exchange` does.
 
-        rest: pieces of the line after its beginning; other greenlets run before each.
+        rest: pieces of the line after its beginning.
         """
         stream = self.stream
-        if stream.has_input():  # it came before the request, so it is no reply to it
+        # Input came before the request, so it is no reply to it, unless the request is resumed.
+        if not self.is_asked and stream.has_input():
             raise self.unexpected()
+        self.is_asked = True
         wire = begin
         try:
             stream.write(wire)
             for wire in rest:
-                yield_to_others(stream.hub)
                 stream.write(wire)
-            line = self.buffer.add(stream.read() or self._ended()) or self._read_rest()
+            if self.buffer.data:  # received by the program before a restart in place
+                line = self._read_rest()
+            else:
+                line = self.buffer.add(stream.read() or self._ended()) or self._read_rest()
         except OSError as error:
             is_sent = stream.sent or wire is not begin
             raise (ConnectionLostError if is_sent else StaleConnectionError)(
@@ -156,26 +165,38 @@ class Lond:
         if line[:4] == _SEALED:  # `startswith` takes twice as long
             stream.deadline = inf  # the reply is here, and opening it does not wait for lond
             if len(line) <= LARGE:
-                return self._cipher.open(line[:-1]) + LINE_END
-            return self._open_long(line)
+                line = self._cipher.open(line[:-1]) + LINE_END
+            else:
+                line = self._open_long(line)
+        self.is_asked = False
         return line
 
     def _read_rest(self) -> Line:
         """Read the rest of a reply that did not arrive at once."""
-        line = None
+        line = self.buffer.take()
         while line is None:
             self.buffer.data = self._memory.admit(self.buffer.data, self.stream)
             line = self.buffer.add(self.stream.read() or self._ended())
         return self._memory.counted(line)
 
+    def _in_pieces(self, rest: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the rest of a line in pieces; other greenlets run before each."""
+        self._rest = rest
+        yield_to_others(self.stream.hub)
+        while piece := next(self._rest, b""):
+            yield piece
+            yield_to_others(self.stream.hub)
+
     def _open_long(self, line: Line) -> Line:
         """Decrypt a long reply in pieces; other greenlets run after each."""
+        self._opening = line
         reply = self._memory.line()
         for piece in self._cipher.open_pieces(memoryview(line)[:-1]):
             reply += piece
             self._memory.count(reply)
             yield_to_others(self.stream.hub)
         reply += LINE_END
+        self._opening = b""
         return reply
 
     def _exchange_special(self, request: Line) -> Line:
@@ -197,7 +218,7 @@ class Lond:
         if len(request) - start <= LARGE:
             return self._ask(prefix + self._cipher.seal(request[start:-1]) + LINE_END)
         pieces = self._cipher.seal_pieces(memoryview(request)[start:-1])
-        return self._ask(prefix + next(pieces), chain(pieces, (LINE_END,)))
+        return self._ask(prefix + next(pieces), self._in_pieces(chain(pieces, (LINE_END,))))
 
     def _set_host(self, request: Line) -> tuple[Line, Line]:
         """Make lond run the request under the right host id (protocol.md, 3e).
@@ -220,8 +241,10 @@ class Lond:
         host = host or self._own_host
         if host == self._host:
             return rest, b""
+        self.in_sethost = True
         try:
             reply = self._ask(b"sethost:%s\n" % host)
+            self.in_sethost = False
         except ReplyLostError as error:
             # Nothing of the request itself was sent, so the request may be requeued.
             raise StaleConnectionError(f"lost at sethost: {error}") from None
@@ -242,6 +265,30 @@ class Lond:
             return UnsolicitedBytesError("bytes without a request")
         return StaleConnectionError("closed by lond while idle")
 
+    # -- restart in place --------------------------------------------------------------------
+
+    def unsent(self) -> bytes:
+        """Return what the kernel has not taken yet of the line that is being sent."""
+        rest = list(self._rest)
+        self._rest = iter(rest)  # if the restart does not take place
+        return self.stream.unsent + b"".join(rest)
+
+    @property
+    def received(self) -> bytes:
+        """What has arrived of the reply."""
+        return bytes(self._opening) + self.buffer.contents
+
+    @property
+    def host_id(self) -> bytes:
+        """The host id of the last sethost."""
+        return self._host
+
+    def restore(self, host_id: bytes, received: bytes, *, is_asked: bool) -> None:
+        """Take over where the program before stopped, in the middle of a line if `is_asked`."""
+        self._host = self._own_host if host_id == self._own_host else host_id
+        self.buffer.refill(received)
+        self.is_asked = is_asked
+
     def close(self) -> None:
         """Close the connection and forget its key."""
         self.stream.close()
@@ -250,75 +297,6 @@ class Lond:
 
     def _ended(self) -> bytes:
         raise ConnectionLostError("closed by lond before its whole reply")
-
-
-def connect(
-    host: HostSettings,
-    hub: Hub,
-    stream: Stream,
-    credentials: Credentials,
-    memory: MemoryBudget = UNLIMITED,
-) -> Lond:
-    """Connect to the host's lond, on the empty `stream`, and shake hands.
-
-    memory: counts long replies.
-
-    Tries each address, for `connect_timeout` and `handshake_timeout`, until a handshake completes.
-    If TLS fails and the host may be used without, the address is dialled once more without TLS,
-    and `Session.fell_back` holds the reason. Raises NotSentError for any failure, with the stream
-    closed.
-    """
-    try:
-        session, address = _first_that_works(host, hub, stream, credentials)
-        return Lond(stream, session, host.server_id, host.pool.max_reply_bytes, address, memory)
-    except NotSentError:
-        raise
-    except Exception as error:  # noqa: BLE001 - any error shuts the retry gate
-        stream.close()
-        raise UnforeseenError(_place(error)) from None
-    except BaseException:  # killed: an unfinished connection must not be used
-        stream.close()
-        raise
-
-
-def _first_that_works(
-    host: HostSettings, hub: Hub, stream: Stream, credentials: Credentials
-) -> tuple[Session, Address]:
-    resolver = resolver_of(hub)
-    addresses = candidates(host, hub)
-    failure: NotSentError | None = None
-    while addresses:
-        try:
-            address = dial(host, addresses, stream)
-            session = _session(host, address, stream, credentials)
-        except NotSentError as error:
-            stream.close()
-            # The error of a lond that accepts explains more than that of an unreachable address.
-            if failure is None or not isinstance(error, UnreachableError | ConnectTimeoutError):
-                failure = error
-        else:
-            resolver.worked(host, address)
-            return session, address
-    resolver.failed(host)
-    raise failure or UnresolvableError(f"{host.dns_name}: no address")
-
-
-def _session(
-    host: HostSettings, address: Address, stream: Stream, credentials: Credentials
-) -> Session:
-    """Shake hands on the connected stream; on FallBackError again without TLS, after a new dial."""
-    try:
-        return shake_hands(host, stream, credentials)
-    except FallBackError as failure:
-        stream.close()
-        dial(host, [address], stream)
-        return shake_hands(host, stream, credentials, fell_back=str(failure))
-
-
-def _place(error: Exception) -> str:
-    """Return the type of an error and where it was raised, not its text, which may be secret."""
-    *_, frame = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} in {frame.name}, {PurePath(frame.filename).name}:{frame.lineno}"
 
 
 def _reason(error: Exception) -> str:

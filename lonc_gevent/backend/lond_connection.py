@@ -23,7 +23,9 @@ from lonc_gevent.errors import (
 from lonc_gevent.eventloop import Stream
 from lonc_gevent.protocol.lines import CON_LOST
 
-from .lond import connect
+from .connect import connect
+from .lond import Lond
+from .snapshot import ConnectionSnapshot
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from lonc_gevent.eventloop import MemoryBudget
     from lonc_gevent.protocol.lines import Line
 
-    from .lond import Lond
+    from .snapshot import TransactionSnapshot
     from .tls import Credentials
     from .transaction import Transaction
 
@@ -92,6 +94,7 @@ class LondConnection:
         "_pool",
         "_served",
         "_started",
+        "_unsent",
         "closing",
         "idle_since",
         "lond",
@@ -110,6 +113,7 @@ class LondConnection:
         self.closing = False
         self._started = 0.0
         self._served = False
+        self._unsent = b""
         self._greenlet = gevent.Greenlet(self._run)
 
     def __repr__(self) -> str:
@@ -158,32 +162,68 @@ class LondConnection:
         """End the connection now; its transaction, if any, gets con_lost."""
         self._greenlet.kill(block=False)
 
+    # -- restart in place --------------------------------------------------------------------
+
+    @property
+    def may_have_sent(self) -> bool:
+        """Whether lond may have received a part of the request of the transaction."""
+        return self.lond is not None and self.lond.is_asked and not self.lond.in_sethost
+
+    def snapshot(self, under_way: TransactionSnapshot | None) -> ConnectionSnapshot | None:
+        """Return the state; None if the connection is of no use to the next program.
+
+        under_way: the transaction, if `may_have_sent`.
+        """
+        lond = self.lond
+        if lond is None or (
+            under_way is None and (self.closing or lond.is_spent or lond.in_sethost)
+        ):
+            return None
+        return ConnectionSnapshot(
+            fd=self.stream.fd,
+            number=self.number,
+            session=lond.session,
+            host_id=lond.host_id,
+            address=lond.address,
+            idle_since=self.idle_since,
+            transaction=under_way,
+            started=self._started,
+            unsent=lond.unsent(),
+            received=lond.received,
+            is_last=self.closing or lond.is_spent,
+        )
+
+    def restore(self, state: ConnectionSnapshot, transaction: Transaction | None) -> None:
+        """Start with a connection of the program before, in place of a connection attempt."""
+        host = self._pool.host
+        self.stream.open(state.fd)
+        self.lond = Lond(
+            self.stream,
+            state.session,
+            host.server_id,
+            host.pool.max_reply_bytes,
+            state.address,
+            self._pool.memory,
+        )
+        self.lond.restore(state.host_id, state.received, is_asked=transaction is not None)
+        self.transaction = transaction
+        self.closing = state.is_last
+        self._started = state.started
+        self._unsent = state.unsent
+        self._served = True
+        self.start()
+
     # -- the greenlet ------------------------------------------------------------------------
 
     def _run(self) -> None:
+        lond = self.lond or self._open()
+        if lond is None:
+            return
         pool = self._pool
-        try:
-            lond = self._connect()
-        except NotSentError as error:
-            if pool.connecting is self:  # else it was killed, and another attempt may have begun
-                pool.connect_failed(self, error)
-            return
-        except gevent.GreenletExit:
-            raise  # the pool noted it, as a greenlet killed before its first switch cannot
-        except BaseException:  # a bug, or KeyboardInterrupt: the pool must not count it any more
-            pool.ended(self)
-            raise
-        if pool.connecting is not self:
-            lond.close()
-            return
-        self.lond = lond
         ending: LondError | None = None
         try:
-            pool.connected(self)
-            if lond.session.fell_back:
-                pool.log.warning(
-                    "session_not_encrypted", connection=self.number, detail=lond.session.fell_back
-                )
+            if self.lond is None:
+                self._note_connected(lond)
             ending = self._serve(lond)
         except LondError as error:
             ending = _without_frames(error)
@@ -196,6 +236,34 @@ class LondConnection:
             lond.close()
             pool.ended(self, ending)
 
+    def _open(self) -> Lond | None:
+        """Connect to lond; return None if that failed, which the pool then knows."""
+        pool = self._pool
+        try:
+            lond = self._connect()
+        except NotSentError as error:
+            if pool.connecting is self:  # else it was killed, and another attempt may have begun
+                pool.connect_failed(self, error)
+            return None
+        except gevent.GreenletExit:
+            raise  # the pool noted it, as a greenlet killed before its first switch cannot
+        except BaseException:
+            pool.ended(self)
+            raise
+        if pool.connecting is not self:
+            lond.close()
+            return None
+        return lond
+
+    def _note_connected(self, lond: Lond) -> None:
+        pool = self._pool
+        self.lond = lond
+        pool.connected(self)
+        if lond.session.fell_back:
+            pool.log.warning(
+                "session_not_encrypted", connection=self.number, detail=lond.session.fell_back
+            )
+
     def _connect(self) -> Lond:
         """Connect to lond and shake hands. Raises NotSentError. Overridden in tests."""
         pool = self._pool
@@ -206,13 +274,18 @@ class LondConnection:
         pool = self._pool
         stream = self.stream
         timeout = pool.host.pool.reply_timeout
+        resumed = self.transaction  # begun by the program before a restart in place
         while True:
-            transaction = self._next(lond)
+            transaction = resumed or self._next(lond)
             if transaction is None:
                 return None
             stream.deadline = self._started + timeout
             try:
-                reply = lond.exchange(transaction.request)
+                if resumed is None:
+                    reply = lond.exchange(transaction.request)
+                else:
+                    resumed = None
+                    reply = lond.resume(self._unsent)
             except NotSentError as error:
                 self.transaction = None
                 pool.requeue(transaction)

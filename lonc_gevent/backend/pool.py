@@ -26,17 +26,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from greenlet import getcurrent
-
 from lonc_gevent.errors import ReplyLostError
 from lonc_gevent.logs.throttle import Throttle
 from lonc_gevent.protocol.lines import CON_LOST
 
-from .pool_connections import PoolConnections
 from .pool_state import PoolState
+from .pool_transfer import TransferablePool
 from .retry_gate import RetryGate
 from .stats import DURATION_BOUNDS
-from .transaction import WITHDRAWN, Transaction, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
 
     from .lond_connection import LondConnection
     from .tls import Credentials
-    from .transaction import QueueBudget
+    from .transaction import QueueBudget, Transaction
 
 REFUSED_LOG_INTERVAL = 10.0
 """Seconds between two `requests_refused` events of one host."""
@@ -59,7 +56,7 @@ SHORT_WAIT = 0.25
 connected. Under full load most requests wait for less, and the check is a system call."""
 
 
-class Pool(PoolConnections):
+class Pool(TransferablePool):
     """One host: its queue, its connections, its retry gate and its counters.
 
     budget    what the queues and the long replies of all hosts may use
@@ -101,19 +98,14 @@ class Pool(PoolConnections):
 
     # -- the path of a transaction -----------------------------------------------------------
 
-    def transact(self, request: Line, is_abandoned: Callable[[], bool] = never) -> Line:
-        """Send the request through the pool and wait for the reply line, CON_LOST or WITHDRAWN.
+    def transact(self, transaction: Transaction) -> Line:
+        """Send the request through the pool and wait for the reply line, which may be CON_LOST.
 
-        is_abandoned: called before a request that had to wait is sent; if it returns True, the
-        request is dropped. The calling greenlet waits for up to `queue_timeout` and
-        `reply_timeout` together. Never raises.
+        Called by `transaction.waiter`, which waits for up to `queue_timeout` and `reply_timeout`
+        together. Never raises.
         """
-        return self.carry(Transaction(request, getcurrent(), monotonic(), is_abandoned))
-
-    def carry(self, transaction: Transaction) -> Line:
-        """Submit a transaction of the calling greenlet; return its reply once it has ended."""
         self.submit(transaction)
-        try:
+        try:  # Transaction.wait, written out: one call less for each request
             while transaction.reply is None:
                 self.hub.switch()
         finally:
@@ -206,10 +198,7 @@ class Pool(PoolConnections):
     def _abandon(self, transaction: Transaction) -> None:
         """Drop a transaction whose client has disconnected."""
         self.stats.abandoned += 1
-        self._end_unsent(transaction, CON_LOST)
-
-    def _end_unsent(self, transaction: Transaction, reply: Line) -> None:
-        transaction.reply = reply
+        transaction.reply = CON_LOST
         if transaction.waiter is not None:
             self.hub.loop.run_callback(transaction.waiter.switch)
 
@@ -241,11 +230,6 @@ class Pool(PoolConnections):
         connection.idle_since = monotonic()
         connection.stream.deadline = inf
         self.idle.append(connection)
-
-    def withdraw_queued(self) -> None:
-        """End all queued transactions with WITHDRAWN, so that the next program sends them."""
-        while self.queue:
-            self._end_unsent(self.queue.take(), WITHDRAWN)
 
     def _fail_queue(self) -> None:
         """End all queued transactions with con_lost, except while the host is paused."""
@@ -332,10 +316,3 @@ class Pool(PoolConnections):
         self.close_connections()
         if self.connecting is not None:
             self._kill(self.connecting)
-
-    def reopen(self) -> None:
-        """Take requests again, after `stop`."""
-        if self.state is PoolState.STOPPING:
-            self._enter(self._by_connections())
-            self._is_scheduled = True
-            self._schedule()

@@ -11,12 +11,12 @@ from collections import deque
 from math import inf
 from random import random
 from time import monotonic, time
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from lonc_gevent.errors import NotSentError
 
 from .lond_connection import LondConnection
-from .pool_state import TRANSITIONS, PoolState
+from .pool_state import TRANSITIONS, Change, PoolState
 from .retry_gate import RetryGate
 from .stats import HostStats
 from .transaction import TransactionQueue
@@ -43,14 +43,6 @@ RENEW_INTERVAL = 1.0
 
 MAX_CHANGES = 50
 """Changes of state that are kept of each host."""
-
-
-class Change(NamedTuple):
-    """A change of a host's state: when (seconds since 1970), the new state, the error if down."""
-
-    at: float
-    state: str
-    error: str
 
 
 class PoolConnections:

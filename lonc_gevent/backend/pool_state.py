@@ -17,7 +17,7 @@ is made from the table.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class PoolState(Enum):
@@ -29,6 +29,14 @@ class PoolState(Enum):
     DOWN = "down"
     PAUSED = "paused"
     STOPPING = "stopping"
+
+
+class Change(NamedTuple):
+    """A change of a host's state: when (seconds since 1970), the new state, the error if down."""
+
+    at: float
+    state: str
+    error: str
 
 
 _IDLE, _CONNECTING, _UP, _DOWN, _PAUSED, _STOPPING = PoolState
@@ -55,9 +63,5 @@ TRANSITIONS: Final[dict[tuple[PoolState, PoolState], str]] = {
     (_UP, _STOPPING): "stop",
     (_DOWN, _STOPPING): "stop",
     (_PAUSED, _STOPPING): "stop",
-    (_STOPPING, _IDLE): "reopen, after a restart in place that failed",
-    (_STOPPING, _CONNECTING): "reopen",
-    (_STOPPING, _UP): "reopen",
-    (_STOPPING, _DOWN): "reopen, was down before",
 }
 """Cause of each transition, by its first and its second state."""

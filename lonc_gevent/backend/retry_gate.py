@@ -9,21 +9,22 @@ protocol.md, section 5). A value object: `now` and the random number are passed 
 
 from __future__ import annotations
 
+from msgspec import Struct
 
-class RetryGate:
+
+class RetryGate(Struct):
     """A gate that shuts for a delay after a failed attempt, and is open otherwise.
 
-    minimum  upper bound of the first delay, in seconds
-    maximum  upper bound of each delay, in seconds
+    minimum   upper bound of the first delay, in seconds
+    maximum   upper bound of each delay, in seconds
+    failures  failed attempts in a row
+    opens_at  when it opens (monotonic seconds)
     """
 
-    __slots__ = ("failures", "maximum", "minimum", "opens_at")
-
-    def __init__(self, minimum: float, maximum: float) -> None:
-        self.minimum = minimum
-        self.maximum = maximum
-        self.failures = 0
-        self.opens_at = 0.0
+    minimum: float
+    maximum: float
+    failures: int = 0
+    opens_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"<RetryGate failures={self.failures} opens_at={self.opens_at:.3f}>"

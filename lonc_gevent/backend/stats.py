@@ -8,6 +8,8 @@ from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,18 +40,19 @@ DURATION_BOUNDS = (
 """Upper bounds of the duration buckets, in seconds; one more bucket has none."""
 
 
-class Histogram:
+def _no_counts() -> list[int]:
+    return [0] * (len(DURATION_BOUNDS) + 1)
+
+
+class Histogram(Struct):
     """Counts of observations by bucket, their sum, and the highest, in seconds.
 
     The reader of `highest` may set it to 0 to begin anew.
     """
 
-    __slots__ = ("buckets", "highest", "sum")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
-        self.sum = 0.0
-        self.highest = 0.0
+    buckets: list[int] = field(default_factory=_no_counts)
+    sum: float = 0.0
+    highest: float = 0.0
 
     @property
     def count(self) -> int:
@@ -83,46 +86,38 @@ def estimate(buckets: Sequence[int], share: float, highest: float = inf) -> floa
     return min(DURATION_BOUNDS[-1], highest)
 
 
-class HostStats:
-    """Counters of one host since the daemon started.
+class HostStats(Struct):
+    """Counters of one host since the daemon started, restarts in place included.
 
+    abandoned                             requests dropped unsent since their clients had
+                                          disconnected
+    lost_by                               requests that got con_lost, by reason
+    last_reply                            when lond's last whole reply arrived (monotonic seconds);
+                                          0 if none has
+    attempts                              attempts to make a lond connection by result: "ok" or the
+                                          error's kind
     delayed_waiting, delayed_quarantined  numbers of delayed files now
     delayed_oldest                        when the oldest waiting one was last written (seconds
                                           since 1970)
     """
 
-    __slots__ = (
-        "abandoned",
-        "attempts",
-        "delayed_oldest",
-        "delayed_quarantined",
-        "delayed_replayed",
-        "delayed_waiting",
-        "duration",
-        "last_reply",
-        "lost_by",
-        "ok",
-        "queue_wait",
-    )
+    ok: int = 0
+    abandoned: int = 0
+    lost_by: dict[str, int] = field(default_factory=dict)
+    last_reply: float = 0.0
+    duration: Histogram = field(default_factory=Histogram)
+    queue_wait: Histogram = field(default_factory=Histogram)
+    attempts: dict[str, int] = field(default_factory=dict)
+    delayed_waiting: int = 0
+    delayed_oldest: float = 0.0
+    delayed_quarantined: int = 0
+    delayed_replayed: int = 0
 
-    def __init__(self) -> None:
-        self.ok = 0
-        self.abandoned = 0
-        """Requests dropped unsent since their clients had disconnected."""
-        self.lost_by: Counter[str] = Counter()
-        """Requests that got con_lost, by reason."""
-        self.last_reply = 0.0
-        """When lond's last whole reply arrived (monotonic seconds); 0 if none has."""
-        self.duration = Histogram()
-        self.queue_wait = Histogram()
-        self.attempts: Counter[str] = Counter()
-        """Attempts to make a lond connection by result: "ok" or the error's kind."""
-        self.delayed_waiting = 0
-        self.delayed_oldest = 0.0
-        self.delayed_quarantined = 0
-        self.delayed_replayed = 0
+    def __post_init__(self) -> None:
+        # Also called after msgspec has decoded dicts.
+        self.lost_by, self.attempts = Counter(self.lost_by), Counter(self.attempts)
 
     @property
     def con_lost(self) -> int:
         """The number of requests that got con_lost."""
-        return self.lost_by.total()
+        return sum(self.lost_by.values())

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,7 +28,7 @@ from lonc_gevent.protocol.tls_records import NotARecordError, Records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lonc_gevent.configuration.settings import Configuration, Network
+    from lonc_gevent.configuration.settings import Configuration, HostSettings, Network
     from lonc_gevent.eventloop import Stream
 
 MAX_KEY_LINE: Final = 64
@@ -63,6 +64,11 @@ class Credentials:
     def __repr__(self) -> str:
         return f"<Credentials ssl={self.context is not None}>"
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of `origin`; "" without certificates."""
+        return sha256(repr(self.origin).encode()).hexdigest() if self.origin else ""
+
     def load(self, network: Network) -> None:
         """Read the certificate, key and CA. Raises ConfigError."""
         self.context = client_context(network)
@@ -88,9 +94,14 @@ def credentials_for(configuration: Configuration) -> Credentials:
     """Return the credentials that the hosts of a configuration need. Raises ConfigError."""
     network = configuration.settings.network
     credentials = Credentials(key_directory=network.key_directory)
-    if any(host.security.startswith("ssl") for host in configuration.hosts):
+    if any(map(needs_certificates, configuration.hosts)):
         credentials.load(network)
     return credentials
+
+
+def needs_certificates(host: HostSettings) -> bool:
+    """Return whether connections to the host are made with our certificate."""
+    return host.security.startswith("ssl")
 
 
 def client_context(network: Network) -> ssl.SSLContext:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from lonc_gevent.protocol.lines import CON_LOST, verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gevent.hub import Hub
     from greenlet import greenlet
 
     from lonc_gevent.errors import ReplyLostError
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from lonc_gevent.protocol.lines import Line
 
 
-WITHDRAWN: Final[Line] = bytes(bytearray(b"withdrawn\n"))
-"""In place of a reply (by identity): the request was not sent, and is to be submitted again."""
-
-
 def never() -> bool:
     """Return False."""
     return False
+
+
+def always() -> bool:
+    """Return True."""
+    return True
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -54,7 +56,16 @@ class Transaction:
     @property
     def is_answered(self) -> bool:
         """Whether the reply is lond's, even if lond sent a line that equals one of ours."""
-        return not any(self.reply is none for none in (None, CON_LOST, WITHDRAWN))
+        return not any(self.reply is none for none in (None, CON_LOST))
+
+    def wait(self, hub: Hub) -> Line:
+        """Wait until the transaction has ended; return its reply. Called by `waiter` only."""
+        try:
+            while self.reply is None:
+                hub.switch()
+        finally:
+            self.waiter = None
+        return self.reply
 
     def fields(self, now: float) -> dict[str, object]:
         """Return its fields in a log event, with only the verb and the size of the request."""
@@ -133,8 +144,8 @@ class TransactionQueue:
         """Insert a transaction before all newer ones. Not subject to the limits."""
         waiting = self.waiting.queue
         # Usually the first place; one that was requeued just before may be older.
-        older = sum(1 for _ in takewhile(lambda t: t.since < transaction.since, waiting))
-        waiting.insert(older, transaction)
+        place = bisect_left(waiting, transaction.since, key=lambda each: each.since)
+        waiting.insert(place, transaction)
         self._count(len(transaction.request))
 
     def take(self, now: float = -inf) -> Transaction:

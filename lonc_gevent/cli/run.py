@@ -70,8 +70,7 @@ def command(config: Path, part: Shard | None) -> None:
     anything else.
     """
     open_standard_descriptors()
-    inherited = handover.take()
-    with _running(config, part, inherited) as daemon:
+    with _running(config, part, handover.take()) as daemon:
         daemon.run()
 
 
@@ -112,7 +111,9 @@ def _running(
     try:
         # What was examined is what the daemon runs on, whatever becomes of the files.
         inherited = replace(inherited, files=files.contents)
-        yield Daemon(configuration, logs, config, shard=part, inherited=inherited)
+        daemon = Daemon(configuration, logs, config, shard=part, inherited=inherited)
+        del inherited  # the daemon drops it after the start
+        yield daemon
     except ConfigError as error:
         exit_bad_config(error)
     except AlreadyRunningError as error:

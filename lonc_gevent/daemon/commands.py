@@ -26,7 +26,7 @@ from lonc_gevent.eventloop import in_slices
 
 from . import rehearsal, systemd
 from .file_watch import FileWatch
-from .handover import exec_again
+from .handover import VERSION, exec_again
 from .requirements import examine, log_problems
 from .signal_queue import Command, hold_signals, release_signals, stacks
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from .reloads import Reloads
     from .signal_queue import SignalQueue
 
-LAST_LINES = 1.0
-"""Seconds that a slow log reader can delay a restart in place."""
+LAST_LINES = 0.05
+"""Seconds that a slow log reader can delay a restart in place; most lines are written before."""
 
 REPORT_INTERVAL: Final = 1.0
 """Seconds between two status reports: a report of many hosts is a lot of work, and of log."""
@@ -81,7 +81,7 @@ class Commands:
         shard: Shard | None,
         parts: Parts,
         reloads: Reloads,
-        hand_over: Callable[[dict[str, bytes]], Handover],
+        hand_over: Callable[..., Handover],
         outline: Callable[[], Handover],
     ) -> None:
         self.config = config
@@ -272,15 +272,20 @@ class Commands:
             stop_timeout_s=timeout,
             rehearsed=bool(rehearsed.files),
         )
-        lost = self.drain.hold(timeout)
+        lost, paused, whole = 0, self.hosts.paused, rehearsed.version == VERSION
+        if whole:
+            self.drain.settle(partial(self._flush, 0.0))
+        else:
+            self.log.warning("handover_reduced", version=rehearsed.version, expected=VERSION)
+            lost = self.drain.hold(timeout)
         if not self.signals.stops:
-            self._exec(lost, rehearsed.files)
+            self._exec(lost, partial(self._hand_over, rehearsed.files, paused, whole=whole))
         self.drain.go_on()
         self._report_ready()
 
-    def _exec(self, lost: int, files: dict[str, bytes]) -> None:
+    def _exec(self, lost: int, hand_over: Callable[[], Handover]) -> None:
         """Execute the new program. Returns if that fails, after logging why."""
-        handover = self._hand_over(files)
+        handover = hand_over()
         self.log.info("handing_over", clients=len(handover.clients), con_lost=lost)
         try:
             exec_again(handover, self._before_exec)

@@ -11,7 +11,7 @@ import gevent
 from lonc_gevent.backend.pool_state import PoolState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lonc_gevent.backend.pool import Pool
     from lonc_gevent.delayed.replayer import Replayer
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 POLL = 0.01
 """Seconds between two checks for transactions in progress."""
 
+SETTLE_TIMEOUT = 2.0
+"""Seconds for the removal of the files of answered delayed requests, and for the log, before a
+restart in place. Everything else is served meanwhile."""
+
 LAST_WORDS = 0.5
 """Seconds that clients have to read con_lost after the deadline."""
+
+_UNHELD = (PoolState.PAUSED, PoolState.STOPPING)
 
 
 class Owner(Protocol):
@@ -49,6 +55,7 @@ class Drain:
         self._replayer = replayer
         self._hosts = hosts
         self._signals = signals
+        self._held: list[Pool] = []
 
     def __repr__(self) -> str:
         return f"<Drain {self.clients.under_way} clients and {self._busy} connections to go>"
@@ -68,62 +75,72 @@ class Drain:
         self.clients.stop_listening()
         for pool in self._hosts.all_pools():
             pool.stop()
-        self._wait(deadline, stops=1)
+        self._wait(deadline, stops=1, is_done=self._is_finished)
         lost = self._busy
         for pool in self._hosts.all_pools():
             pool.kill()
-        self._wait(monotonic() + LAST_WORDS, stops=1)
+        self._wait(monotonic() + LAST_WORDS, stops=1, is_done=self._is_finished)
         self._replayer.close()
         self.clients.close()
         gevent.sleep(0)
         return lost
 
-    def hold(self, timeout: float) -> int:
-        """Drain for a restart in place; return how many requests got con_lost.
+    def settle(self, is_logged: Callable[[], bool]) -> None:
+        """Let the work on files end, while everything is served, before a restart in place.
 
-        New clients wait in the backlog. Clients go to `Clients.held`: at once if their request
-        waits in a queue, which goes with them; else once they have their reply. Requests that lond
-        has not answered after `timeout` seconds get con_lost. A request to stop ends this at once.
+        is_logged: returns whether all log lines are written.
+        """
+        self._replayer.stop()
+        deadline = monotonic() + SETTLE_TIMEOUT
+        self._wait(deadline, stops=0, is_done=lambda: self._replayer.is_settled and is_logged())
+
+    def hold(self, timeout: float) -> int:
+        """Let transactions end that the next program cannot take over; return how many did not.
+
+        Requests that are not sent stay in the queues. Those that lond has not answered after
+        `timeout` seconds get con_lost. Ends at once on a command to stop.
         """
         self._replayer.stop()
         self.clients.hold()
+        self._held = [pool for pool in self._hosts.all_pools() if pool.state not in _UNHELD]
+        for pool in self._held:
+            pool.pause()
         lost = 0
-        if not self._wait(monotonic() + timeout, stops=0) and not self._signals.stops:
-            lost = self._cut()
+        is_answered = self._wait(monotonic() + timeout, stops=0, is_done=self._is_answered)
+        if not (is_answered or self._signals.stops):
+            lost = self._busy
+            for pool in self._hosts.all_pools():
+                pool.kill()
+            self._wait(monotonic() + LAST_WORDS, stops=0, is_done=self._is_answered)
         self._replayer.close()
         return lost
 
-    def _cut(self) -> int:
-        """Answer con_lost to all transactions in progress; return their number."""
-        lost = self.clients.under_way
-        for pool in self._hosts.all_pools():
-            pool.withdraw_queued()
-            if pool.state is not PoolState.PAUSED:  # which the next program is to find
-                pool.stop()
-            pool.kill()
-        self._wait(monotonic() + LAST_WORDS, stops=0)
-        return lost
-
     def go_on(self) -> None:
-        """Serve again after `hold`."""
-        for pool in self._hosts.pools.values():
-            pool.reopen()
+        """Go on after `settle` or `hold`."""
+        for pool in self._held:
+            if pool.state is PoolState.PAUSED:
+                pool.resume()
+        self._held = []
         self.clients.go_on()
         self._replayer.start()
 
-    def _wait(self, deadline: float, *, stops: int) -> bool:
-        """Wait until no transaction is in progress and each client has its reply.
+    def _is_answered(self) -> bool:
+        """Whether no transaction is in progress, and each reply is written."""
+        return not (self._busy or self.clients.is_writing)
 
-        Returns False if the deadline passed, or a stop was requested more than `stops` times.
+    def _is_finished(self) -> bool:
+        return not (self._busy or self.clients.unfinished)
+
+    def _wait(self, deadline: float, *, stops: int, is_done: Callable[[], bool]) -> bool:
+        """Wait until `is_done`; return False if the deadline passed.
+
+        Returns False as well if a stop was requested more than `stops` times.
         """
         while monotonic() < deadline:
-            if self.clients.holding:  # what lond has not got is for the next program
-                for pool in self._hosts.all_pools():
-                    pool.withdraw_queued()
             gevent.sleep(0)
             if self._signals.stops > stops:
                 return False
-            if not self.clients.unfinished and not self._busy:
+            if is_done():
                 return True
             gevent.sleep(POLL)
         return False

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a restart in place hands from the old program to the new one, in the same process.
 
-The kernel keeps descriptors open over an exec: those of the listening sockets, of clients between
-two requests, of the lock. Their meaning is written as JSON to a sealed file in memory, whose own
+The kernel keeps descriptors open over an exec: those of the listening sockets, of clients, of lond
+connections, of the lock. Their meaning is written as JSON to a sealed file in memory, whose own
 descriptor is named in the environment. The same goes to the child process that rehearses a
-restart. A program of another version may read it: fields are only ever added, and a program
-ignores those that it does not know.
+restart.
+
+A program of another version may read it. Then it gets the fields of version BASIC only, to which
+fields are only ever added; a program ignores those that it does not know.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
-from msgspec import Struct
+from msgspec import field
+
+from lonc_gevent.admin.recorder import HistorySnapshot
+from lonc_gevent.backend.snapshot import DelayedSnapshot, PoolSnapshot, Snapshot
+from lonc_gevent.frontend.client_connection import ClientSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,13 +30,16 @@ if TYPE_CHECKING:
 VARIABLE: Final = "LONC_HANDOVER"
 """The environment variable that names the descriptor to read."""
 
-VERSION: Final = 2
-"""Of what is handed over. 2: `files`, `listen`, `arguments`."""
+BASIC: Final = 2
+"""Version of a handover that every program since understands, without the state of the hosts."""
+
+VERSION: Final = 3
+"""Version of a whole handover. Only a program with the same number gets and reads one."""
 
 _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class Socket(Struct, frozen=True):
+class Socket(Snapshot, frozen=True):
     """A listening Unix socket. `inode` is that of its file at `path`."""
 
     path: str
@@ -38,15 +47,7 @@ class Socket(Struct, frozen=True):
     inode: int
 
 
-class InheritedClient(Struct, frozen=True):
-    """A client between two requests. `unread` is the part of its next one that was read."""
-
-    host: str
-    fd: int
-    unread: bytes = b""
-
-
-class Handover(Struct, frozen=True):
+class Handover(Snapshot, frozen=True):
     """All that is handed over.
 
     locks      descriptors of the lock files of the socket directory
@@ -58,19 +59,35 @@ class Handover(Struct, frozen=True):
     arguments  the command line of the daemon, for a rehearsal
     paused     ids of the hosts that an operator has paused
     reloads    descriptors of clients that wait for the result of this restart
+
+    Of a whole handover only:
+
+    pools        the state of the hosts, those included that are gone and have requests in progress
+    delayed      the delayed requests that are in these pools
+    credentials  the fingerprint of what TLS sessions were made with
+    history      the charts of the last 15 minutes
+    clients_denied, log_lines_dropped, hub_holds, hub_longest_ms  the counters of the process
     """
 
     locks: tuple[int, ...] = ()
     sockets: tuple[Socket, ...] = ()
-    clients: tuple[InheritedClient, ...] = ()
+    clients: tuple[ClientSnapshot, ...] = ()
     pid_file: str = ""
     admin: str = ""
     version: int = 0
     listen: str = ""
-    files: dict[str, bytes] = {}
+    files: dict[str, bytes] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     reloads: tuple[int, ...] = ()
     paused: tuple[str, ...] = ()
+    pools: tuple[PoolSnapshot, ...] = ()
+    delayed: tuple[DelayedSnapshot, ...] = ()
+    credentials: str = ""
+    history: HistorySnapshot | None = None
+    clients_denied: int = 0
+    log_lines_dropped: int = 0
+    hub_holds: int = 0
+    hub_longest_ms: float = 0.0
 
     @property
     def is_restart(self) -> bool:
@@ -82,6 +99,7 @@ class Handover(Struct, frozen=True):
         yield from self.locks
         yield from (socket.fd for socket in self.sockets)
         yield from (client.fd for client in self.clients)
+        yield from (connection.fd for pool in self.pools for connection in pool.connections)
         yield from self.reloads
 
 

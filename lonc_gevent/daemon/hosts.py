@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lonc_gevent.backend.pool import Pool
 from lonc_gevent.backend.pool_state import PoolState
-from lonc_gevent.backend.tls import Credentials, credentials_for
+from lonc_gevent.backend.tls import Credentials, credentials_for, needs_certificates
 from lonc_gevent.backend.transaction import QueueBudget
 from lonc_gevent.configuration.cross_checks import UNIX_PATH_MAX, common_parent_name
 from lonc_gevent.configuration.host_changes import compare
@@ -25,16 +25,18 @@ from .process_limits import descriptor_limit, max_clients, memory_limit
 from .requirements import accepted_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from structlog.typing import FilteringBoundLogger
 
+    from lonc_gevent.backend.transaction import Transaction
     from lonc_gevent.configuration.host_changes import HostChanges
     from lonc_gevent.configuration.settings import Configuration, HostSettings
     from lonc_gevent.delayed.replayer import Replayer
     from lonc_gevent.frontend.clients import Clients
     from lonc_gevent.frontend.listeners import Listener
 
+    from .handover import Handover
     from .janitor import Janitor
     from .parts import Parts
 
@@ -95,17 +97,39 @@ class Hosts:
         """The ids of the hosts that an operator has paused."""
         return tuple(host for host, pool in self.pools.items() if pool.state is PoolState.PAUSED)
 
-    def make_pools(self, paused: Iterable[str] = ()) -> None:
-        """Make all pools, some of them paused. Raises ConfigError while parts are required."""
+    def make_pools(self, inherited: Handover) -> dict[int, tuple[Pool, Transaction]]:
+        """Make all pools; return the inherited transactions by their owners, with their pools.
+
+        Raises ConfigError while parts are required.
+        """
         self.parts.get("sockets.group", self._find_group)
         self.parts.get("certificates", self._load_credentials)
+        owned = {}
+        fingerprint = self.credentials.fingerprint
+        renewed = fingerprint not in ("", inherited.credentials)
+        hosts = {host.id: host for host in self.configuration.hosts}
+        for state in inherited.pools:
+            pool = self._new_pool(state.host)
+            for owner, transaction in pool.restore(state).items():
+                owned[owner] = (pool, transaction)
+            host = None if state.is_leaving else hosts.get(pool.host.id)
+            if host is None:
+                self._leaving.append(pool)
+                pool.stop()
+            else:
+                self.pools[host.id] = pool
+                changed = bool(compare([pool.host], [host]).changed)
+                reconnect = changed or (renewed and needs_certificates(host))
+                pool.reconfigure(host, self.credentials, reconnect=reconnect)
         for host in self.configuration.hosts:
-            self._add(host)
-        for host_id in paused:
+            if host.id not in self.pools:
+                self._add(host)
+        for host_id in inherited.paused:
             if host_id in self.pools:
                 self.pools[host_id].pause()
         self.janitor.follow_names(self.configuration.settings.network.resolve_interval)
         self.janitor.checks += [self.check_sockets, self.parts.check]
+        return owned
 
     def _find_group(self) -> None:
         self.gid = group_id(self.configuration.settings.sockets.group)
@@ -202,7 +226,7 @@ class Hosts:
         changed = {host.id for host in changes.changed}
         for host in configuration.hosts:
             pool = self.pools[host.id]
-            reconnect = host.id in changed or (renewed and host.security.startswith("ssl"))
+            reconnect = host.id in changed or (renewed and needs_certificates(host))
             pool.reconfigure(host, credentials, reconnect=reconnect)
         self.replayer.known = configuration.known
         self.janitor.tick = tick_for(limits(configuration))
@@ -227,7 +251,10 @@ class Hosts:
         return self._directory / name
 
     def _add(self, host: HostSettings) -> None:
-        self.pools[host.id] = Pool(
+        self.pools[host.id] = self._new_pool(host)
+
+    def _new_pool(self, host: HostSettings) -> Pool:
+        return Pool(
             host,
             self.clients.hub,
             self.log,

@@ -28,14 +28,13 @@ from lonc_gevent.errors import ConfigError
 from lonc_gevent.frontend.access_control import AccessControl
 from lonc_gevent.frontend.clients import Clients
 from lonc_gevent.frontend.listeners import prepare_directory, remove
-from lonc_gevent.protocol.lines import CON_LOST
 
 from . import systemd
 from .certificate_expiry import warn_daily
 from .commands import Commands
 from .directory_lock import DirectoryLock
 from .drain import Drain
-from .handover import VERSION, Handover, InheritedClient, Socket
+from .handover import VERSION, Handover, Socket
 from .hosts import Hosts, limits
 from .janitor import Janitor, tick_for
 from .loop_watchdog import Watchdog
@@ -43,6 +42,7 @@ from .parts import Parts
 from .process_limits import set_limits
 from .reloads import Reloads, answer_inherited
 from .signal_queue import SignalQueue
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
@@ -112,7 +112,7 @@ class Daemon:
             Vitals(
                 clients=lambda: self.clients.count,
                 denied=lambda: self.clients.denied,
-                dropped=lambda: logs.dropped,
+                dropped=partial(_lines_dropped, logs, inherited.log_lines_dropped),
                 hub=self.watchdog,
                 certificate_expires=self._certificate_expires,
                 delayed=lambda: (self.replayer.unusable, self.replayer.unknown),
@@ -121,6 +121,9 @@ class Daemon:
             ),
             host_id=settings.network.host_id,
             shard="" if shard is None else str(shard),
+        )
+        self.transfer = Transfer(
+            self.hosts, self.clients, self.replayer, self.reporter, self.watchdog
         )
         self.drain = Drain(self.clients, self.hosts, self.signals, self.replayer)
         self.commands = Commands(
@@ -181,13 +184,14 @@ class Daemon:
         self._open_directory()
         gevent.spawn(warn_daily, self._certificate_expires, self.log)
         self._start_admin()
-        self._take_over()
+        self._remove_old_files()
         self.parts.get("daemon.pid_file", self._write_pid_file)
         if not self._rehearsing:
             gevent.spawn(self.janitor.run)
             self.replayer.start()
         self.parts.get("watchdog", self.watchdog.start)
-        self.janitor.warm_up(self.pools.values())
+        before = {pool.host.id for pool in inherited.pools}
+        self.janitor.warm_up(pool for pool in self.pools.values() if pool.host.id not in before)
         # These objects stay: without the freeze each collection scans them, for 10 ms and more.
         gc.collect()
         gc.freeze()
@@ -204,20 +208,21 @@ class Daemon:
         )
         systemd.ready(f"{len(self.pools)} hosts")
         answer_inherited(inherited.reloads)
+        self._inherited = Handover()  # which has keys, requests and replies in it
 
     def _open_directory(self) -> None:
         """Make the pools, and the sockets of their hosts in the socket directory."""
         inherited, settings = self._inherited, self.settings
         directory = Path(settings.sockets.directory)
         if self._rehearsing and not directory.exists():  # leave no trace
-            self.hosts.make_pools(self._inherited.paused)
+            self.hosts.make_pools(inherited)
             return
         names = None if self.shard is None else self.hosts.configuration.sockets
         self.parts.get("sockets.directory", partial(prepare_directory, directory, names))
         locks = list(inherited.locks)
         self.parts.get("lock", partial(self._take_lock, directory, locks))
         self._look_at_files()
-        self.hosts.make_pools(self._inherited.paused)
+        self.transfer.restore(inherited)
         if self._rehearsing:
             self.hosts.probe_directory()
             return
@@ -247,17 +252,8 @@ class Daemon:
             self.parts.get("admin.socket", self.admin.open_unix, self.admin.is_lost)
         self.admin.start()
 
-    def _take_over(self) -> None:
-        """Serve the clients that were connected before a restart, if their hosts are still here."""
-        for client in self._inherited.clients:
-            pool = self.pools.get(client.host)
-            if pool is not None:
-                self.clients.serve(pool, client.fd, client.unread)
-                continue
-            with suppress(OSError):  # it may have disconnected
-                if client.unread:
-                    os.write(client.fd, CON_LOST)
-            os.close(client.fd)
+    def _remove_old_files(self) -> None:
+        """Remove the files of the program before a restart that are in other places now."""
         here = (self.settings.daemon.pid_file, self.settings.admin.socket)
         for left in (self._inherited.pid_file, self._inherited.admin):
             if left and left not in here and not self._rehearsing:
@@ -292,25 +288,23 @@ class Daemon:
 
     # -- restart in place --------------------------------------------------------------------
 
-    def hand_over(self, files: dict[str, bytes]) -> Handover:
-        """Return what the next program in this process takes over (see commands.py)."""
-        return Handover(
+    def hand_over(
+        self, files: dict[str, bytes], paused: tuple[str, ...], *, whole: bool
+    ) -> Handover:
+        """Return all that the next program in this process takes over (see commands.py)."""
+        handover = Handover(
             locks=tuple(self._lock.fds) if self._lock is not None else (),
             sockets=tuple(
                 Socket(str(each.path), each.sock.fileno(), each.inode)
                 for each in self.clients.listeners.values()
             ),
-            clients=tuple(
-                InheritedClient(held.pool.host.id, held.fd, held.unread)
-                for held in self.clients.held
-            ),
             pid_file=self.settings.daemon.pid_file if self._pid_file_is_ours else "",
             admin=self.settings.admin.socket,
-            version=VERSION,
             files=files,
             reloads=self.reloads.waiting,
-            paused=self.hosts.paused,
+            paused=paused,
         )
+        return self.transfer.snapshot(handover, whole=whole)
 
     def outline(self) -> Handover:
         """Return what a rehearsal must know of this process: no sockets, a copy of the lock."""
@@ -347,3 +341,7 @@ class Daemon:
                 Path(self.settings.daemon.pid_file).unlink()
         if self._lock is not None:
             self._lock.release()
+
+
+def _lines_dropped(logs: Logs, before: int) -> int:
+    return before + logs.dropped

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from . import systemd
-from .handover import VARIABLE, command_line, in_memory
+from .handover import BASIC, VARIABLE, VERSION, command_line, in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +33,21 @@ MAX_PROBLEM: Final = 300
 """Lines, and characters of a line, in an event at most."""
 
 
+_VERSION_KEY: Final = "handover version"
+"""In place of the path of a file: the VERSION of the program that rehearsed."""
+
+
 class Rehearsal(NamedTuple):
-    """Why a restart would fail; or the files to restart with, none from a program that is older."""
+    """The result of a rehearsal.
+
+    problems  why a restart would fail; none: it would not
+    files     the files to restart with; none: the program is too old to return them
+    version   the version of a whole handover that the program understands
+    """
 
     problems: list[str]
     files: dict[str, bytes]
+    version: int = BASIC
 
 
 def rehearse(config: Path, handover: Handover, timeout: float = TIMEOUT) -> Rehearsal:
@@ -52,7 +62,7 @@ def rehearse(config: Path, handover: Handover, timeout: float = TIMEOUT) -> Rehe
         return _run(config, fds, timeout)
     except subprocess.TimeoutExpired:
         return Rehearsal([f"the rehearsal did not end within {timeout:g} s"], {})
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         return Rehearsal([f"the rehearsal could not be done ({error})"], {})
     finally:
         for fd in fds:
@@ -79,16 +89,17 @@ def _run(config: Path, fds: list[int], timeout: float) -> Rehearsal:
         return Rehearsal(problems or [f"the rehearsal ended with {done.returncode}"], {})
     os.lseek(result, 0, os.SEEK_SET)
     with open(result, "rb", closefd=False) as file:
-        files = file.read()
-    return Rehearsal([], msgspec.json.decode(files, type=dict[str, bytes]) if files else {})
+        content = file.read()
+    files = msgspec.json.decode(content, type=dict[str, bytes]) if content else {}
+    return Rehearsal([], files, int(files.pop(_VERSION_KEY, BASIC)))
 
 
 def hand_back(files: dict[str, bytes]) -> None:
-    """Give the accepted files to the process that asked for the rehearsal. Raises OSError."""
+    """Return the accepted files to the process that started the rehearsal. Raises OSError."""
     number = os.environ.get(RESULT_VARIABLE)
     if number:
         with os.fdopen(int(number), "wb") as file:
-            file.write(msgspec.json.encode(files))
+            file.write(msgspec.json.encode(files | {_VERSION_KEY: b"%d" % VERSION}))
 
 
 def bounded(problems: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ file, send its request, and once the whole reply has arrived, remove the file.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from math import inf
@@ -31,7 +32,8 @@ from greenlet import getcurrent
 
 from lonc_gevent.backend.pool_state import PoolState
 from lonc_gevent.backend.retry_gate import RetryGate
-from lonc_gevent.backend.transaction import Transaction
+from lonc_gevent.backend.snapshot import DelayedSnapshot
+from lonc_gevent.backend.transaction import Transaction, never
 from lonc_gevent.errors import SpoolError
 from lonc_gevent.protocol.lines import verb
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.protocol.lines import Line
 
     from .context import ReplayContext
     from .spool import Claim
@@ -78,7 +81,8 @@ class HostReplay:
     `give` passes names to it; its greenlet ends when no name is left. The next HostReplay of the
     host takes over `answered`, which must not be sent again, and `unsettled`.
 
-    unsettled  name -> when its turn came while it was not settled (monotonic)
+    unsettled    name -> when its turn came while it was not settled (monotonic)
+    transaction  the request that was sent last, until its reply is dealt with
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class HostReplay:
         self.wake = Event()
         self.answered: Answered | None = previous.answered if previous else None
         self.unsettled: dict[str, float] = previous.unsettled if previous else {}
+        self.transaction: Transaction | None = None
         self._names: deque[str] = deque()
         self._more = False
         self._gate = RetryGate(pool.host.pool.retry_backoff_min, pool.host.pool.retry_backoff_max)
@@ -108,10 +113,33 @@ class HostReplay:
         self._more = more
         self.wake.set()
 
+    # -- restart in place --------------------------------------------------------------------
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it waits for a reply."""
+        return self.transaction is not None and self.transaction.reply is None
+
+    def snapshot(self) -> DelayedSnapshot:
+        """Return the state, if it `is_under_way`."""
+        name, attempts = self._attempts
+        return DelayedSnapshot(self.pool.host.id, os.fsencode(name), attempts)
+
+    def restore(self, state: DelayedSnapshot, transaction: Transaction) -> None:
+        """Wait for the reply to a request that the program before has sent."""
+        self._attempts = (os.fsdecode(state.file), state.attempts)
+        self.transaction = transaction
+        transaction.waiter = self.greenlet
+        transaction.is_abandoned = never
+
+    # -- the greenlet ------------------------------------------------------------------------
+
     def _run(self) -> None:
-        while not self._is_over():
+        while self.transaction is not None or not self._is_over():
             try:
-                if self.answered is not None:
+                if self.transaction is not None:
+                    self._receive(self.transaction)
+                elif self.answered is not None:
                     self._finish(self.answered)
                 elif not self._names:
                     break
@@ -211,11 +239,23 @@ class HostReplay:
             self._quarantine(name, "max_attempts", attempts)
             return
         self._next_at = monotonic() + 1 / RATE
-        transaction = Transaction(claim.found.request, getcurrent(), monotonic())
-        reply = self.pool.carry(transaction)
+        self._attempts = (name, attempts)
+        self.transaction = Transaction(claim.found.request, getcurrent(), monotonic())
+        self.pool.submit(self.transaction)
+
+    def _receive(self, transaction: Transaction) -> None:
+        """Wait for the reply to a request, and deal with it."""
+        reply = transaction.wait(self.pool.hub)
+        try:
+            self._deal_with(transaction, reply)
+        finally:
+            self.transaction = None
+
+    def _deal_with(self, transaction: Transaction, reply: Line) -> None:
+        name, attempts = self._attempts
         if not transaction.is_answered:
             if transaction.error is None:
-                self._wait(DIAL_POLL)  # not sent: down, paused, withdrawn, or the queue was full
+                self._wait(DIAL_POLL)  # not sent: down, paused, or the queue was full
             elif not self._is_over():
                 failed = self._failed(name, attempts + 1)
                 kind = transaction.error.kind
@@ -230,7 +270,7 @@ class HostReplay:
             return
         self._gate.open()
         self._log_done(name, transaction)
-        self.answered = Answered(name, claim.found.request, noted=attempts > 0)
+        self.answered = Answered(name, bytes(transaction.request), noted=attempts > 0)
         self._finish(self.answered)
 
     def _failed(self, name: str, attempts: int) -> dict[str, Any]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.backend.snapshot import DelayedSnapshot
+    from lonc_gevent.backend.transaction import Transaction
     from lonc_gevent.configuration.settings import Settings
 
     from .scan import Scan
@@ -127,6 +129,21 @@ class Replayer:
             self._scan_greenlet = None
         for replay in self._hosts.values():
             replay.wake.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no file is being worked on, after `stop`. Requests may still be under way."""
+        return all(each.greenlet.dead or each.is_under_way for each in self._hosts.values())
+
+    @property
+    def under_way(self) -> list[HostReplay]:
+        """The replays that wait for a reply."""
+        return [replay for replay in self._hosts.values() if replay.is_under_way]
+
+    def restore(self, pool: Pool, state: DelayedSnapshot, transaction: Transaction) -> None:
+        """Wait for a reply to a request that the program before a restart in place has sent."""
+        replay = self._hosts[state.host] = HostReplay(self._context, pool)
+        replay.restore(state, transaction)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Wait until the files of answered requests are removed; release the lock."""

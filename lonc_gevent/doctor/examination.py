@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
+from lonc_gevent.backend.connect import connect
 from lonc_gevent.backend.dial import candidates, dial
-from lonc_gevent.backend.lond import connect
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.configuration.certificates import check_dates, faults_of
 from lonc_gevent.configuration.machine import foreign_lond

@@ -72,7 +72,7 @@ class MemoryBudget:
     def admit(self, data: bytearray, stream: Stream) -> bytearray:
         """Count the beginning of a line, and return it once more of it may be read.
 
-        Raises DeadlineError and InterruptedError, as `Stream.pause` does.
+        Raises DeadlineError, as `Stream.pause` does.
         """
         line = self.counted(data)
         if not isinstance(line, LongLine):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -58,12 +58,12 @@ class Stream:
 
     __slots__ = (
         "_expired",
-        "_interrupted",
         "_is_watched",
         "_poll",
         "_read_first",
         "_read_size",
         "_reader",
+        "_unsent",
         "_watcher",
         "_writer",
         "deadline",
@@ -83,7 +83,7 @@ class Stream:
         self._writer: greenlet | None = None
         self._poll: select.poll | None = None
         self._expired = False
-        self._interrupted = False
+        self._unsent: memoryview | None = None
         self._read_first = True
         self._read_size = SMALL_READ
 
@@ -99,7 +99,7 @@ class Stream:
         self.fd = fd
         self.deadline = inf
         self._watcher.fd = fd  # type: ignore[attr-defined]
-        self._expired = self._interrupted = False
+        self._expired = False
         self._read_first = has_input
         self._read_size = SMALL_READ
 
@@ -108,11 +108,11 @@ class Stream:
     def read(self) -> bytes:
         """Wait for bytes and return them; b"" is the end of the stream.
 
-        Raises OSError; DeadlineError after `expire`, and InterruptedError after `interrupt`, each
-        only if there is nothing to read, as input that has arrived is returned first.
+        Raises OSError, and DeadlineError after `expire`, but only if there is nothing to read, as
+        input that has arrived is returned first.
         """
         while True:
-            if self._expired or self._interrupted:
+            if self._expired:
                 yield_to_others(self.hub)  # there may be input for as long as the peer sends it
             elif not self._read_first:
                 self.wait_readable()
@@ -120,7 +120,8 @@ class Stream:
             try:
                 data = os.read(self.fd, self._read_size)
             except BlockingIOError:
-                self._raise_pending()
+                if self._expired:
+                    raise DeadlineError from None
                 continue
             if len(data) == self._read_size:
                 return self._read_more(data)
@@ -134,24 +135,18 @@ class Stream:
         except OSError:
             return data  # an error other than BlockingIOError is raised again by the next read
 
-    def _raise_pending(self) -> None:
-        """Raise DeadlineError after `expire`, and InterruptedError after `interrupt`."""
-        if self._expired:
-            raise DeadlineError from None
-        if self._interrupted:
-            self._interrupted = False
-            raise InterruptedError from None
-
     def pause(self) -> None:
-        """Wait until `resume`, whether there is input or not. Raises as `read`, but for OSError."""
+        """Wait until `resume`, whether there is input or not. Raises DeadlineError."""
         self._stop_watching()
-        self._raise_pending()
+        if self._expired:
+            raise DeadlineError
         self._reader = getcurrent()
         try:
             self.hub.switch()
         finally:
             self._reader = None
-        self._raise_pending()
+        if self._expired:
+            raise DeadlineError
 
     def wait_readable(self) -> None:
         """Wait until there may be input. May also return without a reason."""
@@ -199,12 +194,19 @@ class Stream:
 
     def _write_rest(self, data: bytes | bytearray) -> None:
         with memoryview(data) as view:
-            while self.sent < len(view):
-                self.wait_writable()
-                try:
-                    self.sent += os.write(self.fd, view[self.sent :])
-                except BlockingIOError:
-                    continue
+            self._unsent = view
+            try:
+                while self.sent < len(view):
+                    self.wait_writable()
+                    with suppress(BlockingIOError):
+                        self.sent += os.write(self.fd, view[self.sent :])
+            finally:
+                self._unsent = None
+
+    @property
+    def unsent(self) -> bytes:
+        """The bytes that a `write` in progress has not written yet."""
+        return b"" if self._unsent is None else bytes(self._unsent[self.sent :])
 
     def wait_writable(self) -> None:
         """Wait until the descriptor is writable, or until a connection attempt has ended.
@@ -275,12 +277,6 @@ class Stream:
         self._expired = True
         self.deadline = inf
         self.resume()
-
-    def interrupt(self) -> None:
-        """Make the current read, or the next one, raise InterruptedError if there is no input."""
-        self._interrupted = True
-        if self._writer is None:
-            self.resume()
 
     def resume(self) -> None:
         """Switch to the waiting greenlet, if any, in a callback of the loop."""

@@ -11,11 +11,13 @@ rest of an accept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from lonc_gevent.backend.transaction import WITHDRAWN
+from lonc_gevent.backend.snapshot import Snapshot
+from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.eventloop import (
     LONG,
     DeadlineError,
@@ -49,13 +51,20 @@ LINES_IN_A_ROW: Final = 32
 """Lines of one client, read at once, that are answered before other greenlets run."""
 
 
-class HeldClient(NamedTuple):
-    """A client between two requests, to be served by this process after its restart."""
+class ClientSnapshot(Snapshot, frozen=True):
+    """A client that is handed over in a restart in place.
 
-    pool: Pool
+    host      the host whose socket it has connected to
+    unread    the bytes that were read of its next requests
+    is_owner  whether it waits for the reply of a transaction, which has its `fd` as its owner
+    unsent    the part of a reply that the client has not taken yet
+    """
+
+    host: str
     fd: int
-    unread: bytes
-    """Bytes already read of its next requests."""
+    unread: bytes = b""
+    is_owner: bool = False
+    unsent: bytes = b""
 
 
 class ClientsInterface(Protocol):
@@ -67,10 +76,6 @@ class ClientsInterface(Protocol):
     memory: MemoryBudget
 
     @property
-    def holding(self) -> bool:
-        """Whether clients are held for a restart in place."""
-
-    @property
     def draining(self) -> bool:
         """Whether clients are disconnected once they have their replies."""
 
@@ -80,10 +85,7 @@ class ClientsInterface(Protocol):
 
     @property
     def closing(self) -> bool:
-        """Whether clients are held or disconnected, in one of these ways."""
-
-    def hold_client(self, client: HeldClient) -> None:
-        """Take over a client that is between two requests, for a restart in place."""
+        """Whether clients are disconnected in one of these ways."""
 
     def ended(self, connection: ClientConnection) -> bool:
         """Note the end of a connection; return whether its greenlet is kept for the next one."""
@@ -92,9 +94,9 @@ class ClientsInterface(Protocol):
 class ClientConnection:
     """Serves one client after another in one greenlet.
 
-    is_spare   no client is served
-    answering  a whole request was read, and its reply is not all written yet
-    uid        for access control; -1 if the client was not counted there
+    is_spare     no client is served
+    transaction  the request that was read last, until its reply is all written
+    uid          for access control; -1 if the client was not counted there
     """
 
     __slots__ = (
@@ -102,10 +104,10 @@ class ClientConnection:
         "_clients",
         "_greenlet",
         "_lines_in_a_row",
-        "answering",
         "is_spare",
         "pool",
         "stream",
+        "transaction",
         "uid",
     )
 
@@ -114,7 +116,7 @@ class ClientConnection:
 
     def __init__(self, clients: ClientsInterface) -> None:
         self.stream = Stream(clients.hub)
-        self.answering = False
+        self.transaction: Transaction | None = None
         self.is_spare = True
         self.uid = -1
         self._clients = clients
@@ -123,7 +125,7 @@ class ClientConnection:
         self._greenlet = greenlet(self._run, clients.hub)
 
     def __repr__(self) -> str:
-        state = "spare" if self.is_spare else "answering" if self.answering else "reading"
+        state = "spare" if self.is_spare else "answering" if self.transaction else "reading"
         return f"<ClientConnection {state} {self.stream!r}>"
 
     @property
@@ -131,10 +133,13 @@ class ClientConnection:
         """Whether bytes of a request wait, here or in the kernel."""
         return bool(self._buffer) or self.stream.has_input()
 
-    def start(self, pool: Pool, fd: int, unread: bytes | None, uid: int) -> None:
+    def start(
+        self, pool: Pool, fd: int, uid: int, unread: bytes, transaction: Transaction | None
+    ) -> None:
         """Serve a client in this connection's own greenlet: at once if called in the hub.
 
-        unread: bytes that the program before a restart in place has read of the client.
+        unread       bytes that the program before a restart in place has read of the client
+        transaction  the client's request that this program was given
         """
         self.pool = pool
         self.uid = uid
@@ -143,6 +148,10 @@ class ClientConnection:
         self._buffer.limit = pool.host.pool.max_request_bytes
         if unread:
             self._buffer.refill(unread)
+        if transaction is not None:
+            self.transaction = transaction
+            transaction.waiter = self._greenlet
+            transaction.is_abandoned = self.stream.is_disconnected
         hub = self._clients.hub
         if getcurrent() is hub:
             self._greenlet.switch()
@@ -167,20 +176,21 @@ class ClientConnection:
 
     def _serve(self) -> None:
         """Answer requests until the client disconnects or is not served any further here."""
+        if self.transaction is not None:
+            self._write(self.transaction.wait(self._clients.hub))
+            self.transaction = None
         while (request := self._read_request()) is not None:
-            self.answering = True
+            transaction = self.transaction = Transaction(
+                request, self._greenlet, monotonic(), self.stream.is_disconnected
+            )
             if request in CONTROL_LINES:
-                reply = self._execute(request)
+                reply = transaction.reply = self._execute(request)
             else:
-                reply = self.pool.transact(request, self.stream.is_disconnected)
-            if reply is WITHDRAWN:
-                self._buffer.refill(bytes(request) + self._buffer.contents)
-                self.answering = False
-                continue
+                reply = self.pool.transact(transaction)
             self._write(reply)
             # The last lines must not stay in memory while the client sends nothing.
-            del request, reply
-            self.answering = False
+            self.transaction = None
+            del request, reply, transaction
 
     def _execute(self, request: Line) -> Line:
         """Execute a control line."""
@@ -198,14 +208,9 @@ class ClientConnection:
         try:
             request = self._next_buffered() if buffer.data else None
             while request is None:
-                try:
-                    if len(buffer.data) > LONG:
-                        return self._read_long()
-                    data = self.stream.read()
-                except InterruptedError:
-                    if self._stops_serving():
-                        return None
-                    continue
+                if len(buffer.data) > LONG:
+                    return self._read_long()
+                data = self.stream.read()
                 if not data:
                     self._clients.disconnects.wait()
                     return None
@@ -246,12 +251,8 @@ class ClientConnection:
         return self._buffer.take()
 
     def _stops_serving(self) -> bool:
-        """Hold the client for a restart in place; return whether it is not served any further."""
+        """Return whether the client is not served any further."""
         clients = self._clients
-        if clients.holding:
-            unread = self._buffer.contents
-            clients.hold_client(HeldClient(self.pool, self.stream.release(), unread))
-            return True
         ends = clients.draining or self.pool.is_ending
         return clients.closed or (ends and not self.has_input)
 
@@ -284,9 +285,29 @@ class ClientConnection:
         except OSError:
             return {}
 
+    def snapshot(self, *, whole: bool) -> ClientSnapshot | None:
+        """Return the state for a restart in place; None if the client is to be disconnected.
+
+        whole: whether the next program can be given transactions. If not, a request in the queue
+        becomes unread again.
+        """
+        transaction = self.transaction
+        reply = transaction.reply if transaction else None
+        unsent = self.stream.unsent or bytes(reply or b"")
+        # Without a transaction it is a con_lost after a request that was too long.
+        if unsent and (transaction is None or not whole):
+            return None
+        unread = self._buffer.contents
+        is_owner = transaction is not None and reply is None
+        if transaction is not None and is_owner and not whole:
+            unread = bytes(transaction.request) + unread
+        return ClientSnapshot(
+            self.pool.host.id, self.stream.fd, unread, is_owner=is_owner and whole, unsent=unsent
+        )
+
     def _close(self) -> None:
         """Close the stream and forget the client."""
-        self.answering = False
+        self.transaction = None
         if self._buffer.data:
             self._buffer.clear()  # a spare connection may be kept for long
         self.stream.close()

@@ -15,17 +15,18 @@ import gevent
 
 from lonc_gevent.eventloop import DisconnectLimiter, MemoryBudget
 
-from .client_connection import ClientConnection, HeldClient
+from .client_connection import ClientConnection
 from .listeners import Listener, listen, remove, take_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gevent.hub import Hub
     from structlog.typing import FilteringBoundLogger
 
     from lonc_gevent.backend.pool import Pool
+    from lonc_gevent.backend.transaction import Transaction
 
     from .access_control import AccessControl
 
@@ -43,11 +44,10 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Clients:
     """All listening sockets and all client connections of the daemon.
 
-    holding   a restart in place has begun: no client is accepted, and each one that has its reply
-              goes to `held`, with the bytes already read of its next request
     draining  clients are disconnected once they have their replies
     closed    clients are disconnected before they can ask again
-    closing   any of the three
+    closing   either of the two
+    holding   no client is accepted: a restart in place waits for what is under way
 
     max_clients  the number of clients that leaves descriptors for everything else; further ones
                  get con_lost
@@ -65,7 +65,6 @@ class Clients:
         self.accepted = 0
         self.max_clients = sys.maxsize
         self.holding = self.draining = self.closed = self.closing = False
-        self.held: list[HeldClient] = []
         self._spare: list[ClientConnection] = []
         self._pause: gevent.Greenlet[[], None] | None = None
 
@@ -106,10 +105,17 @@ class Clients:
         if self._pause is None and not self.holding:
             listener.acceptor.start()
 
-    def serve(self, pool: Pool, fd: int, unread: bytes | None = None) -> None:
+    def serve(
+        self,
+        pool: Pool,
+        fd: int,
+        unread: bytes | None = None,
+        transaction: Transaction | None = None,
+    ) -> None:
         """Serve a client, if it is admitted.
 
-        unread: bytes that the program before a restart in place has read; None for a new client.
+        unread       bytes that the program before a restart in place has read; None for a new one
+        transaction  the request of the client that this program was given
         """
         if self.access.is_open and (unread is not None or self.count < self.max_clients):
             uid: int | None = -1
@@ -125,7 +131,7 @@ class Clients:
         else:
             connection = ClientConnection(self)
             self.connections.add(connection)
-        connection.start(pool, fd, unread, uid)
+        connection.start(pool, fd, uid, unread or b"", transaction)
 
     def _admit(self, fd: int, pool: Pool) -> int | None:
         try:
@@ -168,31 +174,31 @@ class Clients:
     # -- restart in place --------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Accept no client and read no further request; clients without a request go to `held`."""
-        self.holding = self.closing = True
+        """Accept no client until `go_on`."""
+        self.holding = True
         self._end_pause()
         self._stop_accepting()
-        for connection in self.connections:
-            if not (connection.is_spare or connection.answering):
-                connection.stream.interrupt()
-
-    def hold_client(self, client: HeldClient) -> None:
-        """Take over a client that is between two requests."""
-        self.held.append(client)
 
     def go_on(self) -> None:
-        """Serve all clients again, after a restart that did not take place."""
-        self.holding = False
-        self.closing = self.draining
-        held, self.held = self.held, []
-        for client in held:
-            self.serve(*client)
-        self._start_accepting()
+        """Accept clients again, after a restart that did not take place."""
+        if self.holding:
+            self.holding = False
+            self._start_accepting()
+
+    def served(self) -> Iterator[ClientConnection]:
+        """Yield the connections that serve a client now."""
+        return (connection for connection in self.connections if not connection.is_spare)
 
     @property
     def under_way(self) -> int:
         """The number of clients that wait for a reply, or for the rest of one."""
-        return sum(connection.answering for connection in self.connections)
+        return sum(connection.transaction is not None for connection in self.connections)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a client has not taken its whole reply yet."""
+        found = (connection.transaction for connection in self.connections)
+        return any(each is not None and each.reply is not None for each in found)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -216,19 +222,11 @@ class Clients:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a client waits for a reply, or has sent a request that is not read yet.
-
-        While clients are held: whether one is not held yet. Its next request is answered after
-        the restart.
-        """
-        return any(
-            not each.is_spare and (self.holding or each.answering or each.has_input)
-            for each in self.connections
-        )
+        """Whether a client waits for a reply, or has sent a request that is not read yet."""
+        return any(each.transaction is not None or each.has_input for each in self.served())
 
     def close(self) -> None:
         """Disconnect all clients that are left, also those that never stop asking."""
         self.closed = self.closing = True
-        for connection in tuple(self.connections):
-            if not connection.is_spare:
-                connection.stream.expire()
+        for connection in tuple(self.served()):
+            connection.stream.expire()

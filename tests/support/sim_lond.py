@@ -14,13 +14,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from greenlet import getcurrent
 from hosts import host_settings
 
 from lonc_gevent.backend.lond import Lond
 from lonc_gevent.backend.lond_connection import LondConnection
 from lonc_gevent.backend.pool import Pool
 from lonc_gevent.backend.tls import Credentials
-from lonc_gevent.backend.transaction import QueueBudget
+from lonc_gevent.backend.transaction import QueueBudget, Transaction, never
 from lonc_gevent.configuration.settings import HostSettings
 from lonc_gevent.configuration.settings import Pool as PoolSettings
 from lonc_gevent.errors import ConnectTimeoutError, UnreachableError
@@ -28,10 +29,10 @@ from lonc_gevent.eventloop import DeadlineError
 from lonc_gevent.protocol.handshake import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from lonc_gevent.backend.transaction import Transaction
     from lonc_gevent.eventloop import Stream
+    from lonc_gevent.protocol.lines import Line
 
 MADE = b"+"
 """Sent by a peer in place of a handshake."""
@@ -218,6 +219,10 @@ class SimPool(Pool):
         self.ends: dict[int, int] = {}
         self.submitted: list[Transaction] = []
         self.returned: set[int] = set()
+
+    def ask(self, request: bytes, is_abandoned: Callable[[], bool] = never) -> Line:
+        """Send a request in the calling greenlet; return the reply."""
+        return self.transact(Transaction(request, getcurrent(), monotonic(), is_abandoned))
 
     def submit(self, transaction: Transaction) -> None:
         """Note that it began."""

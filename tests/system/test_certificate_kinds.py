@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lonc_gevent.backend.lond import connect
+from lonc_gevent.backend.connect import connect
 from lonc_gevent.backend.tls import credentials_for
 from lonc_gevent.configuration.problems import Severity
 from lonc_gevent.daemon.requirements import examine

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from sim_lond import settings
 
-from lonc_gevent.backend import lond as lond_module
-from lonc_gevent.backend.lond import connect
+from lonc_gevent.backend import connect as connect_module
+from lonc_gevent.backend.connect import connect
 from lonc_gevent.backend.resolver import Address, Resolver, resolver_of
 from lonc_gevent.backend.tls import Credentials
 from lonc_gevent.errors import (
@@ -40,7 +40,7 @@ TIMES = {"connect_timeout": 5.0, "handshake_timeout": 0.5, "unacknowledged_timeo
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     """Replace this event loop's resolver by one that knows nothing."""
     resolver = Resolver(gevent.get_hub())
-    monkeypatch.setattr(lond_module, "resolver_of", lambda _: resolver)
+    monkeypatch.setattr(connect_module, "resolver_of", lambda _: resolver)
     monkeypatch.setattr("lonc_gevent.backend.dial.resolver_of", lambda _: resolver)
     return resolver
 
@@ -148,7 +148,7 @@ def test_unforeseen_error_is_a_failed_attempt(
     def shake_hands(*_: Any, **__: Any) -> None:
         raise OverflowError("5EC2E7")
 
-    monkeypatch.setattr(lond_module, "shake_hands", shake_hands)
+    monkeypatch.setattr(connect_module, "shake_hands", shake_hands)
     with lond("127.0.0.2") as good:
         with pytest.raises(UnforeseenError, match="OverflowError in shake_hands") as caught:
             connect_to(resolver, good.port, "127.0.0.2")

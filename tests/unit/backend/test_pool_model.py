@@ -82,7 +82,8 @@ class Requester:
         self.greenlet: Greenlet[..., Any] = gevent.spawn(self._run, pool)
 
     def _run(self, pool: SimPool) -> None:
-        self.replies.append(bytes(pool.transact(self.text + b"\n", lambda: self.is_gone)))
+        reply = pool.ask(self.text + b"\n", lambda: self.is_gone)
+        self.replies.append(bytes(reply))
 
 
 class PoolModel(RuleBasedStateMachine):

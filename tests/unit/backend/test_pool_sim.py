@@ -9,7 +9,6 @@ from unittest import mock
 
 import gevent
 import pytest
-from greenlet import getcurrent
 from sim_lond import ALL, MADE, SimConnection, SimPool, run_loop, settings, without_switch_interval
 
 from lonc_gevent.backend.pool_state import PoolState
@@ -41,7 +40,7 @@ class Bench:
         run_loop(ALL)
 
     def _ask(self, request: bytes) -> None:
-        self.replies.append(bytes(self.pool.transact(request)))
+        self.replies.append(bytes(self.pool.ask(request)))
 
     def take(self, number: int = -1) -> None:
         """Make the connection that is being made."""
@@ -337,7 +336,7 @@ def test_what_was_not_sent_goes_to_another_connection() -> None:
     bench.answer(0)
     bench.answer(1)
     bench.pool.peers[1].close()
-    gevent.spawn(lambda: bench.replies.append(bytes(bench.pool.transact(b"3\n"))))
+    gevent.spawn(lambda: bench.replies.append(bytes(bench.pool.ask(b"3\n"))))
     run_loop(ALL)
 
     assert bench.answer(0) == [b"1", b"3"]
@@ -613,22 +612,14 @@ def test_connection_stopped_before_it_ran_is_closed() -> None:
     end(bench)
 
 
-def carried(pool: SimPool, request: bytes) -> Transaction:
-    """Carry a transaction as the replay of delayed requests does; return it once it has ended."""
-    transaction = Transaction(request, getcurrent(), monotonic())
-    pool.carry(transaction)
-    return transaction
-
-
 def test_killed_request_has_an_error() -> None:
-    """So the caller of `Pool.carry` can see that the request may have run."""
+    """So its owner can see that the request may have run."""
     bench = Bench()
-    found = []
-    gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
-    run_loop(ALL)
+    bench.ask(b"1\n")
+    found = bench.pool.submitted
     bench.take()
     bench.pool.kill()
-    assert found == [], "a kill does not wait"
+    assert found[0].reply is None, "a kill does not wait"
     run_loop(ALL)
 
     assert str(found[0].error) == "connection ended by lonc"
@@ -638,17 +629,15 @@ def test_killed_request_has_an_error() -> None:
 
 
 def test_request_that_was_not_sent_has_no_error() -> None:
-    """So the caller of `Pool.carry` can distinguish it from one that may have run."""
+    """So its owner can distinguish it from one that may have run."""
     bench = Bench()
-    found = []
-    gevent.spawn(lambda: found.append(carried(bench.pool, b"1\n")))
-    run_loop(ALL)
+    bench.ask(b"1\n")
+    found = bench.pool.submitted
     bench.refuse()
     assert (found[0].reply, found[0].error) == (b"con_lost\n", None)
 
     bench.pool.gate.open()
-    gevent.spawn(lambda: found.append(carried(bench.pool, b"2\n")))
-    run_loop(ALL)
+    bench.ask(b"2\n")
     bench.take()
     bench.refuse()
     assert isinstance(found[1].error, ConnectionLostError)

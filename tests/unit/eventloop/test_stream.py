@@ -13,7 +13,7 @@ import pytest
 from lonc_gevent.eventloop import DeadlineError, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LARGE = 2_000_000
 
@@ -113,17 +113,6 @@ def test_bytes_that_have_arrived_count_after_expire(ends: Ends) -> None:
         ends.stream.read()
 
 
-def test_interrupt_ends_one_read_only(ends: Ends) -> None:
-    """The one that waits; the next one waits again."""
-    reader = waiting(ends.stream.read)
-    ends.stream.interrupt()
-    with pytest.raises(InterruptedError):
-        reader.get(timeout=5)
-    reader = waiting(ends.stream.read)
-    ends.peer.send(b"more")
-    assert reader.get(timeout=5) == b"more"
-
-
 def test_write_waits_until_writable_and_writes_all(ends: Ends) -> None:
     """However slowly the peer reads."""
     data = os.urandom(LARGE)
@@ -144,11 +133,8 @@ def test_write_raises_deadline_error_after_its_timeout(ends: Ends) -> None:
     assert 0 < ends.stream.sent < LARGE
 
 
-@pytest.mark.parametrize("end", [Stream.expire, Stream.interrupt])
-def test_others_run_between_the_reads_of_a_stream_that_always_has_input(
-    ends: Ends, end: Callable[[Stream], None]
-) -> None:
-    """Also once its deadline has passed: the input may never end."""
+def test_others_run_between_the_reads_of_an_expired_stream(ends: Ends) -> None:
+    """Its input may never end."""
     rounds = 0
 
     def count() -> None:
@@ -158,7 +144,7 @@ def test_others_run_between_the_reads_of_a_stream_that_always_has_input(
             rounds += 1
 
     counter = gevent.spawn(count)
-    end(ends.stream)
+    ends.stream.expire()
     for number in range(3):
         ends.peer.send(b"x")
         assert ends.stream.read() == b"x"
@@ -177,15 +163,18 @@ def test_write_goes_on_after_expire_while_writable(ends: Ends) -> None:
     assert ends.stream.sent > sent
 
 
-def test_interrupt_does_not_end_a_write(ends: Ends) -> None:
-    """A reply is written whole before its client is handed over."""
-    writer = waiting(ends.stream.write, b"x" * LARGE)
-    ends.stream.interrupt()
-    gevent.idle()
-    assert not writer.ready()
+def test_unsent_is_the_rest_of_a_write_in_progress(ends: Ends) -> None:
+    """It is what a restart in place hands over; before and after a write there is none."""
+    data = os.urandom(LARGE)
+    assert ends.stream.unsent == b""
+    writer = waiting(ends.stream.write, data)
+    sent = ends.stream.sent
+    assert 0 < sent < LARGE
+    assert ends.stream.unsent == data[sent:]
     ends.stream.expire()
     with pytest.raises(DeadlineError):
         writer.get(timeout=5)
+    assert ends.stream.unsent == b""
 
 
 def test_write_to_a_closed_peer_raises_os_error(ends: Ends) -> None:
@@ -226,9 +215,8 @@ def test_release_gives_the_descriptor_away_open(ends: Ends) -> None:
 
 
 def test_a_stream_is_used_again_without_traces_of_its_last_descriptor(ends: Ends) -> None:
-    """Neither deadline nor interrupt holds for the next one."""
+    """The deadline does not hold for the next one."""
     ends.stream.expire()
-    ends.stream.interrupt()
     ends.stream.close()
     other = Ends()
     ends.stream.open(other.stream.release())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
+from lonc_gevent.backend.transaction import Transaction
 from lonc_gevent.frontend.client_connection import LINES_IN_A_ROW
 from lonc_gevent.frontend.clients import MAX_SPARE, Clients
 
@@ -39,12 +40,17 @@ class FakePool:
         )
         self.is_ending = False
         self.requests: list[bytes] = []
+        self.wait: Callable[[Transaction], Any] = lambda _transaction: None
         self.reply: Callable[[bytes], bytes] = lambda request: host_id + b" " + request
 
-    def transact(self, request: bytes, _is_abandoned: Callable[[], bool]) -> bytes:
-        """Reply, as the production pool does when no wait is needed."""
-        self.requests.append(bytes(request))
-        return self.reply(bytes(request))
+    def transact(self, transaction: Transaction) -> bytes:
+        """Reply, as the production pool does when no wait is needed, unless `wait` waits."""
+        request = bytes(transaction.request)
+        self.requests.append(request)
+        self.wait(transaction)
+        reply = transaction.reply or self.reply(request)
+        transaction.reply = reply
+        return bytes(reply)
 
 
 class Scene:
@@ -56,13 +62,18 @@ class Scene:
         self.clients = Clients(gevent.get_hub(), log, access=access)
         self._peers: list[socket.socket] = []
 
-    def connect(self, pool: FakePool, unread: bytes | None = None) -> socket.socket:
+    def connect(
+        self,
+        pool: FakePool,
+        unread: bytes | None = None,
+        transaction: Transaction | None = None,
+    ) -> socket.socket:
         """Let a client connect; return its end."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self._peers.append(theirs)
-        self.clients.serve(pool, ours.detach(), unread)  # type: ignore[arg-type]
+        self.clients.serve(pool, ours.detach(), unread, transaction)  # type: ignore[arg-type]
         return theirs
 
     @property
@@ -191,48 +202,56 @@ def test_greenlets_over_the_bound_end_after_a_burst(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_hold_takes_a_client_between_two_requests_at_once(scene: Scene, begun: bool) -> None:
-    """With the bytes that were read of its next request."""
+def test_snapshot_between_two_requests_has_what_was_read(scene: Scene, begun: bool) -> None:
+    """The client is not disturbed by it."""
     peer = scene.connect(FakePool())
     ask(peer, b"ping\n", b"msul1 ping\n")
     if begun:
         half_a_line(scene, peer)
-    scene.clients.hold()
-    until(lambda: not scene.clients.unfinished)
-    ((_, fd, unread),) = scene.clients.held
-    assert unread == (b"put:half" if begun else b"")
-    peer.send(b"next\n")
-    assert os.read(fd, 100) == b"next\n", "the next request is left in the kernel"
-    os.close(fd)
+    state = scene.only.snapshot(whole=True)
+    assert state.unread == (b"put:half" if begun else b"")
+    assert (state.unsent, state.is_owner) == (b"", False)
+    assert "half" not in repr(state)
+    ask(peer, b"\n", b"msul1 put:half\n" if begun else b"msul1 \n")
 
 
-def test_hold_takes_an_answering_client_after_its_whole_reply(scene: Scene) -> None:
-    """A reply that is being written goes out whole; the request after it is not executed."""
+def test_snapshot_of_a_client_that_reads_slowly_has_the_rest_of_its_reply(scene: Scene) -> None:
+    """The next program writes it, and then answers the next request."""
     pool = FakePool()
-    pool.reply = lambda _request: b"x" * LARGE + b"\n"
+    pool.reply = lambda request: request[:-1] * LARGE + b"\n"
+    peer = scene.connect(pool)
+    peer.send(b"1\n2\n")
+    until(lambda: scene.only.stream.unsent)
+    begun = receive(peer, 100_000)
+    state = scene.only.snapshot(whole=True)
+    assert scene.only.snapshot(whole=False) is None, "an older program cannot write it"
+    arrived = begun + receive(peer, LARGE + 1 - len(begun) - len(state.unsent))
+    assert arrived + state.unsent == b"1" * LARGE + b"\n"
+    assert state.unread == b"2\n"
+
+    rest = Transaction(b"", None, 0.0, reply=b"rest of 1\n")
+    again = scene.connect(pool, b"2\n", rest)
+    expected = b"rest of 1\n" + b"2" * LARGE + b"\n"
+    assert receive(again, len(expected)) == expected
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_snapshot_of_a_client_that_waits_for_its_reply(scene: Scene, whole: bool) -> None:
+    """A program that cannot be given the transaction reads its request anew."""
+    pool = FakePool()
+    hub: Any = gevent.get_hub()
+    pool.wait = lambda transaction: transaction.wait(hub)
     peer = scene.connect(pool)
     peer.send(b"first\nsecond\n")
-    until(lambda: scene.only.answering)
-    scene.clients.hold()
-    assert not scene.clients.held
-    assert receive(peer, LARGE + 1) == b"x" * LARGE + b"\n"
-    until(lambda: scene.clients.held)
-    ((_, fd, unread),) = scene.clients.held
-    assert (pool.requests, unread) == ([b"first\n"], b"second\n")
-    os.close(fd)
-
-
-def test_clients_are_served_on_if_the_restart_does_not_take_place(scene: Scene) -> None:
-    """`go_on` gives each held client a greenlet again, with what was read of it."""
-    pool = FakePool()
-    early, silent = scene.connect(pool), scene.connect(pool)
-    early.send(b"pi")
-    until(lambda: any(c._buffer.data for c in scene.clients.connections))
-    scene.clients.hold()
-    until(lambda: len(scene.clients.held) == 2)
-    scene.clients.go_on()
-    ask(early, b"ng\n", b"msul1 ping\n")
-    ask(silent, b"ping\n", b"msul1 ping\n")
+    until(lambda: scene.only.transaction)
+    state = scene.only.snapshot(whole=whole)
+    assert state.is_owner is whole
+    assert state.unread == (b"second\n" if whole else b"first\nsecond\n")
+    transaction = scene.only.transaction
+    transaction.reply = b"done\n"
+    pool.wait = lambda _transaction: None
+    hub.loop.run_callback(transaction.waiter.switch)
+    assert receive(peer, 5 + len(b"msul1 second\n")) == b"done\nmsul1 second\n"
 
 
 @pytest.mark.parametrize("of_the_host", [True, False])
