@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -14,6 +15,8 @@ from certificates import Authority
 from harness import wait_until
 from test_restart import frozen, hup
 from unixhttp import host_status, http
+
+import lonc_gevent
 
 if TYPE_CHECKING:
     from harness import Lond, Network
@@ -288,3 +291,32 @@ def test_nothing_secret_of_the_handover_gets_out(net: Network) -> None:
             if path.is_file() and path != lond.record:
                 out += path.read_bytes()
     assert canary not in out
+
+
+def test_program_of_another_version_gets_a_reduced_handover(net: Network) -> None:
+    """What is queued is answered by it; what lond does not answer in stop_timeout gets con_lost."""
+    net.pool["max_connections"] = 1
+    net.tables["admin"] = {"stop_timeout": 0.3}
+    lond = net.add("msul2")
+    code = net.directory / "code"
+    shutil.copytree(Path(lonc_gevent.__file__).parent, code / "lonc_gevent")
+    net.start(env={"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"})
+    module = code / "lonc_gevent" / "daemon" / "handover.py"
+    text = module.read_text()
+    assert text.count("\nVERSION: Final = 3\n") == 1
+    module.write_text(text.replace("\nVERSION: Final = 3\n", "\nVERSION: Final = 4\n"))
+    with net.client("msul2") as busy, net.client("msul2") as waiting, net.client("msul2") as idle:
+        assert idle.ask(b"ping") == b"msul2"
+        busy.send(b"fault:mute\n")
+        wait_for_request(lond, b"fault:mute")
+        waiting.send(b"echo:queued\n")
+        wait_until(lambda: net.status("msul2")["queue"] == 1, "one waits")
+        hup(net)
+        assert busy.line() == b"con_lost\n"
+        assert waiting.line() == b"queued\n"
+        assert idle.ask(b"ping") == b"msul2"
+        assert busy.ask(b"ping") == b"msul2"
+    assert net.status("msul2")["state"] == "up"
+    assert net.find("handover_reduced")[0]["version"] == 4
+    assert net.find("handing_over")[0]["con_lost"] == 1
+    assert lond.received.count(b"echo:queued") == 1
