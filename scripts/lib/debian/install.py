@@ -39,7 +39,7 @@ systemd-run --quiet --unit=load --property=StandardOutput=file:/root/result \
 HUP = """
 count() { journalctl --unit=lonc-gevent --output=cat | grep -c '"event":"ready"'; }
 before=$(count)
-systemctl kill --signal=HUP lonc-gevent
+systemctl kill --kill-whom=main --signal=HUP lonc-gevent
 for _ in $(seq 300); do
     [ "$(count)" = "$before" ] || exit 0
     sleep 0.2
