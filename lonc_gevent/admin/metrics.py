@@ -26,7 +26,8 @@ from .reporter import delayed_age, oldest_wait
 from .status import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import TypeAlias
 
     from prometheus_client.core import Metric
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from lonc_gevent.backend.stats import Histogram
 
     from .reporter import Reporter
+
+    Family: TypeAlias = Callable[[Iterable[Pool]], Metric]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -88,250 +91,225 @@ class _DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         reporter = self._reporter
-        vitals = reporter.vitals
-        build = GaugeMetricFamily(
-            "lonc_build_info", "Which lonc-gevent this is; always 1.", labels=["version"]
-        )
-        build.add_metric([__version__], 1)
-        yield build
+        vitals, hub, reload = reporter.vitals, reporter.vitals.hub, reporter.vitals.last_reload()
+        delayed_error, unknown = vitals.delayed()
+        yield _labelled("lonc_build_info", "Version; always 1.", {__version__: 1}, "version")
         if reporter.shard:
-            number, _, count = reporter.shard.partition("/")
             shard = GaugeMetricFamily(
                 "lonc_shard_info",
-                "Which part of the hosts this process serves; always 1.",
+                "Part of the hosts that this process serves; always 1.",
                 labels=["shard", "shards"],
             )
-            shard.add_metric([number, count], 1)
+            shard.add_metric(reporter.shard.split("/"), 1)
             yield shard
-        verdict = GaugeMetricFamily(
-            "lonc_verdict", "1 for the verdict on the daemon, as /status has it.", labels=["level"]
-        )
-        now = reporter.status().verdict.level
-        for level in LEVELS:
-            verdict.add_metric([level], level == now)
-        yield verdict
-        yield GaugeMetricFamily(
-            "lonc_clients", "Clients connected to the Unix sockets.", value=vitals.clients()
-        )
-        yield CounterMetricFamily(
-            "lonc_clients_denied",
-            "Clients that access control did not admit.",
-            value=vitals.denied(),
-        )
-        yield GaugeMetricFamily(
-            "lonc_start_timestamp_seconds",
-            "When this program was started, a restart in place included (Unix time).",
-            value=time.time() - monotonic() + reporter.history.started,
-        )
-        yield CounterMetricFamily(
-            "lonc_log_lines_dropped",
-            "Log lines lost because their reader was slow or gone.",
-            value=vitals.dropped(),
-        )
-        yield CounterMetricFamily(
-            "lonc_hub_holds",
-            "Times that the event loop was blocked for 100 ms or more.",
-            value=vitals.hub.holds,
-        )
-        held = GaugeMetricFamily(
-            "lonc_hub_longest_hold_seconds",
-            "The longest time that the event loop was blocked.",
-            labels=["of"],
-        )
-        held.add_metric(["last_minute"], vitals.hub.last_minute_ms / 1000)
-        held.add_metric(["all"], vitals.hub.longest_ms / 1000)
-        yield held
-        delayed_error, unknown = vitals.delayed()
-        yield GaugeMetricFamily(
-            "lonc_delayed_unknown_files",
-            "Delayed files of no known host, waiting or in quarantine.",
-            value=unknown,
-        )
-        yield GaugeMetricFamily(
-            "lonc_delayed_directory_usable",
-            "Whether the directory of delayed requests can be used: 1 or 0.",
-            value=not delayed_error,
-        )
-        reload = vitals.last_reload()
-        yield GaugeMetricFamily(
-            "lonc_config_last_reload_successful",
-            "1 if the last reload succeeded, 0 if it was refused.",
-            value=reload.successful,
-        )
-        yield GaugeMetricFamily(
-            "lonc_config_last_reload_timestamp_seconds",
-            "When the configuration was last loaded (Unix time).",
-            value=reload.at,
-        )
-        missing = GaugeMetricFamily(
-            "lonc_part_missing",
-            "1 for a part of the daemon that is not available and is tried again.",
-            labels=["part"],
-        )
-        for part in vitals.missing:
-            missing.add_metric([part], 1)
-        yield missing
-        expires = vitals.certificate_expires()
-        if expires is not None:
-            yield GaugeMetricFamily(
+        level = reporter.status().verdict.level
+        verdicts = {str(each): each == level for each in LEVELS}
+        yield _labelled("lonc_verdict", "1 for the verdict of /status.", verdicts, "level")
+        holds = {"last_minute": hub.last_minute_ms / 1000, "all": hub.longest_ms / 1000}
+        text = "The longest time that the event loop was blocked."
+        yield _labelled("lonc_hub_longest_hold_seconds", text, holds, "of")
+        parts = dict.fromkeys(vitals.missing, 1)
+        text = "1 for a part of the daemon that is not available and is tried again."
+        yield _labelled("lonc_part_missing", text, parts, "part")
+        for name, text, number in (
+            (
+                "lonc_clients_denied",
+                "Clients that access control did not admit.",
+                vitals.denied(),
+            ),
+            (
+                "lonc_log_lines_dropped",
+                "Log lines lost because their reader was slow or gone.",
+                vitals.dropped(),
+            ),
+            (
+                "lonc_hub_holds",
+                "Times that the event loop was blocked for 100 ms or more.",
+                hub.holds,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value=number)
+        gauges: tuple[tuple[str, str, float | None], ...] = (
+            ("lonc_clients", "Clients connected to the Unix sockets.", vitals.clients()),
+            (
+                "lonc_start_timestamp_seconds",
+                "When this program was started, a restart in place included (Unix time).",
+                time.time() - monotonic() + reporter.history.started,
+            ),
+            (
+                "lonc_delayed_unknown_files",
+                "Delayed files of no known host, waiting or in quarantine.",
+                unknown,
+            ),
+            (
+                "lonc_delayed_directory_usable",
+                "1 if the directory of delayed requests can be used, otherwise 0.",
+                not delayed_error,
+            ),
+            (
+                "lonc_config_last_reload_successful",
+                "1 if the last reload succeeded, 0 if it was refused.",
+                reload.successful,
+            ),
+            (
+                "lonc_config_last_reload_timestamp_seconds",
+                "When the configuration was last loaded (Unix time).",
+                reload.at,
+            ),
+            (
                 "lonc_certificate_expiry_timestamp_seconds",
                 "When our certificate expires (Unix time).",
-                value=expires,
-            )
+                vitals.certificate_expires(),
+            ),
+        )
+        for name, text, value in gauges:
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value=value)
 
 
-# -- by host: each function makes a family, for some of the pools --------------------------------
-
-
-def _requests(pools: Iterable[Pool]) -> Metric:
-    metric = CounterMetricFamily(
-        "lonc_requests", "Requests that ended, by outcome.", labels=["host", "outcome"]
-    )
-    for pool in pools:
-        metric.add_metric([pool.host.id, "ok"], pool.stats.ok)
-        metric.add_metric([pool.host.id, "con_lost"], pool.stats.con_lost)
-        metric.add_metric([pool.host.id, "abandoned"], pool.stats.abandoned)
+def _labelled(name: str, text: str, values: Mapping[str, float], label: str) -> Metric:
+    """Return a gauge with one sample for each value of its label."""
+    metric = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        metric.add_metric([value], number)
     return metric
 
 
-def _duration(pools: Iterable[Pool]) -> Metric:
-    metric = HistogramMetricFamily(
-        "lonc_request_duration_seconds",
-        "From a whole request to its whole reply, con_lost left out.",
-        labels=["host"],
-    )
-    for pool in pools:
-        _add_histogram(metric, pool, pool.stats.duration)
-    return metric
+# -- by host: each function makes a family, for some of the pools -----------------------------
 
 
-def _queue_wait(pools: Iterable[Pool]) -> Metric:
-    metric = HistogramMetricFamily(
-        "lonc_queue_wait_seconds",
-        "How long requests that a connection took had waited for it.",
-        labels=["host"],
-    )
-    for pool in pools:
-        _add_histogram(metric, pool, pool.stats.queue_wait)
-    return metric
-
-
-def _add_histogram(metric: HistogramMetricFamily, pool: Pool, histogram: Histogram) -> None:
-    if not any(histogram.buckets):
-        return  # a host that was never asked has no series
-    counts = accumulate(histogram.buckets)
-    metric.add_metric([pool.host.id], list(zip(_BOUNDS, counts, strict=True)), histogram.sum)
-
-
-def _gauge(
-    name: str, text: str, value: Callable[[Pool], float]
-) -> Callable[[Iterable[Pool]], Metric]:
-    """Return a function that makes the family of a gauge with one sample per host."""
+def _family(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    text: str,
+    values: Callable[[Pool], Mapping[str, float]],
+    label: str = "",
+) -> Family:
+    """Return the function of a family. `values` returns label -> number, "" without a label."""
 
     def family(pools: Iterable[Pool]) -> Metric:
-        metric = GaugeMetricFamily(name, text, labels=["host"])
+        metric = kind(name, text, labels=["host", label] if label else ["host"])
         for pool in pools:
-            metric.add_metric([pool.host.id], value(pool))
+            for value, number in values(pool).items():
+                metric.add_metric([pool.host.id, value] if label else [pool.host.id], number)
         return metric
 
     return family
 
 
-def _connections(pools: Iterable[Pool]) -> Metric:
-    metric = GaugeMetricFamily(
-        "lonc_connections", "lond connections by what they do.", labels=["host", "state"]
-    )
-    for pool in pools:
-        states = [connection.state for connection in pool.connections]
-        for state in ("connecting", "idle", "busy"):
-            metric.add_metric([pool.host.id, state], states.count(state))
-    return metric
+def _histogram(name: str, text: str, histogram: Callable[[Pool], Histogram]) -> Family:
+    """Return the function of a family of histograms. A host that was never asked has none."""
+
+    def family(pools: Iterable[Pool]) -> Metric:
+        metric = HistogramMetricFamily(name, text, labels=["host"])
+        for pool in pools:
+            found = histogram(pool)
+            if any(found.buckets):
+                counts = zip(_BOUNDS, accumulate(found.buckets), strict=True)
+                metric.add_metric([pool.host.id], list(counts), found.sum)
+        return metric
+
+    return family
 
 
-def _con_lost(pools: Iterable[Pool]) -> Metric:
-    metric = CounterMetricFamily(
-        "lonc_con_lost", "Requests that got con_lost, by reason.", labels=["host", "reason"]
-    )
-    for pool in pools:
-        for reason, count in pool.stats.lost_by.items():
-            metric.add_metric([pool.host.id, reason], count)
-    return metric
+def _connections(pool: Pool) -> Mapping[str, float]:
+    states = [connection.state for connection in pool.connections]
+    return {state: states.count(state) for state in ("connecting", "idle", "busy")}
 
 
-def _attempts(pools: Iterable[Pool]) -> Metric:
-    metric = CounterMetricFamily(
-        "lonc_connection_attempts",
-        "Attempts to make a lond connection, by result: ok, or what went wrong.",
-        labels=["host", "result"],
-    )
-    for pool in pools:
-        for result, count in {"ok": 0, **pool.stats.attempts}.items():
-            metric.add_metric([pool.host.id, result], count)
-    return metric
-
-
-def _state(pools: Iterable[Pool]) -> Metric:
-    metric = GaugeMetricFamily(
-        "lonc_host_state", "1 for the state that the host is in.", labels=["host", "state"]
-    )
-    for pool in pools:
-        for state in PoolState:
-            metric.add_metric([pool.host.id, state.value], state is pool.state)
-    return metric
-
-
-def _next_attempt(pools: Iterable[Pool]) -> Metric:
-    metric = GaugeMetricFamily(
-        "lonc_next_attempt_timestamp_seconds",
-        "A host that is down is not tried before then (Unix time); others have none.",
-        labels=["host"],
-    )
+def _next_attempt(pool: Pool) -> Mapping[str, float]:
     offset = time.time() - monotonic()
-    for pool in pools:
-        if pool.is_down:
-            metric.add_metric([pool.host.id], round(pool.gate.opens_at + offset, 3))
-    return metric
+    return {"": round(pool.gate.opens_at + offset, 3)} if pool.is_down else {}
 
 
-def _delayed_files(pools: Iterable[Pool]) -> Metric:
-    metric = GaugeMetricFamily(
-        "lonc_delayed_files", "Delayed requests on disk.", labels=["host", "state"]
-    )
-    for pool in pools:
-        metric.add_metric([pool.host.id, "waiting"], pool.stats.delayed_waiting)
-        metric.add_metric([pool.host.id, "quarantined"], pool.stats.delayed_quarantined)
-    return metric
-
-
-def _delayed_replayed(pools: Iterable[Pool]) -> Metric:
-    metric = CounterMetricFamily(
-        "lonc_delayed_replayed", "Delayed requests that lond ran.", labels=["host"]
-    )
-    for pool in pools:
-        metric.add_metric([pool.host.id], pool.stats.delayed_replayed)
-    return metric
-
-
-FAMILIES: Final[tuple[Callable[[Iterable[Pool]], Metric], ...]] = (
-    _requests,
-    _duration,
-    _gauge("lonc_queue_length", "Requests that wait for a connection.", lambda p: len(p.queue)),
-    _queue_wait,
-    _gauge(
+FAMILIES: Final[tuple[Family, ...]] = (
+    _family(
+        CounterMetricFamily,
+        "lonc_requests",
+        "Requests that ended, by outcome.",
+        lambda pool: {
+            "ok": pool.stats.ok,
+            "con_lost": pool.stats.con_lost,
+            "abandoned": pool.stats.abandoned,
+        },
+        "outcome",
+    ),
+    _histogram(
+        "lonc_request_duration_seconds",
+        "From a whole request to its whole reply, con_lost left out.",
+        lambda pool: pool.stats.duration,
+    ),
+    _family(
+        GaugeMetricFamily,
+        "lonc_queue_length",
+        "Requests that wait for a connection.",
+        lambda pool: {"": len(pool.queue)},
+    ),
+    _histogram(
+        "lonc_queue_wait_seconds",
+        "How long requests that a connection took had waited for it.",
+        lambda pool: pool.stats.queue_wait,
+    ),
+    _family(
+        GaugeMetricFamily,
         "lonc_queue_oldest_seconds",
         "How long the oldest request in the queue has waited; 0 if none waits.",
-        oldest_wait,
+        lambda pool: {"": oldest_wait(pool)},
     ),
-    _con_lost,
-    _connections,
-    _attempts,
-    _state,
-    _next_attempt,
-    _delayed_files,
-    _gauge(
+    _family(
+        CounterMetricFamily,
+        "lonc_con_lost",
+        "Requests that got con_lost, by reason.",
+        lambda pool: pool.stats.lost_by,
+        "reason",
+    ),
+    _family(
+        GaugeMetricFamily,
+        "lonc_connections",
+        "lond connections by what they do.",
+        _connections,
+        "state",
+    ),
+    _family(
+        CounterMetricFamily,
+        "lonc_connection_attempts",
+        "Attempts to make a lond connection, by result: ok, or what went wrong.",
+        lambda pool: {"ok": 0, **pool.stats.attempts},
+        "result",
+    ),
+    _family(
+        GaugeMetricFamily,
+        "lonc_host_state",
+        "1 for the state that the host is in.",
+        lambda pool: {state.value: state is pool.state for state in PoolState},
+        "state",
+    ),
+    _family(
+        GaugeMetricFamily,
+        "lonc_next_attempt_timestamp_seconds",
+        "A host that is down is not tried before then (Unix time); others have none.",
+        _next_attempt,
+    ),
+    _family(
+        GaugeMetricFamily,
+        "lonc_delayed_files",
+        "Delayed requests on disk.",
+        lambda pool: {
+            "waiting": pool.stats.delayed_waiting,
+            "quarantined": pool.stats.delayed_quarantined,
+        },
+        "state",
+    ),
+    _family(
+        GaugeMetricFamily,
         "lonc_delayed_oldest_seconds",
         "Age of the oldest delayed request that waits; 0 if none does.",
-        delayed_age,
+        lambda pool: {"": delayed_age(pool)},
     ),
-    _delayed_replayed,
+    _family(
+        CounterMetricFamily,
+        "lonc_delayed_replayed",
+        "Delayed requests that lond ran.",
+        lambda pool: {"": pool.stats.delayed_replayed},
+    ),
 )

@@ -7,10 +7,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
-from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from lonc_gevent.admin.status import LONG_WAIT
 from lonc_gevent.printable import escape
 
 if TYPE_CHECKING:
@@ -154,9 +154,14 @@ def _why(host: HostStatus) -> str:
     """Return the cause of a host's trouble in a few words."""
     if host.state == "down":
         return host.cause or ""
-    if host.lost_lately:
-        return ", ".join(f"{n} {reason}" for reason, n in host.lost_by.items())
-    return ""
+    causes = [f"{n} {reason.replace('_', ' ')}" for reason, n in host.lost_by.items()]
+    if not host.lost_lately:
+        causes.clear()
+    if host.oldest_wait_s > LONG_WAIT and host.state != "paused":
+        causes.append(f"all {host.busy} connections busy")
+    if host.delayed_quarantined:
+        causes.append("quarantine: see lonc-gevent delayed list")
+    return ", ".join(causes)
 
 
 def _headline(status: Status) -> list[Text]:
@@ -207,8 +212,8 @@ def render_host(detail: HostDetail) -> Group:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for name, text in facts:
         if text:
-            table.add_row(Text(name, "dim"), escape(str(text)))
-    parts: list[Any] = [Text(f"{sign} {escape(host.host)}", style), Padding(table, (0, 0, 0, 2))]
+            table.add_row(Text(f"  {name}", "dim"), escape(str(text)))
+    parts: list[Any] = [Text(f"{sign} {escape(host.host)}", style), table]
     for change in reversed(detail.changes):
         error = f"  {change.error}" if change.error else ""
         parts.append(Text(escape(f"  {change.at}  {change.state:<8}{error}")))

@@ -199,6 +199,8 @@ def test_a_paused_host_lets_requests_wait(net: Network) -> None:
     assert host_status(net, "msul2")["state"] == "up"
     event = net.find("admin_command")[0]
     assert (event["command"], event["host"]) == ("pause", "msul2")
+    assert net.wait_for("host_paused")["host"] == "msul2"
+    assert net.wait_for("host_resumed")["queue"] == 3
     assert (event["client_uid"], event["client_pid"]) == (os.getuid(), os.getpid())
 
 

@@ -236,7 +236,7 @@ def test_all_show_one_verdict(tab: Tab) -> None:
     """Whatever /status holds, headline, title, icon, table, exit code and metric agree."""
     shapes = {"well": "circle", "trouble": "path", "bad": "rect"}
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(documents())
     def check(status: Status) -> None:
         verdict = status.verdict
@@ -255,7 +255,7 @@ def test_all_show_one_verdict(tab: Tab) -> None:
         reporter = Mock(shard="", vitals=Vitals(int, int, Mock(), lambda: None), pools={})
         reporter.status.return_value = status
         reporter.vitals.hub.holds = reporter.vitals.hub.last_minute_ms = 0
-        reporter.vitals.hub.longest_ms = 0
+        reporter.vitals.hub.longest_ms = reporter.history.started = 0
         metrics = b"".join(Metrics(reporter).render()).decode()
         assert f'lonc_verdict{{level="{verdict.level}"}} 1.0' in metrics
 
