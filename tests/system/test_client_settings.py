@@ -357,26 +357,23 @@ def test_a_host_is_not_unknown_if_no_daemon_runs(short_path: Path, make: Any) ->
 def test_a_host_is_not_unknown_while_the_daemon_makes_its_sockets(
     short_path: Path, fake: Fake, make: Any
 ) -> None:
-    """Others are there first; it is waited for as long as more of them appear."""
+    """Others are there first; it is waited for as long as more of them appear at each look."""
     fake(echo)
-    late = socket.socket(socket.AF_UNIX)
-    others = [socket.socket(socket.AF_UNIX) for _ in range(30)]
+    names = iter(["other1", "other2", "other3", "late"])
+    looked = Sockets.missing
 
-    def start() -> None:
-        for number, other in enumerate(others):
-            other.bind(str(short_path / f"other{number}"))
-            time.sleep(0.02)  # the pace of the start; a client looks every 0.05 s
-        late.bind(str(short_path / "late"))
-        late.listen()
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
 
-    starting = threading.Thread(target=start)
-    with late, contextlib.ExitStack() as stack:
-        for other in others:
-            stack.enter_context(other)
-        starting.start()
+        def missing(*args: Any) -> client.ClientError:
+            error = looked(*args)
+            new = stack.enter_context(socket.socket(socket.AF_UNIX))
+            new.bind(str(short_path / next(names)))
+            new.listen()
+            return error
+
+        patch.setattr(Sockets, "missing", missing)
         with pytest.raises(TimedOutError, match="no whole reply"):  # connected; nothing answers
-            make(sockets=short_path, timeout=3).reply(b"ping", "late")
-        starting.join()
+            make(sockets=short_path, timeout=2).reply(b"ping", "late")
 
 
 def test_permission_denied_is_an_error_of_its_own(up: Network, make: Any) -> None:
