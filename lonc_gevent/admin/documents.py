@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Large documents: made once for all clients that ask at the same time, and kept compressed.
+"""Large documents: made once for all clients that request one at the same time, and compressed.
 
-Many clients at once therefore cost the event loop no more than one, and a client that reads slowly
-holds the compressed form only, about a fifteenth of the text.
+So many clients cost the event loop no more than one, and for a client that reads slowly only the
+compressed form is kept in memory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _GZIP: Final = 31
 
 
 class Document:
-    """One document; `make` yields its text in pieces, and may sleep in between."""
+    """One document. `make` yields its text in pieces and may sleep in between."""
 
     def __init__(self, make: Callable[[], Iterable[bytes]]) -> None:
         self._make = make
         self._under_way: AsyncResult[list[bytes]] | None = None
 
     def compressed(self) -> list[bytes]:
-        """Return the gzip pieces: of the text that is being made now, else of a new one."""
+        """Return the gzip pieces of the text that is being made now, otherwise of a new one."""
         if self._under_way is not None:
             return cast("list[bytes]", self._under_way.get())
         result: AsyncResult[list[bytes]] = AsyncResult()
@@ -56,7 +56,7 @@ def expand(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def text_length(pieces: list[bytes]) -> int:
-    """Return the bytes of a compressed document's text, with which the gzip format ends."""
+    """Return the length of a compressed document's text, which ends the gzip format."""
     return int.from_bytes(pieces[-1][-4:], "little")
 
 

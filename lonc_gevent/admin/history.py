@@ -27,10 +27,10 @@ LENGTH: Final = 90
 """Steps kept: 15 minutes."""
 
 RECENT: Final = 30
-"""Steps that p50, p99 and the lost requests of "the last minutes" are taken from: 5 minutes."""
+"""Steps of "the last minutes", for p50, p99 and lost requests: 5 minutes."""
 
 MINUTE: Final = 6
-"""Steps that the rate of now is taken from."""
+"""Steps of the present rate."""
 
 _BUCKETS: Final = Packed(f"{len(DURATION_BOUNDS) + 1}I")
 _NONE: Final = (0,) * (len(DURATION_BOUNDS) + 1)
@@ -65,7 +65,7 @@ class Series(Struct):
     _recent_at: int = -1
 
     def read(self, number: int, now: Reading, queue: int) -> Step | None:
-        """Take the counters at the end of step `number`; return the step if it was not quiet."""
+        """Add step `number`, which ends now; return it, or None if nothing happened in it."""
         last = self.last
         self.forget(number)
         if now.ok == last.ok and now.con_lost == last.con_lost and not queue:
@@ -144,7 +144,7 @@ class Series(Struct):
         return found
 
     def quantiles(self, number: int, share: float) -> list[float | None]:
-        """Return a chart's latencies in milliseconds; None where nothing was answered."""
+        """Return a chart's latencies in milliseconds, None for a step without replies."""
         found: list[float | None] = [None] * LENGTH
         first = number - LENGTH + 1
         for step in self.steps:
@@ -161,5 +161,5 @@ def unpack(step: Step) -> tuple[int, ...]:
 
 
 def milliseconds(seconds: float | None) -> float | None:
-    """Return milliseconds, with as many digits as mean something."""
+    """Return milliseconds with three digits."""
     return None if seconds is None else float(f"{seconds * 1000:.3g}")

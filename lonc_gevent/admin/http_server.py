@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""gevent's WSGI server on a given socket, with limits on what a client can make the daemon do.
+"""gevent's WSGI server on a given socket, with limits on what a client can cost the daemon.
 
 - At most MAX_CONNECTIONS at a time; more wait in the backlog.
 - One request a loop iteration: a greenlet whose socket is always readable and writable never
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 PAUSE: Final = 0.001
-"""Seconds between two answers, in which the loop looks at everything else."""
+"""Seconds between two responses, for all other events of the loop."""
 
 MAX_CONNECTIONS: Final = 32
 
@@ -50,11 +50,11 @@ SOCKET_KEY: Final = "lonc.socket"
 """Where a request's environment has the connection's socket."""
 
 NO_DEADLINE_KEY: Final = "lonc.no_deadline"
-"""Where it has a function that takes away this request's deadline."""
+"""Where it has a function that removes the deadline of this request."""
 
 
 class _RefusedError(ValueError):
-    """A request that is answered by its status alone."""
+    """A request whose response is its status alone."""
 
 
 _TOO_LARGE: Final = "431 Request Header Fields Too Large"
@@ -104,7 +104,7 @@ class _Handler(WSGIHandler):
         return super().MessageClass(BytesIO(b"".join(lines)))
 
     def handle_one_response(self) -> None:
-        """Answer, once the loop has looked at everything else since the last request."""
+        """Respond, in another loop iteration than the last response."""
         with self.server.turn:
             gevent.sleep(PAUSE)
         super().handle_one_response()
@@ -130,7 +130,7 @@ class _Handler(WSGIHandler):
 
 
 class HttpServer(WSGIServer):
-    """Serves `application` on a listening socket, which it takes over. `start` begins."""
+    """Serves `application` on a listening socket, which it closes at the end."""
 
     handler_class = _Handler
 

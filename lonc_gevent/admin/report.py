@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What USR1 tells: the fields of a host's `status` event, and the text report for lonnet's tools.
+"""Output of USR1: the fields of a host's `status` event, and the text report for lonnet's tools.
 
-The report has a line a host, pid, host, status and last log with tabs between them, and the status
-in the words of the original's process titles, which its readers look for (protocol.md, section 5).
+The report has a line for each host: pid, host, status and last log, separated by tabs. The status
+has the words of the original's process titles, which lonnet's tools search for (protocol.md,
+section 5).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 NOTHING = "-"
-"""In place of a last log that there is not: tools split at tabs, and expect four fields."""
+"""In place of a missing last log: tools split at tabs and expect four fields."""
 
 
 def describe(pool: Pool, shard: Shard | None = None) -> dict[str, object]:
@@ -44,7 +45,7 @@ def describe(pool: Pool, shard: Shard | None = None) -> dict[str, object]:
 
 
 def text_report(pools: Iterable[Pool]) -> str:
-    """Return the report, one line a host."""
+    """Return the report, one line for each host."""
     return "".join(_line(pool) for pool in pools)
 
 
@@ -57,7 +58,7 @@ def _line(pool: Pool) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return the text without what would break the line into other fields or lines."""
+    """Return the text with a blank in place of each character that is not printable."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

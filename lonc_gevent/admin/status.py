@@ -40,7 +40,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 NO_VERDICT: Final = Verdict(
     level="trouble", headline="The daemon is older than this program, reload it", reasons=[]
 )
-"""Of a document without one."""
+"""The verdict of a document without one."""
 
 _RANKS: Final = {"down": 0, "paused": 1, "stopping": 2, "connecting": 2, "up": 3, "idle": 4}
 
@@ -59,11 +59,11 @@ class Charts(Struct, frozen=True, kw_only=True):
 class HostStatus(Struct, frozen=True, kw_only=True):
     """One host.
 
-    state         up, idle (no connection, and none was refused), connecting, down, paused, stopping
-    error         why the last attempt to connect failed; null while all is well
-    next_attempt  a host that is down is not tried before then
+    state         up, idle (no connection, none needed), connecting, down, paused, stopping
+    error         why the last attempt to connect failed; null if it succeeded
+    next_attempt  time before which a host that is down is not tried
     rate          requests that ended per second, over the last minute
-    p50_ms        half of the requests of the last minutes took at most so long; null: none
+    p50_ms        median latency of the last minutes; null without requests
     lost_lately   requests of the last minutes that got con_lost
     recent        requests that ended, in steps of 30 s over 15 minutes; empty if none did
     recent_lost   those of them that got con_lost; empty if none did
@@ -75,7 +75,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     security      the security mode of that connection
     lost_by       requests that got con_lost, by reason
     cause         the error without its address: hosts with the same one are down for one reason
-    delayed_oldest_s  age of the oldest delayed request that waits; 0: none does
+    delayed_oldest_s  age of the oldest delayed request that waits; 0 if none waits
     """
 
     host: str
@@ -141,13 +141,13 @@ class Status(Struct, frozen=True, kw_only=True):
     """The daemon and its hosts, worst first.
 
     phase  starting, ready or stopping
-    shard  which part of the hosts this process serves, such as "0/4"; null: all of them
+    shard  the part of the hosts that this process serves, such as "0/4"; null if all
     verdict  how well the daemon is, and why (admin/verdict.py)
     delayed_error  why the delayed directory cannot be used; null while it can
     delayed_unknown  delayed files of hosts that are not in hosts.tab, and of malformed names
     last_reload  when the configuration was last loaded
     reload_problems  why the last reload was refused; empty if it succeeded
-    missing  parts that could not be had and are tried again, such as `admin.listen`, with the error
+    missing  parts that are not available and are tried again, such as `admin.listen`: their errors
     """
 
     version: str

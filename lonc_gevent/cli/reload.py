@@ -32,7 +32,7 @@ def command(config: Path) -> None:
     """Restart the running daemon in place, as HUP does, and wait for the result.
 
     If the new code or configuration cannot be started nothing changes, and the problems are
-    printed on stderr, one a line. Exit codes: 0 restarted, 2 refused, 5 no daemon there.
+    printed on stderr, one a line. Exit codes: 0 restarted, 2 refused, 5 no daemon is running.
     """
     examined = examine(config)
     # Also a file that is no TOML is for the daemon to refuse, so that its status shows that.

@@ -36,8 +36,8 @@ EXIT_TIMED_OUT = 6
 def command(config: Path, timeout: float, host: str, request: str) -> None:
     """Send REQUEST to HOST (a host id) and print the reply.
 
-    REQUEST `-` reads it from stdin. Exit codes: 0 a reply, 4 con_lost, 5 no daemon there, 6 timed
-    out, 2 bad usage.
+    REQUEST `-` reads it from stdin. Exit codes: 0 a reply, 4 con_lost, 5 no daemon is running, 6
+    timed out, 2 bad usage.
     """
     sockets = client.Sockets.of(load_or_exit(config))
     line = sys.stdin.buffer.read() if request == "-" else request.encode(errors="surrogateescape")
