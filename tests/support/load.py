@@ -63,6 +63,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let all requests end, and send no more."""
         self._stopped = True
         self._thread.join()
 

@@ -34,9 +34,9 @@ def patience(net: Network) -> None:
     net.pool["max_connections"] = 2
 
 
-def made(net: Network) -> float:
-    """Return how many connections to the lond of msul2 were made, over all restarts."""
-    return counters(net)['lonc_connection_attempts_total{host="msul2",result="ok"}']
+def made(net: Network, host: str = "msul2") -> float:
+    """Return how many connections to the lond of a host were made, over all restarts."""
+    return counters(net)[f'lonc_connection_attempts_total{{host="{host}",result="ok"}}']
 
 
 def counters(net: Network) -> dict[str, float]:
