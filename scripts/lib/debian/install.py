@@ -47,6 +47,15 @@ done
 journalctl --unit=lonc-gevent --output=cat
 exit 1
 """
+DIST_UPGRADE = """
+export DEBIAN_FRONTEND=noninteractive
+sed -i s/bookworm/trixie/ /etc/apt/sources.list
+apt-get -qq update
+apt-get -qq -y -o Dpkg::Options::=--force-confold dist-upgrade
+apt-get -qq -y autoremove
+systemctl is-active lonc-gevent
+! lonc-gevent --version
+"""
 LOADED = "systemctl stop load\ncat /root/result"
 
 
@@ -166,6 +175,17 @@ def upgrade(root: Root, _user: str) -> str:
     root.run("ln -sf /usr/bin/python3.0 /opt/lonc/bin/python3\n! lonc-gevent --version")
     output += follow(root, "After an upgrade of Python or Debian")
     return output + root.run("systemctl restart lonc-gevent\n" + ASK).stdout
+
+
+def debian_upgrade(root: Root, _user: str) -> str:
+    """Upgrade Debian 12 below an installation to 13, reboot, and make the environment anew."""
+    root.boot()
+    put_wheel(root)
+    output = follow(root, *BEGIN, "Start under systemd", "First request")
+    output += root.run(DIST_UPGRADE).stdout
+    root.reboot()
+    output += follow(root, "After an upgrade of Python or Debian")
+    return output + root.run("systemctl restart lonc-gevent\n" + FAKE_LOND + ASK).stdout
 
 
 def expect_none_lost(root: Root, version: str, name: str) -> str:

@@ -74,5 +74,6 @@ SCENARIOS: dict[str, Callable[[Root, str], str]] = {
     "install-supervisord": install.supervisord,
     "install-loncapa": install.loncapa,
     "upgrade": install.upgrade,
+    "debian-upgrade": install.debian_upgrade,
 }
 """Name -> what runs it: gets a fresh system and a user, returns the output, raises RootError."""
