@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,3 +197,21 @@ def test_send_to_an_unknown_host(net: Network) -> None:
 
     assert result.returncode == 2
     assert b"msul2" in result.stderr
+
+
+def test_shell_completes_host_ids(net: Network) -> None:
+    net.add("msul2", start=False)
+    net.add("nscll1", start=False)
+    net.write()
+    words = f"lonc-gevent -c {net.config} pause ms"
+    env = {"_LONC_GEVENT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lonc-gevent")],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.stdout.split() == ["plain,msul2"]
