@@ -21,7 +21,7 @@ import lonc_gevent
 if TYPE_CHECKING:
     from harness import Lond, Network
 
-LARGE = 3_000_000
+LARGE = 12_000_000
 """Bytes that fit neither into the buffers of a TCP connection nor into those of a Unix socket."""
 
 
@@ -31,7 +31,11 @@ def patience(net: Network) -> None:
     net.pool |= dict.fromkeys(
         ("reply_timeout", "queue_timeout", "unacknowledged_timeout", "idle_timeout"), 60.0
     )
-    net.pool["max_connections"] = 2
+    net.pool |= {
+        "max_connections": 2,
+        "max_request_bytes": 30_000_000,
+        "max_reply_bytes": 30_000_000,
+    }
 
 
 def made(net: Network, host: str = "msul2") -> float:
