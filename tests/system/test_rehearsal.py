@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bad_starts import CODE, CONFIGURATIONS, UNKNOWN_TO_CHECK, copy_code, spoilt
 from certificates import Authority
-from harness import Network, wait_until
+from harness import Network, Process, wait_until
 
 from lonc_gevent.daemon.handover import in_memory
 
@@ -215,3 +215,19 @@ def test_warnings_do_not_refuse_a_reload(net: Network) -> None:
         assert check.returncode == 0
         assert part in check.stderr.decode()
     assert net.command("check", "--strict").returncode == 2
+
+
+@pytest.mark.parametrize("where", ["before the command", "in the environment"])
+def test_rehearsal_uses_the_configuration_wherever_it_was_named(net: Network, where: str) -> None:
+    net.add("msul2", start=False)
+    net.write()
+    config = str(net.config)
+    before = where == "before the command"
+    options, env = (["-c", config], {}) if before else ([], {"LONC_CONFIG": config})
+    net.daemon = Process("lonc_gevent", *options, "run", env=env)
+    net.wait_for("ready")
+
+    net.daemon.send_signal(signal.SIGHUP)
+
+    net.wait_for("ready", times=2)
+    assert net.find("restarting")[0]["rehearsed"] is True
