@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def pytest_configure() -> None:
     """Prepare for busy machines, and for tests that are more than 1,024 clients."""
-    patient = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    patient = hypothesis.settings(
+        deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
     hypothesis.settings.register_profile("patient", patient)
     hypothesis.settings.load_profile("patient")
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
