@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import PATIENCE, Client, sockets_in, wait_until
+from unixhttp import host_status
 
 if TYPE_CHECKING:
     from harness import Network
@@ -47,7 +48,7 @@ def test_what_is_under_way_finishes_and_what_waits_gets_con_lost(net: Network) -
         busy.send(b"delay:500:done\n")
         wait_until(lambda: lond.received, "the first one is under way")
         waiting.send(b"echo:queued\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "the second one waits")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "the second one waits")
 
         daemon.send_signal(signal.SIGINT)
 
@@ -117,7 +118,7 @@ def test_a_stop_while_dialling_a_blackhole(net: Network) -> None:
     daemon = net.start()
     with net.client("msul2") as client:
         client.send(b"ping\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits for the connection")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "it waits for the connection")
 
         began = time.monotonic()
         daemon.send_signal(signal.SIGTERM)
@@ -163,7 +164,7 @@ def test_a_stop_amid_new_clients_has_an_end(net: Network) -> None:
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: net.status("msul2")["requests"] > 100, "they ask")
+    wait_until(lambda: host_status(net, "msul2")["requests"] > 100, "they ask")
     try:
         assert daemon.end() == 0
     finally:

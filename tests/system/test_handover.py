@@ -69,10 +69,10 @@ def test_request_at_lond_is_answered_after_three_restarts(net: Network) -> None:
         wait_for_request(lond, b"delay:300:first")
         with frozen(lond):
             waiting.send(b"echo:second\n")
-            wait_until(lambda: net.status("msul2")["queue"] == 1, "the second one waits")
+            wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "the second one waits")
             hup(net, 3)
-            assert net.status("msul2")["busy"] == 1
-            assert net.status("msul2")["queue"] == 1
+            assert host_status(net, "msul2")["busy"] == 1
+            assert host_status(net, "msul2")["queue"] == 1
         assert busy.line() == b"first\n"
         assert waiting.line() == b"second\n"
     assert lond.received == [b"delay:300:first", b"echo:second"]
@@ -94,7 +94,7 @@ def test_slow_requests_get_their_own_replies_without_a_new_connection(net: Netwo
         connections = made(net)
         with frozen(lond):
             hup(net)
-            assert net.status("msul2")["busy"] == 8
+            assert host_status(net, "msul2")["busy"] == 8
         assert [client.line() for client in clients] == [b"%d\n" % n for n in range(8)]
         assert clients[0].ask(b"ping") == b"msul2"
     assert made(net) == connections
@@ -114,7 +114,7 @@ def test_idle_connection_keeps_its_session(net: Network, security: str) -> None:
     assert net.ask("msul2", b"encrypt:echo:before") == b"before"
     connections = made(net)
     hup(net, 2)
-    assert net.status("msul2")["idle"] == connections
+    assert host_status(net, "msul2")["idle"] == connections
     assert net.ask("msul2", b"encrypt:echo:after") == b"after"
     assert made(net) == connections
 
@@ -145,7 +145,7 @@ def test_request_and_reply_that_are_sent_in_part_are_completed(net: Network) -> 
         wait_until(lambda: host_status(net, "msul2")["ok"] == 1, "the reply is there")
         with frozen(lond):
             large.send(b"echo:" + text + b"\n")
-            wait_until(lambda: net.status("msul2")["busy"] == 1, "the request is begun")
+            wait_until(lambda: host_status(net, "msul2")["busy"] == 1, "the request is begun")
             hup(net, 2)
         assert slow.line() == text + b"\n"
         assert large.line() == text + b"\n"
@@ -219,7 +219,7 @@ def test_transaction_of_a_removed_host_finishes(net: Network) -> None:
         wait_for_request(lond, b"delay:300:done")
         with frozen(lond):
             waiting.send(b"echo:queued\n")
-            wait_until(lambda: net.status("msul2")["queue"] == 1, "one waits")
+            wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "one waits")
             del net.hosts["msul2"]
             net.write()
             hup(net)
@@ -289,7 +289,7 @@ def test_nothing_secret_of_the_handover_gets_out(net: Network) -> None:
         busy.send(b"encrypt:fault:mute:" + canary + b"\n")
         wait_for_request(lond, b"fault:mute:" + canary)
         hup(net, 2)
-        assert net.status("msul2")["busy"] == 1
+        assert host_status(net, "msul2")["busy"] == 1
         out = Path(f"/proc/{daemon.pid}/environ").read_bytes() + "".join(daemon.lines).encode()
         for path in net.directory.rglob("*"):
             if path.is_file() and path != lond.record:
@@ -314,13 +314,13 @@ def test_program_of_another_version_gets_a_reduced_handover(net: Network) -> Non
         busy.send(b"fault:mute\n")
         wait_for_request(lond, b"fault:mute")
         waiting.send(b"echo:queued\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "one waits")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "one waits")
         hup(net)
         assert busy.line() == b"con_lost\n"
         assert waiting.line() == b"queued\n"
         assert idle.ask(b"ping") == b"msul2"
         assert busy.ask(b"ping") == b"msul2"
-    assert net.status("msul2")["state"] == "up"
+    assert host_status(net, "msul2")["state"] == "up"
     assert net.find("handover_reduced")[0]["version"] == 4
     assert net.find("handing_over")[0]["con_lost"] == 1
     assert lond.received.count(b"echo:queued") == 1

@@ -17,6 +17,7 @@ import pytest
 from bad_starts import CODE, CONFIGURATIONS, UNKNOWN_TO_CHECK, copy_code, spoilt
 from certificates import Authority
 from harness import Network, Process, wait_until
+from unixhttp import host_status
 
 from lonc_gevent.daemon.handover import in_memory
 
@@ -81,7 +82,7 @@ def restarting(net: Network, **tables: dict[str, Any]) -> Iterator[None]:
     with net.client("msul2") as busy:
         lond.send_signal(signal.SIGSTOP)
         busy.send(b"echo:done\n")
-        wait_until(lambda: net.status("msul2")["busy"] == 1, "a request is under way")
+        wait_until(lambda: host_status(net, "msul2")["busy"] == 1, "a request is under way")
         net.tables |= tables
         net.write()
         daemon.send_signal(signal.SIGHUP)

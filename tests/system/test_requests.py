@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import wait_until
+from unixhttp import host_status
 from users import WEB, as_user, only_root
 
 if TYPE_CHECKING:
@@ -128,14 +129,14 @@ def test_a_queued_request_of_a_client_that_left_is_dropped(net: Network) -> None
         wait_until(lambda: lond.received, "lond has the first one")
         with net.client("msul2") as leaving:
             leaving.send(b"echo:of one who left\n")
-            wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits")
+            wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "it waits")
         half_closed.send(b"echo:second\n")
         half_closed.sock.shutdown(socket.SHUT_WR)
-        wait_until(lambda: net.status("msul2")["queue"] == 2, "both wait")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 2, "both wait")
         assert busy.line() == b"first\n"
         assert half_closed.line() == b"second\n"
     assert lond.received == [b"delay:2000:first", b"echo:second"]
-    assert net.status("msul2")["con_lost"] == 0, "no client got con_lost"
+    assert host_status(net, "msul2")["con_lost"] == 0, "no client got con_lost"
 
 
 def test_half_a_request_is_not_sent(net: Network) -> None:

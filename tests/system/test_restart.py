@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import PATIENCE, Client, sockets_in, wait_until
-from unixhttp import http
+from unixhttp import host_status, http
 
 import lonc_gevent
 
@@ -42,7 +42,7 @@ def frozen(lond: Lond) -> Iterator[None]:
 def under_way(net: Network, client: Client, request: bytes) -> None:
     """Send a request to a frozen lond, and wait until the daemon has put it on a connection."""
     client.send(request)
-    wait_until(lambda: net.status("msul2")["busy"] == 1, "it is under way")
+    wait_until(lambda: host_status(net, "msul2")["busy"] == 1, "it is under way")
 
 
 def hup(net: Network, times: int = 1) -> None:
@@ -365,10 +365,10 @@ def test_a_paused_host_stays_paused(net: Network) -> None:
     assert http(net, "/hosts/msul2/pause", "POST").status == 200
     with net.client("msul2") as waiting:
         waiting.send(b"echo:held back\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "it waits")
         hup(net)
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits again")
-        assert net.status("msul2")["state"] == "paused"
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "it waits again")
+        assert host_status(net, "msul2")["state"] == "paused"
         assert lond.received == [b"ping"]
         assert http(net, "/hosts/msul2/resume", "POST").status == 200
         assert waiting.line() == b"held back\n"
@@ -386,7 +386,7 @@ def test_queued_requests_do_not_hold_a_restart_up(net: Network) -> None:
         wait_until(lambda: lond.received, "lond has the first one")
         for number, client in enumerate(clients[1:]):
             client.send(b"echo:%d\n" % number)
-        wait_until(lambda: net.status("msul2")["queue"] == 5, "the others wait")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 5, "the others wait")
         hup(net)
         assert clients[0].line() == b"first\n"
         assert sorted(client.line() for client in clients[1:]) == [b"%d\n" % n for n in range(5)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from certificates import Authority
 from harness import Lond, free_port, sockets_in, wait_until
+from unixhttp import host_status
 
 if TYPE_CHECKING:
     from harness import Network
@@ -67,7 +68,7 @@ def test_a_new_host(net: Network) -> None:
     assert net.ask("s10", b"ping") == b"s10"
     assert net.ask("msul2", b"ping") == b"msul2"
     assert net.find("status", host="s10") == []
-    assert net.status("s10")["state"] == "up"
+    assert host_status(net, "s10")["state"] == "up"
     assert not net.find("connection_closed")
 
 
@@ -86,7 +87,7 @@ def test_a_gone_host(net: Network) -> None:
         busy.send(b"delay:700:done\n")
         wait_until(lambda: len(lond.received) > 1, "it is under way")
         waiting.send(b"echo:queued\n")
-        wait_until(lambda: net.status("nscll1")["queue"] == 1, "the second one waits")
+        wait_until(lambda: host_status(net, "nscll1")["queue"] == 1, "the second one waits")
         del net.hosts["nscll1"]
 
         assert counts(usr2(net)) == (0, 1, 0)
@@ -168,7 +169,7 @@ def test_another_address_with_requests_waiting(net: Network) -> None:
         busy.send(b"delay:700:from the old\n")
         wait_until(lambda: old.received, "it is under way")
         waiting.send(b"echo:from the new\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "the second one waits")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "the second one waits")
         net.hosts["msul2"]["port"] = new.port
 
         assert counts(usr2(net)) == (0, 0, 1)
@@ -187,7 +188,7 @@ def test_another_address_in_place_of_a_dead_one(net: Network) -> None:
     assert net.ask("nscll1", b"ping") == b"con_lost"
     with net.client("msul2") as client:
         client.send(b"ping\n")
-        wait_until(lambda: net.status("msul2")["queue"] == 1, "it waits for the mute one")
+        wait_until(lambda: host_status(net, "msul2")["queue"] == 1, "it waits for the mute one")
         for host in ("msul2", "nscll1"):
             net.hosts[host]["port"] = another(net, host).port
 
@@ -284,7 +285,7 @@ def test_many_usr1_are_merged_into_one_report_per_second(net: Network) -> None:
     while time.monotonic() - began < 1.5:
         daemon.send_signal(signal.SIGUSR1)
     assert net.ask("msul2", b"ping") == b"msul2"
-    assert net.status("msul2")["requests"] == 1
+    assert host_status(net, "msul2")["requests"] == 1
     assert len(net.find("status")) <= 2 + (time.monotonic() - began)
 
 
