@@ -33,7 +33,7 @@ done
 exit 1
 """
 LOAD = """
-systemd-run --quiet --unit=load --property=StandardOutput=file:/root/result \
+systemd-run --quiet --unit=load --property=StandardOutput=truncate:/root/result \
     python3 /root/load.py /run/lonc/sockets/msul1
 """
 HUP = """
