@@ -56,6 +56,7 @@ apt-get -qq -y autoremove
 systemctl is-active lonc-gevent
 ! lonc-gevent --version
 """
+RESTART = "systemctl reset-failed lonc-gevent\nsystemctl restart lonc-gevent\n"
 LOADED = "systemctl stop load\ncat /root/result"
 
 
@@ -174,7 +175,7 @@ def upgrade(root: Root, _user: str) -> str:
     # An environment whose Python is gone, as after an upgrade of Debian.
     root.run("ln -sf /usr/bin/python3.0 /opt/lonc/bin/python3\n! lonc-gevent --version")
     output += follow(root, "After an upgrade of Python or Debian")
-    return output + root.run("systemctl restart lonc-gevent\n" + ASK).stdout
+    return output + root.run(RESTART + ASK).stdout
 
 
 def debian_upgrade(root: Root, _user: str) -> str:
@@ -185,7 +186,7 @@ def debian_upgrade(root: Root, _user: str) -> str:
     output += root.run(DIST_UPGRADE).stdout
     root.reboot()
     output += follow(root, "After an upgrade of Python or Debian")
-    return output + root.run("systemctl restart lonc-gevent\n" + FAKE_LOND + ASK).stdout
+    return output + root.run(RESTART + FAKE_LOND + ASK).stdout
 
 
 def expect_none_lost(root: Root, version: str, name: str) -> str:
