@@ -59,8 +59,11 @@ class TransferablePool(PoolConnections):
             },
         )
 
-    def restore(self, state: PoolSnapshot) -> dict[int, Transaction]:
+    def restore(self, state: PoolSnapshot, pause: float = 0.0) -> dict[int, Transaction]:
         """Go on with the host where the program before stopped; return the transactions by owner.
+
+        pause: seconds since `snapshot`, which do not count as a wait in the queue: a restart on a
+        slow machine must not make queued requests time out
 
         The pool must be new, and its settings those of the snapshot. Until an owner sets `waiter`
         and `is_abandoned`, a transaction counts as abandoned.
@@ -78,7 +81,9 @@ class TransferablePool(PoolConnections):
             return transaction
 
         for waiting in state.queue:
-            self.queue.requeue(made(waiting))
+            transaction = made(waiting)
+            transaction.since += pause
+            self.queue.requeue(transaction)
         # The one used last is parked last, and so used first.
         for each in sorted(state.connections, key=attrgetter("idle_since")):
             connection = self.connection_class(cast("PoolInterface", self), each.number)

@@ -62,6 +62,7 @@ class Handover(Snapshot, frozen=True):
 
     Of a whole handover only:
 
+    at           when its state was read (monotonic seconds)
     pools        the state of the hosts, those included that are gone and have requests in progress
     delayed      the delayed requests that are in these pools
     credentials  the fingerprint of what TLS sessions were made with
@@ -80,6 +81,7 @@ class Handover(Snapshot, frozen=True):
     arguments: tuple[str, ...] = ()
     reloads: tuple[int, ...] = ()
     paused: tuple[str, ...] = ()
+    at: float = 0.0
     pools: tuple[PoolSnapshot, ...] = ()
     delayed: tuple[DelayedSnapshot, ...] = ()
     credentials: str = ""

@@ -7,6 +7,7 @@ import grp
 import os
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from lonc_gevent.backend.pool import Pool
@@ -108,9 +109,10 @@ class Hosts:
         fingerprint = self.credentials.fingerprint
         renewed = fingerprint not in ("", inherited.credentials)
         hosts = {host.id: host for host in self.configuration.hosts}
+        pause = monotonic() - inherited.at
         for state in inherited.pools:
             pool = self._new_pool(state.host)
-            for owner, transaction in pool.restore(state).items():
+            for owner, transaction in pool.restore(state, pause).items():
                 owned[owner] = (pool, transaction)
             host = None if state.is_leaving else hosts.get(pool.host.id)
             if host is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -62,6 +63,7 @@ class Transfer:
         return replace(
             handover,
             version=VERSION,
+            at=monotonic(),
             clients=clients,
             pools=tuple(pool.snapshot(owners) for pool in self._hosts.all_pools()),
             delayed=tuple(each.snapshot() for each in delayed),

@@ -41,6 +41,7 @@ SETHOST = b"sethost:"
 ENCRYPT = b"encrypt:"
 
 _SESSION_CHANGES: Final = (b"sethost", b"ekey", b"init", b"exit", b"enc")
+_CHANGE_BEGINS: Final = tuple(word[:2] for word in _SESSION_CHANGES)
 _SKIPPED: Final = bytes(byte for byte in range(256) if not re.match(rb"[\w:]", b"%c" % byte))
 _LONGEST_WORD: Final = len(b"sethost")
 _EXAMINED: Final = 256
@@ -172,6 +173,9 @@ def changes_session(request: Line, start: int) -> bool:
     neither a letter, a digit nor a colon is skipped, and case ignored. A text that begins with so
     much of that that no word is found may change the session, too.
     """
+    begin = request[start : start + 2]
+    if begin.isalnum() and not begin.lower().startswith(_CHANGE_BEGINS):
+        return False  # most requests
     word = request[start : start + _EXAMINED].translate(None, _SKIPPED)[:_LONGEST_WORD].lower()
     is_cut = len(word) < _LONGEST_WORD and len(request) - start > _EXAMINED
     return is_cut or word.startswith(_SESSION_CHANGES)

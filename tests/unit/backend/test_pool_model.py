@@ -285,6 +285,8 @@ class PoolModel(RuleBasedStateMachine):
         self.run_loop(ALL)
         self.pool.pass_time(seconds)
         self.janitor._due = [(due - seconds, *more) for due, *more in self.janitor._due]  # type: ignore[misc]
+        for pool in self.janitor._in_heap:
+            self.janitor._in_heap[pool] -= seconds
         self.janitor._run_once(monotonic())
         self.run_loop(ALL)
         self.janitor._run_once(monotonic())

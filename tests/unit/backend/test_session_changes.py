@@ -160,10 +160,11 @@ def test_first_byte_of_a_session_change_is_special(text: bytes) -> None:
     assert not changes_session(text, 0) or text[0] in SPECIAL_FIRST
 
 
-@pytest.mark.parametrize("word", [b"", b"s", b"sethost", b"ping"])
+@pytest.mark.parametrize("word", [b"", b"s", b"sethost"])
 def test_text_that_begins_with_a_long_run_of_skipped_bytes_may_change_the_session(
     word: bytes,
 ) -> None:
     """The run is not searched to its end, which would block the event loop."""
     assert changes_session(word[:3] + b"\r" * 1000 + word[3:], 0)
     assert not changes_session(b"\r" * 100, 0)
+    assert not changes_session(b"pi" + b"\r" * 1000 + b"ng", 0)
