@@ -72,6 +72,7 @@ def goodput(net: Network, load: float) -> float:
     return clients.good / (CAPACITY * SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [2.0, 5.0])
 def test_replies_in_time_under_overload_are_most_of_the_capacity(net: Network, load: float) -> None:
     """In the order of arrival nearly all of them come too late."""

@@ -161,6 +161,7 @@ def test_the_django_example_runs(up: Network, applications: Path) -> None:
     assert json.loads(output) == {"msul1": 0.12, "msul2": 0.12}
 
 
+@pytest.mark.slow
 def test_the_examples_have_right_types(applications: Path) -> None:
     """For mypy and pyright, both strict; the tutorial and the table of types too."""
     (applications / "tutorial.py").write_text("".join(blocks(TUTORIAL)), "utf-8")
