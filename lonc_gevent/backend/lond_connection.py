@@ -247,7 +247,7 @@ class LondConnection:
             return None
         except gevent.GreenletExit:
             raise  # the pool noted it, as a greenlet killed before its first switch cannot
-        except BaseException:
+        except BaseException:  # a bug: the pool must not count this connection any more
             pool.ended(self)
             raise
         if pool.connecting is not self:

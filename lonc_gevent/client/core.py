@@ -289,7 +289,7 @@ class ClientCore:
             if is_new:
                 await sock.connect(call.place, call.connect_by)
             await sock.send(call.line)
-        except BaseException:
+        except BaseException:  # also a Timeout or CancelledError: it is half used, so never kept
             sock.close()
             raise
         return sock
