@@ -40,7 +40,7 @@ Python's own allocator manages (512 bytes with its header)."""
 MEDIUM_READ: Final = 16 * 1024
 """Bytes of the next read after one that returned SMALL_READ bytes."""
 
-LARGE_READ: Final = 64 * 1024
+LARGE_READ: Final = 128 * 1024
 """Bytes of the next read after one that returned MEDIUM_READ bytes or more. With larger reads a
 peer that never pauses delays all others, and each would map and unmap memory."""
 
